@@ -1,0 +1,142 @@
+"""Every setting of fluidpy, declared once: name, unit, default and the reason for the default.
+
+Precedence: environment `FLUIDPY_<NAME>` over `[settings]` of the configuration file
+(`$FLUIDPY_CONFIG`, else `$XDG_CONFIG_HOME/fluidpy/config.toml`) over the default. Reading is
+explicit (`load_settings`), so that nothing depends on the order of imports.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from fluidpy.errors import UsageError
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The configuration of this machine's worker and clients."""
+
+    cache_dir: Path
+    """Where stores and catalogs lie when a Dataset names no tier; must be a local file system."""
+    runtime_dir: Path
+    """Where sockets, locks and mount records lie; private to the user, gone after a reboot."""
+    block_bytes: int = 1 * MIB
+    """Size of a cached block in bytes; a power of two. 1 MiB is the largest FUSE read."""
+    part_bytes: int = 8 * MIB
+    """Largest range asked of a source in one request, in bytes."""
+    fetch_concurrency: int = 16
+    """Requests under way at once per mount, unless the mount sets `max_requests`."""
+    read_ahead_bytes: int = 64 * MIB
+    """Largest read-ahead window of one sequential reader, in bytes."""
+    source_deadline_seconds: float = 60.0
+    """How long one read or listing request may take, retries included, in seconds."""
+    idle_seconds: float = 300.0
+    """The worker ends after this long without a connected client, in seconds."""
+    metadata_ttl_seconds: float = 300.0
+    """A folder's listing is asked again on a visit after this long, in seconds."""
+    worker_start_seconds: float = 30.0
+    """How long a client waits for a worker it started, in seconds."""
+    default_quota_share: float = 0.5
+    """Share of the free disk that the default tier may take at most."""
+    pvc_directories: Mapping[str, str] = field(default_factory=dict)
+    """Directories that stand for `pvc://NAME`, by claim name (table `[pvc]` of the file)."""
+    secret_directory: Path | None = None
+    """A directory of secret files `<secret>/<key>`, as Kubernetes mounts them."""
+
+    @property
+    def worker_socket(self) -> Path:
+        """The unix socket of this user's worker."""
+        return self.runtime_dir / "worker.sock"
+
+    @property
+    def mounts_dir(self) -> Path:
+        """Records of this user's mounts, one JSON file each."""
+        return self.runtime_dir / "mounts"
+
+    @property
+    def catalogs_dir(self) -> Path:
+        """One SQLite catalog a Dataset."""
+        return self.cache_dir / "catalogs"
+
+
+def _default_cache_dir(environ: Mapping[str, str]) -> Path:
+    base = environ.get("XDG_CACHE_HOME") or os.path.join(environ.get("HOME", "/root"), ".cache")
+    return Path(base) / "fluidpy"
+
+
+def _default_runtime_dir(environ: Mapping[str, str]) -> Path:
+    base = environ.get("XDG_RUNTIME_DIR")
+    return Path(base) / "fluidpy" if base else Path(f"/tmp/fluidpy-{os.getuid()}")
+
+
+def _config_file(environ: Mapping[str, str]) -> Path:
+    if named := environ.get("FLUIDPY_CONFIG"):
+        return Path(named)
+    base = environ.get("XDG_CONFIG_HOME") or os.path.join(environ.get("HOME", "/root"), ".config")
+    return Path(base) / "fluidpy" / "config.toml"
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as stream:
+            return tomllib.load(stream)
+    except FileNotFoundError:
+        return {}
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(
+            f"configuration file {path} cannot be read: {error}", cure="Mend or remove it."
+        ) from error
+
+
+def _convert(name: str, kind: str, raw: Any, origin: str) -> Any:
+    try:
+        if kind == "int":
+            value: Any = int(raw)
+        elif kind == "float":
+            value = float(raw)
+        else:
+            return Path(raw).expanduser()
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"{origin}: {name} is {raw!r}, which is not a number", cure=f"Give {name} as {kind}."
+        ) from error
+    if value <= 0:
+        raise UsageError(f"{origin}: {name} is {raw!r}", cure="Give a value above zero.")
+    return value
+
+
+def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
+    """The settings of this process. Raises UsageError naming the setting and where it came from."""
+    environ = os.environ if environ is None else environ
+    path = _config_file(environ)
+    document = _read_file(path)
+    table = document.get("settings", {})
+    values: dict[str, Any] = {
+        "cache_dir": _default_cache_dir(environ),
+        "runtime_dir": _default_runtime_dir(environ),
+        "pvc_directories": {str(k): str(v) for k, v in document.get("pvc", {}).items()},
+    }
+    known = {f.name: f.type for f in fields(Settings) if f.name != "pvc_directories"}
+    if unknown := sorted(set(table) - set(known)):
+        raise UsageError(
+            f"{path}: unknown settings {', '.join(unknown)}", cure=f"Known: {', '.join(known)}."
+        )
+    for name, kind in known.items():
+        variable = f"FLUIDPY_{name.upper()}"
+        if variable in environ:
+            values[name] = _convert(name, str(kind), environ[variable], variable)
+        elif name in table:
+            values[name] = _convert(name, str(kind), table[name], str(path))
+    settings = Settings(**values)
+    if settings.block_bytes & (settings.block_bytes - 1) or settings.block_bytes < 4096:
+        raise UsageError(
+            f"block_bytes is {settings.block_bytes}", cure="Give a power of two from 4096 up."
+        )
+    return settings
