@@ -1,0 +1,212 @@
+"""The reading side of a catalog: what is known of a Dataset's tree, for any process of the user.
+
+A reader sees one consistent moment in each call, also while the worker writes. It asks no source:
+what the catalog does not know is None here, and the worker's business.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fluidpy.errors import CacheError
+from fluidpy.namespace.catalog_schema import COLUMNS, ROOT, connect_reader
+from fluidpy.storage.under_storage import Kind
+
+SYNTHETIC_LISTED_AT = float(2**53)
+"""`Listing.listed_at` of a directory that no source lists (it exists by mounts' paths alone):
+later than any clock, so that it is always fresh."""
+
+
+class Entry(NamedTuple):
+    """One version of one path.
+
+    `id` is the row: never reused, another version is another row. `ino` stays with the path across
+    versions. `mount` is the index into the definition's mounts, -1 for a directory that exists only
+    by mounts' paths. `mode` is the permission bits where the source has them. `live` is false once
+    the path is gone or has another version.
+    """
+
+    id: int
+    parent: int
+    name: bytes
+    kind: Kind
+    size: int
+    mtime_ns: int
+    mode: int | None
+    ino: int
+    version: bytes
+    mount: int
+    live: bool
+
+
+class Listing(NamedTuple):
+    """When a folder was last listed (epoch seconds) and how many keys could not be shown."""
+
+    listed_at: float
+    omitted: int
+
+
+class Totals(NamedTuple):
+    """Files below a directory (symlinks not counted) and their bytes, as far as is known."""
+
+    files: int
+    bytes: int
+
+
+_KINDS = (Kind.FILE, Kind.FILE, Kind.DIRECTORY, Kind.SYMLINK)
+_GET = f"SELECT {COLUMNS} FROM entry WHERE id=?"
+_LOOKUP = f"SELECT {COLUMNS} FROM entry WHERE parent=? AND name=? AND retired_at IS NULL"
+_CHILDREN = (
+    f"SELECT {COLUMNS} FROM entry WHERE parent=? AND name>? AND retired_at IS NULL"
+    " ORDER BY name LIMIT ?"
+)
+_LISTING = (
+    "SELECT listed_at,(SELECT coalesce(sum(number),0) FROM omitted WHERE directory=?1)"
+    " FROM listing WHERE directory=?1"
+)
+_TOTALS_ALL = "SELECT count(*),coalesce(sum(size),0) FROM entry WHERE kind=1 AND retired_at IS NULL"
+_TOTALS_BELOW = """
+WITH RECURSIVE below(id) AS (VALUES(?) UNION ALL
+  SELECT entry.id FROM below CROSS JOIN entry
+  WHERE entry.parent=below.id AND entry.retired_at IS NULL AND entry.kind=2)
+SELECT count(*),coalesce(sum(size),0) FROM below CROSS JOIN entry
+WHERE entry.parent=below.id AND entry.retired_at IS NULL AND entry.kind=1"""
+
+
+def entry_of(row: Sequence[Any]) -> Entry:
+    """The entry of a row selected as `COLUMNS`."""
+    return Entry(*row[:3], _KINDS[row[3]], *row[4:10], bool(row[10]))
+
+
+class CatalogReader:
+    """Reads the catalog at `path`; open as long as it is used, cheap to ask.
+
+    Calls raise CacheError when the file is missing or damaged. Not to be carried across a fork.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._connection = self._open()
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            connection = connect_reader(self.path)
+            status = self.path.stat()
+            self._identity = (status.st_dev, status.st_ino)
+            connection.execute("SELECT value FROM meta LIMIT 1").fetchone()
+        except (sqlite3.Error, OSError) as error:
+            raise self._failed(error) from error
+        return connection
+
+    def _failed(self, error: Exception) -> CacheError:
+        return CacheError(
+            f"catalog {self.path} cannot be read: {error}",
+            cure="The worker builds it again when it opens the Dataset: attach again.",
+        )
+
+    def _one(self, sql: str, values: tuple[Any, ...]) -> Any:
+        try:
+            return self._connection.execute(sql, values).fetchone()
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
+
+    def close(self) -> None:
+        """Ends the connection; later calls raise CacheError."""
+        self._connection.close()
+
+    def reopen(self) -> bool:
+        """Follows the file if it was replaced by another; says whether it was.
+
+        Row ids of the old file are unknown to the new one, never given to something else.
+        """
+        try:
+            status = self.path.stat()
+        except OSError as error:
+            raise self._failed(error) from error
+        if (status.st_dev, status.st_ino) == self._identity:
+            return False
+        old, self._connection = self._connection, self._open()
+        old.close()
+        return True
+
+    def get(self, entry_id: int) -> Entry | None:
+        """The row of that id, live or retired."""
+        row = self._one(_GET, (entry_id,))
+        return entry_of(row) if row else None
+
+    def lookup(self, parent: int, name: bytes) -> Entry | None:
+        """The live child of that name."""
+        row = self._one(_LOOKUP, (parent, name))
+        return entry_of(row) if row else None
+
+    def children(self, directory: int, after: bytes = b"", limit: int = 1024) -> list[Entry]:
+        """The next live children whose name sorts after `after`, by name (bytes), at most `limit`."""
+        new, kind_entry, kinds = tuple.__new__, Entry, _KINDS
+        try:
+            rows = self._connection.execute(_CHILDREN, (directory, after, limit))
+            return [
+                new(kind_entry, (i, p, n, kinds[k], s, t, m, o, v, u, True))
+                for i, p, n, k, s, t, m, o, v, u, _ in rows
+            ]
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
+
+    def listing(self, directory: int) -> Listing | None:
+        """When the folder was last listed; None when never."""
+        row = self._one(_LISTING, (directory,))
+        return Listing(*row) if row else None
+
+    def omitted(self, directory: int | None = None) -> dict[str, int]:
+        """Keys that cannot be shown, by reason: of one folder, or of all (None)."""
+        sql = "SELECT reason,sum(number) FROM omitted WHERE directory=coalesce(?,directory)"
+        try:
+            rows = self._connection.execute(f"{sql} GROUP BY reason", (directory,))
+            return {str(reason): int(number) for reason, number in rows}
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
+
+    def path_of(self, entry_id: int) -> bytes:
+        """The path of a row, live or retired, without a leading slash; the root is `b""`."""
+        names: list[bytes] = []
+        while entry_id != ROOT:
+            row = self._one("SELECT parent,name FROM entry WHERE id=?", (entry_id,))
+            if row is None:
+                raise CacheError(
+                    f"catalog {self.path} has no row {entry_id}",
+                    cure="It was purged: look the path up again.",
+                )
+            entry_id = row[0]
+            names.append(row[1])
+        return b"/".join(reversed(names))
+
+    def resolve(self, path: bytes) -> Entry | None:
+        """The live entry at `path`, as far as the catalog knows; symlinks are not followed."""
+        entry = self.get(ROOT)
+        for name in path.split(b"/"):
+            if not name:
+                continue
+            if entry is None:
+                return None
+            entry = self.lookup(entry.id, name)
+        return entry
+
+    def target_of(self, entry_id: int) -> bytes:
+        """Where the symlink of that row points."""
+        row = self._one("SELECT target FROM target WHERE id=?", (entry_id,))
+        if row is None:
+            raise CacheError(f"row {entry_id} of catalog {self.path} is no symlink")
+        return bytes(row[0])
+
+    def totals(self, directory: int = ROOT) -> Totals:
+        """Files and bytes below `directory`, as far as is known."""
+        if directory == ROOT:
+            return Totals(*self._one(_TOTALS_ALL, ()))
+        return Totals(*self._one(_TOTALS_BELOW, (directory,)))
+
+    def generation(self) -> int:
+        """A number that grows with every change of live rows."""
+        row = self._one("SELECT value FROM meta WHERE name='generation'", ())
+        return int(row[0]) if row else 0
