@@ -1,0 +1,13 @@
+"""The machine's store of cached bytes: sparse files in tiers, and the index of what they hold.
+
+Here belongs what keeps, finds, checks and evicts blocks on this machine. What fetches them
+(`fluidpy.worker`), what names them (`fluidpy.namespace`) and what shows them (`fluidpy.fuse`,
+`fluidpy.client`) does not: this package knows keys, sizes and bytes, never paths or sources.
+
+* `tier`, `directory`: where files may lie, and the checks of a directory before it is used;
+* `presence`, `accounting`, `eviction`: pure decisions on blocks, bytes and victims;
+* `index`: the SQLite file that says which blocks are there, with a crc32c each;
+* `cache_file`, `cached_object`: one sparse file, one object version made of one or more;
+* `store`: the whole, as its owner sees it; `start_up`, `demotion`, `reconciliation`, `scrubbing`:
+  what goes on beside.
+"""
