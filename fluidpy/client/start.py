@@ -1,0 +1,231 @@
+"""Reaching this user's worker: connect to its socket, or start it and wait until it listens.
+
+A worker is started as `python -m fluidpy.worker --ready-fd N`: on that pipe it writes the line
+`ready` once its socket listens, or a JSON error (`FluidpyError.to_wire`), and closes it. Its output
+goes to `worker.log` in the runtime directory. One start at a time, by a lock on
+`worker-start.lock`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import socket
+import struct
+import subprocess
+import sys
+import time
+from dataclasses import fields
+from pathlib import Path
+from typing import Final
+
+from fluidpy.client import protocol
+from fluidpy.errors import WorkerError, WorkerStartError, WorkerTimeoutError, from_wire
+from fluidpy.settings import Settings
+
+_SUN_PATH_BYTES: Final = 107
+"""Longest path of a unix socket in bytes (`sun_path` of unix(7), less the closing zero)."""
+
+_LOG_TAIL_BYTES: Final = 2000
+"""How much of the log an error about a failed start shows."""
+
+_UCRED: Final = struct.Struct("iII")
+"""`struct ucred` of unix(7): pid, uid, gid."""
+
+
+class _Detached(subprocess.Popen[bytes]):
+    """A process that is meant to outlive us: dropping the object neither waits nor warns."""
+
+    def __del__(self) -> None:
+        """Leaves the process alone."""
+
+
+_started: list[_Detached] = []
+
+
+def ensure_worker(settings: Settings, *, deadline: float | None = None) -> socket.socket:
+    """A socket connected to this user's worker, which is started when none listens.
+
+    `deadline` is in seconds from now (default `worker_start_seconds`). Raises WorkerStartError when
+    the worker does not come up, WorkerTimeoutError when the deadline passes, WorkerError when the
+    runtime directory or whoever listens there cannot be trusted.
+    """
+    limit = time.monotonic() + (settings.worker_start_seconds if deadline is None else deadline)
+    prepare_runtime_directory(settings.runtime_dir)
+    if connection := connect(settings):
+        return connection
+    with _start_lock(settings.runtime_dir / "worker-start.lock", limit):
+        if connection := connect(settings):
+            return connection
+        _start(settings, limit)
+        if connection := connect(settings):
+            return connection
+    raise WorkerStartError(
+        f"the worker said it was ready and does not listen at {settings.worker_socket}",
+        cure=f"Look at {settings.runtime_dir / 'worker.log'}.",
+    )
+
+
+def connect(settings: Settings) -> socket.socket | None:
+    """A socket connected to a running worker, or None when none listens.
+
+    Raises WorkerError when another user listens there.
+    """
+    path = os.fspath(settings.worker_socket)
+    if len(os.fsencode(path)) > _SUN_PATH_BYTES:
+        raise WorkerError(
+            f"{path} is longer than the {_SUN_PATH_BYTES} bytes a unix socket's path may have",
+            cure="Set FLUIDPY_RUNTIME_DIR to a shorter directory.",
+        )
+    connection = protocol.new_socket()
+    try:
+        connection.connect(path)
+        _check_peer(connection, path)
+    except (FileNotFoundError, ConnectionRefusedError):
+        connection.close()
+        return None
+    except OSError as error:
+        connection.close()
+        if isinstance(error, WorkerError):
+            raise
+        raise WorkerError(f"the worker's socket {path} cannot be used: {error}") from error
+    return connection
+
+
+def prepare_runtime_directory(directory: Path) -> None:
+    """Makes the runtime directory (0700). Raises WorkerError when it is not this user's own."""
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = directory.stat()
+    except OSError as error:
+        raise WorkerError(
+            f"the runtime directory {directory} cannot be made: {error.strerror}",
+            cure="Set FLUIDPY_RUNTIME_DIR to a directory you may write.",
+        ) from error
+    if status.st_uid != os.getuid() or status.st_mode & 0o022:
+        raise WorkerError(
+            f"the runtime directory {directory} belongs to, or can be written by, other users",
+            cure="Set FLUIDPY_RUNTIME_DIR to a directory of your own with mode 0700.",
+        )
+
+
+def _check_peer(connection: socket.socket, path: str) -> None:
+    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+    _, uid, _ = _UCRED.unpack(raw)
+    if uid != os.getuid():
+        raise WorkerError(
+            f"whoever listens at {path} is user {uid}, not {os.getuid()}",
+            cure="Set FLUIDPY_RUNTIME_DIR to a directory of your own.",
+        )
+
+
+class _start_lock:  # noqa: N801 - used as a function, like contextlib's own
+    """Holds an exclusive flock on a file, within the limit (a `time.monotonic` value)."""
+
+    def __init__(self, path: Path, limit: float) -> None:
+        self._path = path
+        self._limit = limit
+        self._fd = -1
+
+    def __enter__(self) -> None:
+        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        while True:
+            try:
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if time.monotonic() > self._limit:
+                    os.close(self._fd)
+                    raise WorkerTimeoutError(
+                        f"another process is still starting the worker ({self._path} is locked)",
+                        cure=f"Look at {self._path.parent / 'worker.log'}.",
+                    ) from None
+                time.sleep(0.01)  # flock has no time-out of its own
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
+
+
+def _start(settings: Settings, limit: float) -> None:
+    _started[:] = [process for process in _started if process.poll() is None]
+    log = settings.runtime_dir / "worker.log"
+    ready_read, ready_write = os.pipe2(os.O_CLOEXEC)
+    try:
+        log_fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            process = _Detached(
+                [sys.executable, "-m", "fluidpy.worker", "--ready-fd", str(ready_write)],
+                stdin=subprocess.DEVNULL,
+                stdout=log_fd,
+                stderr=log_fd,
+                pass_fds=(ready_write,),
+                start_new_session=True,
+                cwd="/",
+                env=worker_environment(settings),
+            )
+        finally:
+            os.close(log_fd)
+            os.close(ready_write)
+        _started.append(process)
+        _await_ready(ready_read, process, log, limit)
+    except OSError as error:
+        if isinstance(error, WorkerError):
+            raise
+        raise WorkerStartError(f"the worker could not be started: {error}") from error
+    finally:
+        os.close(ready_read)
+
+
+def worker_environment(settings: Settings) -> dict[str, str]:
+    """Our environment, with these settings as `FLUIDPY_<NAME>` so that the worker has the same.
+
+    The package of this process is found by the worker too, also when it is not installed.
+    """
+    environment = dict(os.environ)
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        if isinstance(value, int | float | Path):
+            environment[f"FLUIDPY_{field.name.upper()}"] = str(value)
+    package_root = str(Path(__file__).resolve().parents[2])
+    known = environment.get("PYTHONPATH", "")
+    if package_root not in known.split(os.pathsep):
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (known, package_root)))
+    return environment
+
+
+def _await_ready(ready: int, process: _Detached, log: Path, limit: float) -> None:
+    said = b""
+    while not said.endswith(b"\n"):
+        left = limit - time.monotonic()
+        if left <= 0 or not select.select([ready], [], [], left)[0]:
+            process.kill()
+            process.wait()
+            raise WorkerTimeoutError(
+                "the worker was started and was not ready in time",
+                cure=f"Look at {log}; FLUIDPY_WORKER_START_SECONDS sets the limit.",
+            )
+        piece = os.read(ready, 65536)
+        if not piece:
+            break
+        said += piece
+    if said.strip() != b"ready":
+        raise _start_failure(said, process, log)
+
+
+def _start_failure(said: bytes, process: _Detached, log: Path) -> Exception:
+    if said.startswith(b"{"):
+        return from_wire(protocol.decode(said))
+    try:
+        code: int | str = process.wait(timeout=1)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        code = process.wait()
+    with log.open("rb") as stream:
+        stream.seek(max(0, log.stat().st_size - _LOG_TAIL_BYTES))
+        tail = stream.read().decode("utf-8", "replace").strip()
+    last = tail.splitlines()[-1] if tail else "it wrote nothing"
+    cure = f"Look at {log}."
+    if "ModuleNotFoundError" in last:
+        cure = "Install the worker's libraries: pip install 'fluidpy[worker]'."
+    return WorkerStartError(f"the worker ended with status {code} at once: {last}", cure=cure)
