@@ -78,7 +78,8 @@ WHERE entry.parent=below.id AND entry.retired_at IS NULL AND entry.kind=1"""
 
 def entry_of(row: Sequence[Any]) -> Entry:
     """The entry of a row selected as `COLUMNS`."""
-    return Entry(*row[:3], _KINDS[row[3]], *row[4:10], bool(row[10]))
+    entry_id, parent, name, kind, *rest, live = row
+    return Entry._make((entry_id, parent, name, _KINDS[kind], *rest, bool(live)))
 
 
 class CatalogReader:
@@ -88,6 +89,7 @@ class CatalogReader:
     """
 
     def __init__(self, path: Path) -> None:
+        """Opens the catalog; it must be there."""
         self.path = path
         self._connection = self._open()
 
@@ -143,7 +145,7 @@ class CatalogReader:
         return entry_of(row) if row else None
 
     def children(self, directory: int, after: bytes = b"", limit: int = 1024) -> list[Entry]:
-        """The next live children whose name sorts after `after`, by name (bytes), at most `limit`."""
+        """At most `limit` live children with names (bytes) after `after`, in the order of names."""
         new, kind_entry, kinds = tuple.__new__, Entry, _KINDS
         try:
             rows = self._connection.execute(_CHILDREN, (directory, after, limit))

@@ -12,7 +12,7 @@ import sqlite3
 from pathlib import Path
 
 APPLICATION_ID = 0x666C7064
-"""`PRAGMA application_id` of our files ("flpd"), so that a foreign database is not taken for ours."""
+"""`PRAGMA application_id` of our files ("flpd"): no other database is taken for ours."""
 SCHEMA_VERSION = 1
 ROOT = 1
 """The row id of the root directory of every catalog."""
