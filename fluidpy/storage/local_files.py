@@ -1,0 +1,218 @@
+"""Files below one directory, opened so that no path leads out of it.
+
+Each part of a path is opened relative to the folder before it and never through a symlink, so
+neither `..` nor a link that someone swaps in at the wrong moment escapes the root. The root itself
+may be a symlink. All functions block; `local` calls them in threads.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat as stat_module
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from fluidpy.errors import (
+    SourceAccessError,
+    SourceChangedError,
+    SourceError,
+    SourceNotFoundError,
+    SourceTimeoutError,
+    SourceUnavailableError,
+)
+from fluidpy.storage.object_keys import NOT_READABLE, SPECIAL_FILE
+from fluidpy.storage.under_storage import Kind, ListPage, ObjectInfo, OmittedKey, kind_of_mode
+
+_VERSION = struct.Struct("<qqQQ")
+SETTLED_NS = 2_000_000_000
+"""A file changed less than 2 s ago has no version: file systems with coarse clocks (1 s on ext3
+and many NFS servers, 2 s on FAT) may show a second change with the same times."""
+
+_PATH_FLAGS = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# O_NONBLOCK: opening a pipe must not wait for its writer.
+_FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+
+
+def pack_version(status: os.stat_result) -> bytes:
+    """The version a status stands for: times, size and inode, whatever its age."""
+    return _VERSION.pack(status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
+
+
+def settled_version(status: os.stat_result, now_ns: int) -> bytes:
+    """The version of a file, `b""` if it changed in the last 2 s or by a clock ahead."""
+    if now_ns - status.st_ctime_ns < SETTLED_NS or 0 <= now_ns - status.st_mtime_ns < SETTLED_NS:
+        return b""
+    return pack_version(status)
+
+
+def parts_of(path: str) -> list[str]:
+    """The parts of a path. Raises SourceNotFoundError for those that no listing gives."""
+    if not path:
+        return []
+    parts = path.split("/")
+    if any(part in ("", ".", "..") or "\0" in part for part in parts):
+        raise SourceNotFoundError(f"{path!r} is no path below the mount")
+    return parts
+
+
+def error_of_os(error: OSError, shown: str) -> SourceError:
+    """The error for an OSError about the file shown as `shown`."""
+    code = error.errno or errno.EIO
+    if code in (errno.ENOENT, errno.ENOTDIR):
+        return SourceNotFoundError(f"{shown} is not there")
+    if code == errno.ELOOP:
+        return SourceNotFoundError(f"{shown} is or passes a symbolic link, which is not followed")
+    if code in (errno.EACCES, errno.EPERM):
+        return SourceAccessError(
+            f"{shown} may not be read by this user",
+            cure=f"Give user id {os.geteuid()} the right to read it.",
+        )
+    if code == errno.ESTALE:
+        return SourceChangedError(f"{shown} was replaced while it was read", cure="Open it again.")
+    if code == errno.ETIMEDOUT:
+        return SourceTimeoutError(f"{shown} was not answered in time by its file system")
+    return SourceUnavailableError(
+        f"{shown} cannot be read: {os.strerror(code)}", cure="Check the file system below."
+    )
+
+
+@contextmanager
+def folder(root: str, parts: list[str]) -> Iterator[int]:
+    """A descriptor (O_PATH) of the folder at `parts` below `root`, for `dir_fd`. Raises OSError."""
+    current = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for part in parts:
+            following = os.open(part, _PATH_FLAGS, dir_fd=current)
+            os.close(current)
+            current = following
+        yield current
+    finally:
+        os.close(current)
+
+
+def entry_of(
+    parent: int, name: str, path: str, status: os.stat_result, now_ns: int
+) -> ObjectInfo | None:
+    """The entry for a file's status; None for devices, sockets and pipes."""
+    kind = kind_of_mode(status.st_mode)
+    if kind is None:
+        return None
+    mode = stat_module.S_IMODE(status.st_mode)
+    if kind is Kind.DIRECTORY:
+        return ObjectInfo(path, kind, mtime_ns=status.st_mtime_ns, mode=mode)
+    version = settled_version(status, now_ns)
+    target = os.readlink(name, dir_fd=parent) if kind is Kind.SYMLINK else None
+    return ObjectInfo(path, kind, status.st_size, status.st_mtime_ns, version, mode, target)
+
+
+def stat_below(root: str, path: str, now_ns: int) -> ObjectInfo:
+    """The entry at `path`. Raises OSError and SourceNotFoundError."""
+    parts = parts_of(path)
+    if not parts:
+        status = Path(root).stat()
+        if not stat_module.S_ISDIR(status.st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        mode = stat_module.S_IMODE(status.st_mode)
+        return ObjectInfo("", Kind.DIRECTORY, mtime_ns=status.st_mtime_ns, mode=mode)
+    with folder(root, parts[:-1]) as parent:
+        status = os.stat(parts[-1], dir_fd=parent, follow_symlinks=False)
+        entry = entry_of(parent, parts[-1], path, status, now_ns)
+    if entry is None:
+        raise SourceNotFoundError(f"{path} is {SPECIAL_FILE}")
+    return entry
+
+
+def pages_of_folder(root: str, path: str, now_ns: int, size: int) -> Iterator[ListPage]:
+    """The children of a folder in pages of `size`. Raises OSError and SourceNotFoundError."""
+    with folder(root, parts_of(path)) as parent:
+        scanned = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=parent)
+    page = ListPage([], [])
+    try:
+        with os.scandir(scanned) as children:
+            for child in children:
+                _add(page, scanned, child, f"{path}/{child.name}" if path else child.name, now_ns)
+                if len(page.entries) + len(page.omitted) >= size:
+                    yield page
+                    page = ListPage([], [])
+    finally:
+        os.close(scanned)
+    yield page
+
+
+def _add(page: ListPage, parent: int, child: os.DirEntry[str], path: str, now_ns: int) -> None:
+    # A child that is gone by now is no child.
+    with suppress(FileNotFoundError):
+        try:
+            status = child.stat(follow_symlinks=False)
+            entry = entry_of(parent, child.name, path, status, now_ns)
+        except PermissionError:
+            page.omitted.append(OmittedKey(path, NOT_READABLE))
+            return
+        if entry is None:
+            page.omitted.append(OmittedKey(path, SPECIAL_FILE))
+        else:
+            page.entries.append(entry)
+
+
+def pages_of_tree(root: str, path: str, now_ns: int, size: int) -> Iterator[ListPage]:
+    """All below a folder, folders too. Raises OSError for the folder itself alone."""
+    todo = [path]
+    while todo:
+        current = todo.pop()
+        try:
+            for page in pages_of_folder(root, current, now_ns, size):
+                todo += [e.path for e in page.entries if e.kind is Kind.DIRECTORY]
+                yield page
+        except (FileNotFoundError, NotADirectoryError):
+            if current == path:
+                raise
+        except PermissionError:
+            if current == path:
+                raise
+            yield ListPage([], [OmittedKey(current, NOT_READABLE)])
+
+
+def read_below(root: str, path: str, start: int, end: int, version: bytes, shown: str) -> bytes:
+    """The bytes `[start, end)` of that version. Raises OSError and kinds of SourceError."""
+    parts = parts_of(path)
+    if not parts:
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    with folder(root, parts[:-1]) as parent:
+        descriptor = os.open(parts[-1], _FILE_FLAGS, dir_fd=parent)
+    try:
+        before = os.fstat(descriptor)
+        if not stat_module.S_ISREG(before.st_mode):
+            raise SourceNotFoundError(f"{shown} is not a file")
+        if version and pack_version(before) != version:
+            raise _changed(shown)
+        data = _read_range(descriptor, start, end)
+        after = os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+    if version and pack_version(after) != version:
+        raise _changed(shown)
+    if len(data) != end - start:
+        raise _changed(shown)
+    return data
+
+
+def _read_range(descriptor: int, start: int, end: int) -> bytes:
+    data = os.pread(descriptor, end - start, start)
+    if len(data) == end - start or not data:
+        return data
+    pieces = [data]
+    position = start + len(data)
+    while position < end and (piece := os.pread(descriptor, end - position, position)):
+        pieces.append(piece)
+        position += len(piece)
+    return b"".join(pieces)
+
+
+def _changed(shown: str) -> SourceChangedError:
+    return SourceChangedError(
+        f"{shown} is no longer the version that was listed",
+        cure="Open it again to read the new version.",
+    )
