@@ -1,0 +1,61 @@
+# Two targets do everything on a fresh machine: `make quickstart` and `make test`.
+SHELL := /bin/bash
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+HEAVY := .venv-heavy
+# Arguments for pytest, such as `make test ARGS='tests/cli -x'`.
+ARGS ?=
+
+.PHONY: quickstart test lint format slow heavy wheel clean system
+
+quickstart: $(INSTALLED) system
+	$(BIN)/python -m fluidpy.quickstart
+
+test: $(INSTALLED) system
+	$(BIN)/ruff check --quiet .
+	$(BIN)/python -m pytest $(ARGS)
+
+# All static checks; CONTRIBUTING.md says what each one guards.
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(INSTALLED)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# Tests that take long: faults, kills, big trees.
+slow: $(INSTALLED) system
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+# Tests with libraries that are heavy to install, in an environment of their own.
+heavy: $(HEAVY)/.installed system
+	$(HEAVY)/bin/python -m pytest -m heavy tests/ecosystem $(ARGS)
+
+wheel: $(INSTALLED)
+	$(BIN)/python -m pip wheel --no-deps --wheel-dir dist .
+
+clean:
+	rm -rf $(VENV) $(HEAVY) dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+
+# fusermount3 lets an unprivileged user mount; tests that need it say so when it is missing.
+system:
+	@command -v fusermount3 >/dev/null || tools/install_system_package.sh fuse3
+
+$(BIN)/python:
+	tools/create_environment.sh $(VENV)
+
+$(INSTALLED): pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@
+
+$(HEAVY)/bin/python:
+	tools/create_environment.sh $(HEAVY)
+
+$(HEAVY)/.installed: pyproject.toml tests/ecosystem/requirements.txt | $(HEAVY)/bin/python
+	$(HEAVY)/bin/python -m pip install --quiet --disable-pip-version-check \
+		--requirement tests/ecosystem/requirements.txt --editable '.[test]'
+	@touch $@

@@ -1,0 +1,113 @@
+"""Finds the Dataset a command is about: by file, by name, by `fluid://` URL or by a bare URL."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fluidpy.cli.printers import talk
+from fluidpy.errors import UsageError
+from fluidpy.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from fluidpy.client.session import DatasetSession
+    from fluidpy.namespace.definition import DatasetDefinition
+
+# A scheme as RFC 3986 §3.1 spells it.
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_SCHEME = "fluid://"
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetPath:
+    """A path inside a Dataset, as `fluid://NAME[.NAMESPACE]/PATH` names it."""
+
+    dataset: str
+    namespace: str | None
+    path: str
+
+    def __str__(self) -> str:
+        host = f"{self.dataset}.{self.namespace}" if self.namespace else self.dataset
+        return f"{_SCHEME}{host}/{self.path}"
+
+
+def is_url(text: str) -> bool:
+    """Whether a word of the command line is a URL rather than a Dataset's name."""
+    return bool(_URL.match(text))
+
+
+def parse_dataset_url(url: str) -> DatasetPath:
+    """The parts of a `fluid://` URL. Raises UsageError for anything else."""
+    if not url.startswith(_SCHEME):
+        raise UsageError(f"{url} is not a fluid:// URL", cure=f"Write {_SCHEME}NAME/PATH")
+    host, _, path = url[len(_SCHEME) :].partition("/")
+    name, _, namespace = host.partition(".")
+    if not name:
+        raise UsageError(f"{url} names no Dataset", cure=f"Write {_SCHEME}NAME/PATH")
+    return DatasetPath(name, namespace or None, path.strip("/"))
+
+
+def define_from_file(
+    file: Path, dataset: str | None, namespace: str | None, settings: Settings
+) -> DatasetDefinition:
+    """The Dataset that a YAML file declares; warnings go to stderr.
+
+    Raises ValidationError listing every problem of the file, UsageError when it cannot be read.
+    """
+    from fluidpy.api.document import load_valid_documents
+    from fluidpy.namespace.resolve import resolve_dataset
+
+    loaded = load_valid_documents(file)
+    for problem in loaded.warnings:
+        talk(f"warning: {problem}")
+    resolved = resolve_dataset(
+        loaded.objects,
+        dataset=dataset,
+        namespace=namespace,
+        settings=settings,
+        environ=os.environ,
+        base_directory=Path.cwd() if str(file) == "-" else file.resolve().parent,
+    )
+    for warning in resolved.warnings:
+        talk(f"warning: {warning}")
+    return resolved.definition
+
+
+def define_from_url(url: str, options: Mapping[str, str]) -> DatasetDefinition:
+    """The Dataset that stands for one bare URL such as `s3://bucket/prefix`."""
+    from fluidpy.namespace.resolve import resolve_url
+
+    return resolve_url(url, options)
+
+
+def define(
+    name: str | None, file: Path | None, namespace: str | None, settings: Settings
+) -> DatasetDefinition:
+    """The Dataset that `-f FILE [NAME]` or `NAME` means. Raises UsageError for neither."""
+    if file is not None:
+        return define_from_file(file, name, namespace, settings)
+    if name is None:
+        raise UsageError("no Dataset is named", cure="Give NAME, or -f FILE.")
+    from fluidpy.client.locate import locate_dataset
+
+    return locate_dataset(name, namespace, settings)
+
+
+@contextmanager
+def session_of(
+    name: str | None, file: Path | None, namespace: str | None = None
+) -> Iterator[DatasetSession]:
+    """A session on the Dataset, closed at the end; a worker is started if none runs."""
+    from fluidpy.client.session import DatasetSession
+
+    settings = load_settings()
+    session = DatasetSession(define(name, file, namespace, settings), settings)
+    try:
+        yield session
+    finally:
+        session.close()

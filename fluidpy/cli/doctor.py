@@ -1,0 +1,38 @@
+"""`doctor`: runs every check, prints what is wrong here and its cure."""
+
+from __future__ import annotations
+
+import typer
+
+from fluidpy.cli.findings import Finding, Verdict, print_findings
+from fluidpy.cli.options import OutputFormat, OutputOption
+from fluidpy.errors import UsageError
+
+
+def doctor(output: OutputOption = OutputFormat.TABLE) -> None:
+    """Say what is wrong on this machine and what cures it.
+
+    Exit code 1 if something is broken. Example: fluidpy doctor -o json
+    """
+    findings = examine()
+    print_findings(findings, output)
+    if any(finding.verdict is Verdict.BROKEN for finding in findings):
+        raise typer.Exit(1)
+
+
+def examine() -> list[Finding]:
+    """All findings on this machine, in the order a person would look."""
+    from fluidpy.cli import doctor_cache, doctor_mounts, doctor_system
+    from fluidpy.settings import load_settings
+
+    findings = doctor_system.check_system()
+    try:
+        settings = load_settings()
+    except UsageError as error:
+        findings.append(Finding("settings", Verdict.BROKEN, error.message, error.cure))
+        return findings
+    findings += doctor_cache.check_cache_directory(settings.cache_dir)
+    findings.append(doctor_cache.check_runtime_directory(settings))
+    findings.append(doctor_mounts.check_worker(settings))
+    findings += doctor_mounts.check_mounts()
+    return findings

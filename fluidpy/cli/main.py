@@ -1,0 +1,105 @@
+"""The entry point: builds the application, runs it, turns errors into messages and exit codes.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NoReturn
+
+from fluidpy.errors import FluidpyError, UsageError
+
+if TYPE_CHECKING:
+    import typer
+
+FAILED = 1
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command line and returns its exit code; never raises for a user's mistake."""
+    try:
+        return _run(sys.argv[1:] if arguments is None else list(arguments))
+    except BrokenPipeError:
+        return _reader_went_away()
+    except KeyboardInterrupt:
+        print("fluidpy: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except FluidpyError as error:
+        return report(error)
+    except Exception as error:  # noqa: BLE001 - the last resort: a message instead of a traceback
+        return report(_unexpected(error))
+
+
+def report(error: FluidpyError) -> int:
+    """Prints an error for a person on stderr and returns the exit code it stands for."""
+    print(f"fluidpy: {error.message}", file=sys.stderr)
+    if error.cure:
+        print(f"cure: {error.cure}", file=sys.stderr)
+    if os.environ.get("FLUIDPY_DEBUG") == "1":
+        import traceback
+
+        traceback.print_exception(error)
+    return error.exit_code
+
+
+def _run(arguments: list[str]) -> int:
+    try:
+        import typer
+    except ImportError as error:
+        raise FluidpyError(
+            f"the command line needs a library that is not installed: {error.name}",
+            cure="Install the extra: pip install 'fluidpy[cli]'",
+        ) from error
+    command = typer.main.get_command(_application())
+    try:
+        outcome = command.main(args=arguments, prog_name=_program(), standalone_mode=False)
+    except typer.TyperException as error:
+        raise _usage_error(error, arguments) from error
+    except typer.Abort as error:
+        raise KeyboardInterrupt from error
+    sys.stdout.flush()
+    return outcome if isinstance(outcome, int) else 0
+
+
+def _application() -> typer.Typer:
+    from fluidpy.cli.application import build
+
+    return build()
+
+
+def _program() -> str:
+    return "kubectl fluidpy" if "kubectl-fluidpy" in sys.argv[0] else "fluidpy"
+
+
+def _usage_error(error: typer.TyperException, arguments: Sequence[str]) -> UsageError:
+    verb = next((word for word in arguments if not word.startswith("-")), "")
+    # A word that is no command has no help of its own.
+    command = "" if "No such command" in error.format_message() else f" {verb}".rstrip()
+    message = error.format_message().rstrip(".").replace("\n", " ")
+    return UsageError(message[:1].lower() + message[1:], cure=f"See {_program()}{command} --help")
+
+
+def _unexpected(error: Exception) -> FluidpyError:
+    wrapped = FluidpyError(
+        f"{type(error).__name__}: {error}",
+        cure="Not expected: please report it, with what FLUIDPY_DEBUG=1 adds to this message.",
+    )
+    wrapped.__cause__ = error
+    return wrapped
+
+
+def _reader_went_away() -> int:
+    """`fluidpy cat … | head` is no failure to talk about; Python must not flush into the pipe."""
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, sys.stdout.fileno())
+    os.close(devnull)
+    return FAILED
+
+
+def fail(message: str, cure: str = "") -> NoReturn:
+    """Ends a command with a message; for failures that no layer below has an error for."""
+    raise FluidpyError(message, cure=cure)

@@ -1,0 +1,99 @@
+"""`mount` and `umount`: a Dataset as a directory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fluidpy.cli.datasets import define, define_from_file, define_from_url, is_url
+from fluidpy.cli.options import FileOption, NamespaceOption, parse_pairs
+from fluidpy.cli.printers import talk
+from fluidpy.errors import UsageError
+from fluidpy.settings import load_settings
+
+# A source gets its own deadline for the first listing; the rest is process starts.
+EXTRA_SECONDS = 30.0
+
+
+def mount(
+    words: Annotated[list[str], typer.Argument(hidden=True)],
+    file: FileOption = None,
+    namespace: NamespaceOption = None,
+    foreground: Annotated[
+        bool, typer.Option("--foreground", help="Stay until unmounted; Ctrl-C unmounts.")
+    ] = False,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            "-o", "--option", metavar="KEY=VALUE", help="Option of the source, with a URL."
+        ),
+    ] = None,
+) -> None:
+    """Mount a Dataset, or one URL, on a directory, read-only.
+
+    Goes to the background once the directory can be listed. Examples:
+
+    fluidpy mount -f imagenet.yaml /data
+
+    fluidpy mount s3://bucket/prefix /data -o endpoint=http://host:9000
+    """
+    from fluidpy.fuse.mounting import mount_dataset
+
+    target, directory = split_words(words, file)
+    options = parse_pairs(option or [])
+    settings = load_settings()
+    if target is not None and is_url(target):
+        definition = define_from_url(target, options)
+    elif options:
+        raise UsageError(
+            "-o KEY=VALUE goes with a URL", cure="Write the options into the Dataset's mount."
+        )
+    elif file is not None:
+        definition = define_from_file(file, target, namespace, settings)
+    else:
+        definition = define(target, None, namespace, settings)
+    record = mount_dataset(
+        definition,
+        directory,
+        settings,
+        foreground=foreground,
+        file=file,
+        deadline=settings.source_deadline_seconds + EXTRA_SECONDS,
+    )
+    if not foreground:
+        talk(f"{definition.key} is mounted on {record.mount_point}")
+
+
+def split_words(words: Sequence[str], file: Path | None) -> tuple[str | None, Path]:
+    """The Dataset's name or URL, and the directory. Raises UsageError when words lack or abound."""
+    if len(words) > 2:
+        raise UsageError(
+            f"{len(words)} words are too many: {' '.join(words)}",
+            cure="Give what to mount and one directory.",
+        )
+    if len(words) == 2:
+        if file is not None and is_url(words[0]):
+            raise UsageError("a file and a URL are given", cure="Give -f FILE or a URL, not both.")
+        return words[0], Path(words[1])
+    if file is None:
+        what = "no directory is given" if is_url(words[0]) else "nothing to mount is given"
+        raise UsageError(what, cure="fluidpy mount -f FILE DIR, or: fluidpy mount URL DIR")
+    return None, Path(words[0])
+
+
+def umount(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", show_default=False)],
+    lazy: Annotated[
+        bool, typer.Option("--lazy", help="Detach now, even if files are open.")
+    ] = False,
+) -> None:
+    """Unmount a directory, also one whose server is gone.
+
+    Example: fluidpy umount /data
+    """
+    from fluidpy.fuse.mounting import unmount
+
+    unmount(directory, load_settings(), lazy=lazy)
