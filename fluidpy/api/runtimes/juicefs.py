@@ -1,0 +1,93 @@
+"""JuiceFSRuntime: the JuiceFS engine."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from fluidpy.api.dataset import User
+from fluidpy.api.model import (
+    ContainerPort,
+    Count,
+    EnvVars,
+    NetworkMode,
+    Options,
+    PersistentVolumeClaimTemplate,
+    ResourceRequirements,
+    StringMap,
+    Volume,
+    VolumeMount,
+    defaulted,
+    mapping,
+    optional,
+    sequence,
+)
+from fluidpy.api.operations import PodMetadata
+from fluidpy.api.runtimes.components import (
+    CleanPolicy,
+    EngineRuntime,
+    InitUsersSpec,
+    Replicas,
+    RuntimeManagement,
+    RuntimePodMetadata,
+    VersionSpec,
+)
+from fluidpy.api.runtimes.tiered_store import TieredStore
+
+
+class JuiceFSComponent(RuntimePodMetadata):
+    """A component of JuiceFS: master, worker or job worker."""
+
+    replicas: Replicas | None = optional("Number of replicas.")
+    ports: list[ContainerPort] = sequence("Ports of the container.")
+    resources: ResourceRequirements | None = optional("Requests and limits.")
+    options: Options = mapping("Mount options of the component.")
+    env: EnvVars = sequence("Environment.")
+    enabled: bool = defaulted(False, "Whether the component exists; for those that are optional.")
+    node_selector: StringMap = mapping("Labels that the nodes must have.")
+    volume_mounts: list[VolumeMount] = sequence("Where volumes of the runtime appear.")
+    network_mode: NetworkMode = defaulted("", "HostNetwork, the default, or ContainerNetwork.")
+
+
+class JuiceFSFuse(VersionSpec):
+    """The FUSE client of JuiceFS."""
+
+    env: EnvVars = sequence("Environment.")
+    resources: ResourceRequirements | None = optional("Requests and limits.")
+    options: Options = mapping("Mount options of the client.")
+    node_selector: StringMap = mapping("Labels that the nodes must have.")
+    volume_mounts: list[VolumeMount] = sequence("Where volumes of the runtime appear.")
+    clean_policy: CleanPolicy = defaulted("", "When the client ends.")
+    pod_metadata: PodMetadata | None = optional("Labels and annotations for the pods.")
+    network_mode: NetworkMode = defaulted("", "HostNetwork, the default, or ContainerNetwork.")
+
+
+class JuiceFSRuntimeSpec(RuntimePodMetadata):
+    """What the user wants of the JuiceFS engine."""
+
+    juicefs_version: VersionSpec | None = optional("Image of the engine.")
+    init_users: InitUsersSpec | None = optional("The image that makes users.")
+    master: JuiceFSComponent | None = optional("The masters.")
+    worker: JuiceFSComponent | None = optional("The workers.")
+    job_worker: JuiceFSComponent | None = optional("The job workers.")
+    fuse: JuiceFSFuse | None = optional("The FUSE client.")
+    tieredstore: TieredStore | None = optional("Cache levels of a worker.")
+    configs: list[str] = sequence("Arguments of juicefs format.")
+    replicas: Count | None = optional("Number of workers.")
+    run_as: User | None = optional("User that the engine runs as.")
+    disable_prometheus: bool = defaulted(False, "Whether metrics are left out.")
+    volumes: list[Volume] = sequence("Volumes that components may mount.")
+    volume_claim_templates: list[PersistentVolumeClaimTemplate] = sequence(
+        "Claims that are made for each worker."
+    )
+    management: RuntimeManagement | None = optional("How the runtime is looked after.")
+
+
+class JuiceFSRuntime(EngineRuntime):
+    """The JuiceFS engine for the Dataset of the same name."""
+
+    kind: Literal["JuiceFSRuntime"] = "JuiceFSRuntime"
+    spec: JuiceFSRuntimeSpec = Field(
+        default_factory=JuiceFSRuntimeSpec, description="What is wanted."
+    )
