@@ -1,0 +1,90 @@
+"""Interleaved pairs and what they come down to; pure but for the clock of `measure`."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Median and quartiles of a series of samples."""
+
+    median: float
+    lower: float
+    upper: float
+    samples: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One figure: `ratio` is ours ÷ limit in speed, so 1.0 is as fast as the limit."""
+
+    name: str
+    unit: str
+    limit: Spread
+    ours: Spread
+    ratio: float
+    ratio_lower: float
+    ratio_upper: float
+    at_least: float | None
+
+    @property
+    def reached(self) -> bool:
+        """Whether the figure that was promised is there."""
+        return self.at_least is None or self.ratio >= self.at_least
+
+    def to_document(self) -> dict[str, Any]:
+        """Plain values for the JSON that is kept."""
+        return {**asdict(self), "reached": self.reached}
+
+
+def spread(samples: Sequence[float]) -> Spread:
+    """Median and quartiles (inclusive method) of at least one sample."""
+    if len(samples) < 2:
+        return Spread(samples[0], samples[0], samples[0], tuple(samples))
+    lower, median, upper = statistics.quantiles(samples, n=4, method="inclusive")
+    return Spread(median, lower, upper, tuple(samples))
+
+
+def compare(
+    name: str,
+    unit: str,
+    limit: Sequence[float],
+    ours: Sequence[float],
+    *,
+    at_least: float | None = None,
+) -> Comparison:
+    """The comparison of two series of speeds (higher is better), pair by pair in order.
+
+    The ratio is of the medians; its quartiles are those of the ratios of the pairs.
+    """
+    pairs = spread([mine / best for best, mine in zip(limit, ours, strict=True)])
+    limit_spread, ours_spread = spread(limit), spread(ours)
+    return Comparison(
+        name,
+        unit,
+        limit_spread,
+        ours_spread,
+        ours_spread.median / limit_spread.median,
+        pairs.lower,
+        pairs.upper,
+        at_least,
+    )
+
+
+def measure(
+    pairs: int, limit: Callable[[], float], ours: Callable[[], float], talk: Callable[[str], None]
+) -> tuple[list[float], list[float]]:
+    """Speeds of `pairs` interleaved pairs after an untimed one; each callable answers one speed."""
+    limit()
+    ours()
+    limit_speeds: list[float] = []
+    our_speeds: list[float] = []
+    for index in range(pairs):
+        limit_speeds.append(limit())
+        our_speeds.append(ours())
+        talk(f"pair {index + 1}/{pairs}: limit {limit_speeds[-1]:,.1f}, ours {our_speeds[-1]:,.1f}")
+    return limit_speeds, our_speeds

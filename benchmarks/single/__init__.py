@@ -1,0 +1,1 @@
+"""Scenarios on one machine: SeaweedFS as the source, fluidpy beside obstore alone."""

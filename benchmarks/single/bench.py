@@ -1,0 +1,207 @@
+"""What every scenario needs: a source, Datasets on it, workers and mounts that start cold."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import obstore
+
+from fluidpy.testing.servers.seaweedfs import SeaweedServer, seaweedfs
+
+CHUNK = 1024 * 1024
+MIB = 1024 * 1024
+
+
+@dataclass
+class Bench:
+    """A running source and a directory for everything else; `smoke` asks for tiny sizes."""
+
+    directory: Path
+    server: SeaweedServer
+    pairs: int
+    smoke: bool
+    buckets: set[str] = field(default_factory=set)
+
+    def talk(self, text: str) -> None:
+        """Progress for a person."""
+        print(text, file=sys.stderr, flush=True)
+
+    def bucket(self, name: str) -> str:
+        """A bucket of that name, made on first use."""
+        if name not in self.buckets:
+            self.server.make_bucket(name)
+            self.buckets.add(name)
+        return name
+
+    def put_large(self, bucket: str, key: str, size: int) -> None:
+        """One object of `size` random bytes."""
+        obstore.put(self.server.store(self.bucket(bucket)), key, os.urandom(size))
+
+    def dataset_file(self, name: str, bucket: str, prefix: str = "") -> Path:
+        """A YAML with a Dataset on the bucket and its Secret."""
+        url = f"s3://{bucket}/{prefix}".rstrip("/")
+        secret = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": f"{name}-key"},
+            "stringData": self.server.secrets(),
+        }
+        dataset = {
+            "apiVersion": "data.fluid.io/v1alpha1",
+            "kind": "Dataset",
+            "metadata": {"name": name},
+            "spec": {
+                "mounts": [
+                    {
+                        "mountPoint": url,
+                        "name": name,
+                        "path": "/",
+                        "options": self.server.options(),
+                        "encryptOptions": [
+                            {
+                                "name": option,
+                                "valueFrom": {
+                                    "secretKeyRef": {"name": f"{name}-key", "key": option}
+                                },
+                            }
+                            for option in self.server.secrets()
+                        ],
+                    }
+                ]
+            },
+        }
+        path = self.directory / f"{name}.yaml"
+        # JSON is YAML too, and needs no library here.
+        path.write_text(f"---\n{json.dumps(secret)}\n---\n{json.dumps(dataset)}\n")
+        path.chmod(0o600)
+        return path
+
+    @contextlib.contextmanager
+    def machine(self) -> Iterator[Machine]:
+        """A machine that has never seen the data: own cache, own worker; all gone afterwards."""
+        home = Path(tempfile.mkdtemp(prefix="machine-", dir=self.directory))
+        machine = Machine(home)
+        try:
+            yield machine
+        finally:
+            machine.end()
+            shutil.rmtree(home, ignore_errors=True)
+
+
+@dataclass
+class Machine:
+    """Directories of one cold start, and the command line run in them."""
+
+    home: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The process environment that leads to this machine's worker."""
+        return {
+            **os.environ,
+            "FLUIDPY_CACHE_DIR": str(self.home / "cache"),
+            "FLUIDPY_RUNTIME_DIR": str(self.home / "run"),
+        }
+
+    def fluidpy(self, *arguments: str, timeout: float = 900) -> str:
+        """Runs the command line; its standard output. Raises RuntimeError with what it said."""
+        done = subprocess.run(
+            [sys.executable, "-m", "fluidpy", *arguments],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        if done.returncode:
+            raise RuntimeError(f"fluidpy {' '.join(arguments)}: {done.stderr.strip()}")
+        return done.stdout
+
+    @contextlib.contextmanager
+    def mounted(self, file: Path) -> Iterator[Path]:
+        """The Dataset of `file` as a directory."""
+        directory = self.home / "mnt"
+        directory.mkdir(exist_ok=True)
+        self.fluidpy("mount", "-f", str(file), str(directory))
+        try:
+            yield directory
+        finally:
+            self.fluidpy("umount", str(directory))
+
+    @contextlib.contextmanager
+    def as_this_process(self) -> Iterator[None]:
+        """Lets `fluid://` in this process use this machine's worker."""
+        from fluidpy.client.connection import close_connections
+
+        kept = dict(os.environ)
+        os.environ.update(self.environment)
+        try:
+            yield
+        finally:
+            close_connections()
+            os.environ.clear()
+            os.environ.update(kept)
+
+    def processes(self) -> dict[str, int]:
+        """Pids of this machine's worker, holders and servers by a name each."""
+        status: dict[str, Any] = json.loads(self.fluidpy("status", "-o", "json"))
+        found: dict[str, int] = {}
+        if worker := status.get("worker"):
+            found["worker"] = int(worker["pid"])
+        for mount in status["mounts"]:
+            found["holder"] = int(mount["holderPid"])
+            found["server"] = int(mount["serverPid"])
+        return found
+
+    def end(self) -> None:
+        """Ends the worker and waits until it is gone."""
+        found = self.processes().get("worker")
+        if found is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(found, signal.SIGTERM)
+        limit = time.monotonic() + 30
+        while Path(f"/proc/{found}").exists():
+            if time.monotonic() > limit:
+                raise RuntimeError(f"worker {found} does not end")
+            time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def bench(pairs: int, smoke: bool) -> Iterator[Bench]:
+    """A fresh source and directory; both gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="fluidpy-bench-") as name:
+        directory = Path(name)
+        with seaweedfs(directory / "weed") as server:
+            yield Bench(directory, server, pairs, smoke)
+
+
+def read_file(path: Path | str) -> int:
+    """Reads a file in 1 MiB calls into one buffer, as a loader would; the bytes read."""
+    total = 0
+    buffer = bytearray(CHUNK)
+    with open(path, "rb", buffering=0) as stream:
+        while count := stream.readinto(buffer):
+            total += count
+    return total
+
+
+def private_bytes(pid: int) -> int:
+    """Private memory of a process in bytes (`Private_Clean + Private_Dirty` of smaps_rollup)."""
+    total = 0
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith(("Private_Clean:", "Private_Dirty:")):
+            total += int(line.split()[1]) * 1024
+    return total
