@@ -46,6 +46,10 @@ def _boot_id() -> str:
         return ""
 
 
+def _has_tables(connection: sqlite3.Connection) -> bool:
+    return connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone() is not None
+
+
 class CatalogFile:
     """A catalog opened for writing by this process alone (flock on `NAME.sqlite.lock`).
 
@@ -95,6 +99,7 @@ class CatalogFile:
                     connection.close()
                     self._set_aside(why)
                     connection = connect_writer(self.path)
+                if not _has_tables(connection):
                     self._create(connection)
                 self._note_open(connection)
                 return connection
@@ -106,8 +111,8 @@ class CatalogFile:
 
     def _unusable(self, connection: sqlite3.Connection) -> str:
         """Why the file cannot be used; empty when it can."""
-        if not connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone():
-            return "it is empty"
+        if not _has_tables(connection):
+            return ""
         application = connection.execute("PRAGMA application_id").fetchone()[0]
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if (application, version) != (APPLICATION_ID, SCHEMA_VERSION):

@@ -15,11 +15,11 @@ from itertools import groupby
 
 from fluidpy.errors import PathNotFoundError
 from fluidpy.namespace import catalog_rows as rows
-from fluidpy.namespace.catalog_rows import Changes, Row, row_of
+from fluidpy.namespace.catalog_rows import Changes, Row, RowValues, row_of
 from fluidpy.namespace.catalog_writer import CatalogWriter
 from fluidpy.namespace.listing_merge import Child, Known, Merge, child_of, compare, showable
 from fluidpy.namespace.row_id_set import RowIdSet
-from fluidpy.storage.object_keys import FILE_AND_FOLDER, NAME_TOO_LONG, omission
+from fluidpy.storage.object_keys import FILE_AND_FOLDER, NAME_MAX, NAME_TOO_LONG, omission
 from fluidpy.storage.under_storage import Kind, ListPage, ObjectInfo
 
 _REMEMBERED_FOLDERS = 50_000
@@ -31,7 +31,7 @@ _SWEEP_STEP = 10_000
 
 
 class CatalogMerge:
-    """One listing on its way into the catalog: `add` pages, then exhaust `finish`.
+    """One listing on its way into the catalog: `add` its pages, then `finish`.
 
     `top` is the row of the folder that is listed and `prefix` its path within mount number `mount`
     (no slash at the ends). `recursive`: the pages hold all files below; else direct children.
@@ -58,7 +58,7 @@ class CatalogMerge:
         self._foreign = {
             row for row in writer.composition.tops if row != top
         }  # roots of other mounts hide what this source has there
-        self._new: list[tuple[Row, Child]] = []
+        self._new: list[RowValues] = []
         self._changes = Changes.none()
         self._seen.add(top)
         self._retirements = writer.retirements
@@ -93,8 +93,9 @@ class CatalogMerge:
         return path[self._cut : max(path.rfind("/"), self._cut)]
 
     def _add_children(self, directory: int, folder: str, infos: Iterable[ObjectInfo]) -> None:
+        if directory >= self._start:
+            infos = self._add_fresh(directory, folder, infos)
         fixed = self._writer.composition.fixed.get(directory, {})
-        fresh = directory >= self._start
         checked: dict[bytes, Child] = {}
         for info in infos:
             child = child_of(info)
@@ -102,16 +103,34 @@ class CatalogMerge:
                 self._omit(directory, NAME_TOO_LONG)
             elif child.kind == Kind.DIRECTORY:
                 self._add_directory(info.path[self._cut :], child)
-            elif child.name in fixed:
-                continue
-            elif fresh:
-                self._count(child, 1)
-                self._new.append((self._new_row(directory, child, None), child))
-            else:
+            elif child.name not in fixed:
                 self._count(child, 1)
                 checked[child.name] = child
         if checked:
             self._compare(directory, checked)
+
+    def _add_fresh(
+        self, directory: int, folder: str, infos: Iterable[ObjectInfo]
+    ) -> list[ObjectInfo]:
+        """The short way for plain files of a folder that this merge made; returns what else came.
+
+        Nearly all of a first load goes through this loop, so it makes rows without a detour.
+        """
+        others: list[ObjectInfo] = []
+        begin = self._cut + len(folder) + 1 if folder else self._cut
+        entry_id, mount, new = self._writer.next_id, self._mount, self._new
+        for info in infos:
+            path, kind, size, mtime_ns, version, mode, _ = info
+            name = path[begin:].encode("utf-8", "surrogateescape")
+            if kind != Kind.FILE or not 0 < len(name) <= NAME_MAX:
+                others.append(info)
+                continue
+            new.append((entry_id, directory, name, 1, size, mtime_ns, mode, None, version, mount))
+            self.bytes += size
+            entry_id += 1
+        self.files += entry_id - self._writer.next_id
+        self._writer.next_id = entry_id
+        return others
 
     def _count(self, child: Child, number: int) -> None:
         if child.kind == Kind.FILE:
@@ -153,23 +172,21 @@ class CatalogMerge:
         new, self._new = self._new, []
         if not new:
             return
-        if rows.insert_free(self._connection, [row for row, _ in new]) < len(new):
+        if rows.insert_free(self._connection, new) < len(new):
             new = self._resolve_taken(new)
-        self._changes.added.extend([row.id for row, _ in new])
-        rows.insert_targets(
-            self._connection,
-            ((row.id, child.target) for row, child in new if child.target is not None),
-        )
+        self._changes.added.extend([row[0] for row in new])
 
-    def _resolve_taken(self, new: list[tuple[Row, Child]]) -> list[tuple[Row, Child]]:
+    def _resolve_taken(self, new: list[RowValues]) -> list[RowValues]:
         """Those that went in; the others are compared with what stands in their place."""
-        went_in: list[tuple[Row, Child]] = []
-        for row, child in new:
+        went_in: list[RowValues] = []
+        for values in new:
+            row = Row._make(values)
             known = rows.known_child(self._connection, row.parent, row.name)
             if known is not None and known.id == row.id:
-                went_in.append((row, child))
-            else:
-                self._compare(row.parent, {row.name: child})
+                went_in.append(values)
+                continue
+            child = Child(row.name, row.kind, row.size, row.mtime_ns, row.mode, row.version, None)
+            self._compare(row.parent, {row.name: child})
         return went_in
 
     def _directory(self, folder: str) -> int | None:
@@ -246,15 +263,15 @@ class CatalogMerge:
             directory = self._top
         self.omitted[directory, reason] += 1
 
-    def finish(self, listed_at: float) -> Iterator[Changes]:
-        """Removes what the listing did not name and marks its folders listed, step by step.
+    def finish(self, listed_at: float) -> list[Changes]:
+        """Removes what the listing did not name and marks its folders listed, in steps.
 
-        Call it when the source has said that there is no more; exhaust it.
+        Call it when the source has said that there is no more.
         """
-        yield self._settle_deferred()
-        yield from self._sweep()
+        changes = [self._settle_deferred(), *self._sweep()]
         self._writer.mark_listed(self._walked, listed_at, self.omitted)
         self._writer.checkpoint()
+        return changes
 
     def _settle_deferred(self) -> Changes:
         """Files where a folder was: the folder is gone unless the listing named something in it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from fluidpy.namespace.listing_merge import Child, Known
 from fluidpy.storage.under_storage import Kind
@@ -62,6 +62,10 @@ class Row(NamedTuple):
     mount: int
 
 
+RowValues: TypeAlias = tuple[int, int, bytes, int, int, int, int | None, int | None, bytes, int]
+"""The values of a `Row`, where a million are made and names cost too much."""
+
+
 def row_of(entry_id: int, parent: int, child: Child, ino: int | None, mount: int) -> Row:
     """The row of a listed child; `ino` None for a path that is new."""
     name, kind, size, mtime_ns, mode, version, _ = child
@@ -73,7 +77,7 @@ def insert(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
     connection.executemany(_INSERT, rows)
 
 
-def insert_free(connection: sqlite3.Connection, rows: Sequence[Row]) -> int:
+def insert_free(connection: sqlite3.Connection, rows: Sequence[RowValues]) -> int:
     """Adds those rows whose names are free; how many that were."""
     return connection.executemany(_INSERT_NEW, rows).rowcount
 

@@ -1,0 +1,263 @@
+"""A Dataset's tree as the worker sees it: catalog first, sources where it has no answer."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import os
+import time
+from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from fluidpy.errors import NotADirectoryInDatasetError, PathNotFoundError
+from fluidpy.namespace.catalog import CatalogReader, Entry
+from fluidpy.namespace.catalog_rows import Changes
+from fluidpy.namespace.catalog_schema import ROOT
+from fluidpy.namespace.catalog_writer import CatalogWriter
+from fluidpy.namespace.definition import DatasetDefinition
+from fluidpy.namespace.listing_flights import CatalogThread, ListingFlights, Located
+from fluidpy.namespace.metadata_load import MetadataProgress, MetadataReport, walk
+from fluidpy.namespace.tree import parts_of
+from fluidpy.settings import Settings
+from fluidpy.storage.factory import open_storage as open_storage_of_url
+from fluidpy.storage.under_storage import Kind, MountSource, UnderStorage
+
+_log = logging.getLogger(__name__)
+_LINKS = 40
+"""Symlinks followed in one path, as Linux does (MAXSYMLINKS in include/linux/namei.h)."""
+
+
+class Namespace:
+    """One Dataset's mounts as one tree. Start it, ask it on one event loop, close it.
+
+    `on_change` is called on that loop with each set of changes of live rows. `open_storage` makes
+    a storage of a mount's source; `clock` gives epoch seconds. Calls raise PathNotFoundError,
+    NotADirectoryInDatasetError, errors of the source, and CacheError when the catalog fails.
+    """
+
+    reader: CatalogReader
+    """The catalog, for this thread."""
+
+    def __init__(
+        self,
+        definition: DatasetDefinition,
+        settings: Settings,
+        open_storage: Callable[[MountSource, Settings], UnderStorage] = open_storage_of_url,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Opens nothing yet."""
+        self.definition = definition
+        name = f"{definition.namespace}.{definition.name}.sqlite"
+        self.catalog_path: Path = settings.catalogs_dir / name
+        self.on_change: list[Callable[[Changes], None]] = []
+        self._settings, self._open_storage, self._clock = settings, open_storage, clock
+        ttl = definition.metadata_ttl_seconds
+        self.ttl_seconds = settings.metadata_ttl_seconds if ttl is None else ttl
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="catalog")
+        self._storages: list[UnderStorage] = []
+        self._loading = asyncio.Lock()
+        self._started = False
+
+    async def start(self) -> None:
+        """Opens the sources and the catalog, and lays the mounts out in it. Lists nothing."""
+        try:
+            self._storages = [
+                self._open_storage(mount.source, self._settings) for mount in self.definition.mounts
+            ]
+            loop = asyncio.get_running_loop()
+            writer = await loop.run_in_executor(
+                self._executor, CatalogWriter, self.catalog_path, self._clock
+            )
+        except BaseException:
+            await self._close_storages()
+            self._executor.shutdown(wait=False)
+            raise
+        if writer.rebuilt:
+            _log.warning("catalog %s was built again: %s", self.catalog_path, writer.rebuilt)
+        self._thread = CatalogThread(writer, self._executor)
+        self._started = True
+        try:
+            await self._thread.run(writer.compose, self.definition)
+            self.reader = CatalogReader(self.catalog_path)
+        except BaseException:
+            await self._thread.run(writer.close)
+            self._started = False
+            await self._close_storages()
+            self._executor.shutdown(wait=False)
+            raise
+        self._flights = ListingFlights(
+            self._thread, self.reader, self.locate, self._notify, self.ttl_seconds, self._clock
+        )
+
+    async def close(self) -> None:
+        """Ends listings under way and closes all; may be called twice."""
+        if not self._started:
+            return
+        self._started = False
+        await self._flights.close()
+        self.reader.close()
+        try:
+            await self._thread.run(self._thread.writer.close)
+        finally:
+            self._executor.shutdown(wait=False)
+            await self._close_storages()
+
+    async def _close_storages(self) -> None:
+        storages, self._storages = self._storages, []
+        for storage in storages:
+            await storage.close()
+
+    @property
+    def listing_failures(self) -> int:
+        """Listings that a source could not give, so that the folder was served as it was."""
+        return self._flights.failures
+
+    def _notify(self, changes: Changes) -> None:
+        if changes.any():
+            for callback in self.on_change:
+                callback(changes)
+
+    async def lookup(self, parent: int, name: bytes) -> Entry:
+        """The child of that name; the folder is listed first unless it is fresh."""
+        await self._flights.ensure(parent)
+        entry = self.reader.lookup(parent, name)
+        if entry is None:
+            raise PathNotFoundError(f"{self._text(parent, name)} does not exist")
+        return entry
+
+    async def ensure_listed(self, directory: int, max_age: float | None = None) -> Changes:
+        """Lists the folder unless that was done less than `max_age` seconds ago (None: the TTL).
+
+        A folder that was listed before is served as it was when its source is down.
+        """
+        return await self._flights.ensure(directory, max_age)
+
+    async def resolve(self, path: str) -> Entry:
+        """The entry at `path`; folders on the way are listed unless fresh.
+
+        Symlinks on the way are followed inside the Dataset, one at the end is the answer.
+        """
+        return await self._resolve(path, {"links": _LINKS})
+
+    async def _resolve(self, path: str, budget: dict[str, int]) -> Entry:
+        above: list[Entry] = []
+        entry = await self._root()
+        names = [name for name in os.fsencode(path).split(b"/") if name not in (b"", b".")]
+        for position, name in enumerate(names):
+            if entry.kind is Kind.SYMLINK:
+                entry = await self._follow(above[-1], entry, budget)
+            if entry.kind is not Kind.DIRECTORY:
+                shown = "/".join(os.fsdecode(part) for part in names[:position])
+                raise NotADirectoryInDatasetError(f"/{shown} is not a folder")
+            if name == b"..":
+                entry = above.pop() if above else entry
+                continue
+            above.append(entry)
+            entry = await self.lookup(entry.id, name)
+        return entry
+
+    async def _follow(self, folder: Entry, link: Entry, budget: dict[str, int]) -> Entry:
+        target = self.reader.target_of(link.id)
+        budget["links"] -= 1
+        if budget["links"] < 0:
+            raise PathNotFoundError(f"{self._text(link.id)} is a loop of symlinks")
+        if target.startswith(b"/"):
+            raise PathNotFoundError(f"{self._text(link.id)} points out of the Dataset")
+        path = os.fsdecode(self.reader.path_of(folder.id) + b"/" + target)
+        entry = await self._resolve(path, budget)
+        if entry.kind is Kind.SYMLINK:
+            parent = self.reader.get(entry.parent)
+            assert parent is not None
+            return await self._follow(parent, entry, budget)
+        return entry
+
+    async def _root(self) -> Entry:
+        entry = self.reader.get(ROOT)
+        if entry is None:
+            raise PathNotFoundError(f"catalog {self.catalog_path} has no root", cure="Remount.")
+        return entry
+
+    async def refresh(self, path: str, recursive: bool) -> Changes:
+        """Asks the source again about a file (its folder is listed), a folder, or all below it.
+
+        Raises the source's error when it cannot be asked; the tree then stays as it was.
+        """
+        total = Changes.none()
+        parent, _, name = path.strip("/").rpartition("/")
+        if name:
+            folder = await self.resolve(parent)
+            total.extend(await self._flights.refresh(folder.id))
+        entry = await self.resolve(path)
+        if entry.kind is not Kind.DIRECTORY:
+            return total
+        if not recursive:
+            total.extend(await self._flights.refresh(entry.id))
+            return total
+
+        def on_changes(changes: Changes) -> None:
+            total.extend(changes)
+            self._notify(changes)
+
+        async with self._loading:
+            await walk(self._thread, self._places(entry), self._clock, on_changes, lambda _: None)
+        return total
+
+    async def load_metadata(
+        self, path: str, progress: Callable[[MetadataProgress], None]
+    ) -> MetadataReport:
+        """Brings all below `path` into the catalog, by as few requests as the sources allow.
+
+        Loads wait for each other. Files that are gone are removed only once a whole walk has ended.
+        """
+        entry = await self.resolve(path)
+        if entry.kind is not Kind.DIRECTORY:
+            await self.refresh(path, False)
+            entry = await self.resolve(path)
+            return MetadataReport(1, entry.size)
+        async with self._loading:
+            return await walk(
+                self._thread, self._places(entry), self._clock, self._notify, progress
+            )
+
+    def _places(self, entry: Entry) -> list[Located]:
+        """The folder itself where a source has it, and the roots of all mounts below."""
+        own = self.reader.path_of(entry.id)
+        prefix = own + b"/" if own else b""
+        tops = [
+            top
+            for top in self._thread.writer.composition.tops
+            if top != entry.id and self.reader.path_of(top).startswith(prefix)
+        ]
+        first = [entry.id] if entry.mount >= 0 else []
+        return [self.locate(row) for row in (*first, *tops)]
+
+    def locate(self, entry_id: int) -> Located:
+        """Where the entry, live or retired, lies. Raises PathNotFoundError when nowhere."""
+        entry = self.reader.get(entry_id)
+        if entry is None or not 0 <= entry.mount < len(self._storages):
+            raise PathNotFoundError(
+                f"entry number {entry_id} lies in no source", cure="Look its path up again."
+            )
+        mount = self.definition.mounts[entry.mount]
+        names = self.reader.path_of(entry_id).split(b"/")
+        path = os.fsdecode(b"/".join(names[len(parts_of(mount.path)) :]))
+        return Located(self._storages[entry.mount], mount, path, entry)
+
+    def object_key(self, entry: Entry) -> bytes:
+        """16 bytes that name these bytes as this identity reads them: the key of the cache."""
+        located = self.locate(entry.id)
+        digest = hashlib.blake2b(digest_size=16, person=b"fluidpy-object")
+        source = os.fsencode(located.storage.source_id)
+        for part in (source, located.storage.identity, os.fsencode(located.path), entry.version):
+            digest.update(len(part).to_bytes(4, "little") + part)
+        return digest.digest()
+
+    async def purge(self, held: Collection[int] = ()) -> int:
+        """Deletes versions retired over a day ago whose rows nobody holds; how many."""
+        return await self._thread.run(self._thread.writer.purge, held)
+
+    def _text(self, entry_id: int, name: bytes = b"") -> str:
+        path = self.reader.path_of(entry_id)
+        return "/" + os.fsdecode(b"/".join(part for part in (path, name) if part))
