@@ -39,7 +39,7 @@ class TierDefinition:
 
     def __post_init__(self) -> None:
         problems = []
-        if not os.path.isabs(self.directory):
+        if not Path(self.directory).is_absolute():
             problems.append(f"directory {self.directory!r} is not an absolute path")
         if self.quota_bytes < SMALLEST_QUOTA:
             problems.append(f"quota is {self.quota_bytes} bytes, less than {SMALLEST_QUOTA}")
