@@ -15,6 +15,7 @@ from fluidpy.errors import UsageError
 from fluidpy.settings import Settings, load_settings
 
 if TYPE_CHECKING:
+    from fluidpy.client.locate import Found
     from fluidpy.client.session import DatasetSession
     from fluidpy.namespace.definition import DatasetDefinition
 
@@ -52,6 +53,11 @@ def parse_dataset_url(url: str) -> DatasetPath:
     return DatasetPath(name, namespace or None, path.strip("/"))
 
 
+def yaml_source(file: Path) -> Path | str:
+    """A file as the YAML loader takes it, to which the text `-` is standard input."""
+    return "-" if str(file) == "-" else file
+
+
 def define_from_file(
     file: Path, dataset: str | None, namespace: str | None, settings: Settings
 ) -> DatasetDefinition:
@@ -62,7 +68,7 @@ def define_from_file(
     from fluidpy.api.document import load_valid_documents
     from fluidpy.namespace.resolve import resolve_dataset
 
-    loaded = load_valid_documents(file)
+    loaded = load_valid_documents(yaml_source(file))
     for problem in loaded.warnings:
         talk(f"warning: {problem}")
     resolved = resolve_dataset(
@@ -71,11 +77,18 @@ def define_from_file(
         namespace=namespace,
         settings=settings,
         environ=os.environ,
-        base_directory=Path.cwd() if str(file) == "-" else file.resolve().parent,
+        base_directory=_directory_of(file),
     )
     for warning in resolved.warnings:
         talk(f"warning: {warning}")
     return resolved.definition
+
+
+def _directory_of(file: Path) -> Path:
+    """What relative paths in a file are relative to."""
+    if str(file) == "-":
+        return Path.cwd()
+    return file.resolve() if file.is_dir() else file.resolve().parent
 
 
 def define_from_url(url: str, options: Mapping[str, str]) -> DatasetDefinition:
@@ -85,10 +98,11 @@ def define_from_url(url: str, options: Mapping[str, str]) -> DatasetDefinition:
     return resolve_url(url, options)
 
 
-def define(
-    name: str | None, file: Path | None, namespace: str | None, settings: Settings
-) -> DatasetDefinition:
-    """The Dataset that `-f FILE [NAME]` or `NAME` means. Raises UsageError for neither."""
+def define(name: str | None, file: Path | None, namespace: str | None, settings: Settings) -> Found:
+    """The Dataset that `-f FILE [NAME]` or `NAME` means, or the name of a mounted one.
+
+    Raises UsageError when neither is given, DatasetNotFoundError.
+    """
     if file is not None:
         return define_from_file(file, name, namespace, settings)
     if name is None:

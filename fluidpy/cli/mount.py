@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fluidpy.cli.datasets import define, define_from_file, define_from_url, is_url
+from fluidpy.cli.datasets import define, define_from_url, is_url
 from fluidpy.cli.options import FileOption, NamespaceOption, parse_pairs
 from fluidpy.cli.printers import talk
-from fluidpy.errors import UsageError
-from fluidpy.settings import load_settings
+from fluidpy.errors import MountError, UsageError
+from fluidpy.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from fluidpy.namespace.definition import DatasetDefinition
 
 # A source gets its own deadline for the first listing; the rest is process starts.
 EXTRA_SECONDS = 30.0
@@ -40,21 +43,11 @@ def mount(
 
     fluidpy mount s3://bucket/prefix /data -o endpoint=http://host:9000
     """
+    target, directory = split_words(words, file)
+    settings = load_settings()
+    definition = _what_to_mount(target, file, namespace, parse_pairs(option or []), settings)
     from fluidpy.fuse.mounting import mount_dataset
 
-    target, directory = split_words(words, file)
-    options = parse_pairs(option or [])
-    settings = load_settings()
-    if target is not None and is_url(target):
-        definition = define_from_url(target, options)
-    elif options:
-        raise UsageError(
-            "-o KEY=VALUE goes with a URL", cure="Write the options into the Dataset's mount."
-        )
-    elif file is not None:
-        definition = define_from_file(file, target, namespace, settings)
-    else:
-        definition = define(target, None, namespace, settings)
     record = mount_dataset(
         definition,
         directory,
@@ -65,6 +58,28 @@ def mount(
     )
     if not foreground:
         talk(f"{definition.key} is mounted on {record.mount_point}")
+
+
+def _what_to_mount(
+    target: str | None,
+    file: Path | None,
+    namespace: str | None,
+    options: Mapping[str, str],
+    settings: Settings,
+) -> DatasetDefinition:
+    if target is not None and is_url(target):
+        return define_from_url(target, options)
+    if options:
+        raise UsageError(
+            "-o KEY=VALUE goes with a URL", cure="Write the options into the Dataset's mount."
+        )
+    found = define(target, file, namespace, settings)
+    if isinstance(found, str):
+        raise MountError(
+            f"{found} is mounted already, and no YAML file of it is known",
+            cure="Name its file: fluidpy mount -f FILE DIR",
+        )
+    return found
 
 
 def split_words(words: Sequence[str], file: Path | None) -> tuple[str | None, Path]:

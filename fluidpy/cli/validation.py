@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fluidpy.cli.datasets import yaml_source
 from fluidpy.cli.options import OutputFormat, OutputOption
 from fluidpy.cli.printers import print_json, print_text, print_yaml, talk
 from fluidpy.errors import UsageError
@@ -33,7 +33,7 @@ def validate(
     """
     from fluidpy.api.document import load_documents
 
-    sources: Sequence[Path] = [*(files or []), *(more or [])]
+    sources = [yaml_source(file) for file in (*(files or []), *(more or []))]
     if not sources:
         raise UsageError("no file is given", cure="fluidpy validate -f FILE…")
     result = load_documents(sources)

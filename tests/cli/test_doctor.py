@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+
+import pytest
+
+from fluidpy.cli import doctor_cache, doctor_mounts, doctor_system
+from fluidpy.cli.findings import Verdict
+from fluidpy.settings import Settings
+from tests.cli.conftest import CommandLine
+
+MOUNTS = r"""
+22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
+30 22 0:30 / /nas rw - nfs4 server:/x rw
+31 22 0:31 / /data\040set ro - fuse.fluidpy fluidpy ro
+32 22 0:32 / /tmp rw - tmpfs tmpfs rw
+""".strip()
+
+
+def test_python_versions() -> None:
+    assert doctor_system.check_python((3, 11, 2)).verdict is Verdict.OK
+    assert doctor_system.check_python((3, 10, 9)).verdict is Verdict.BROKEN
+
+
+@pytest.mark.parametrize(
+    ("release", "verdict", "words"),
+    [
+        ("6.18.44-x", Verdict.OK, "Linux 6.18.44-x"),
+        ("6.1.0-18-amd64", Verdict.OK, "no passthrough"),
+        ("3.10.0-1160.el7", Verdict.BROKEN, "older than 3.16"),
+        ("odd", Verdict.BROKEN, "odd"),
+    ],
+)
+def test_kernels(release: str, verdict: Verdict, words: str) -> None:
+    finding = doctor_system.check_kernel(release)
+    assert finding.verdict is verdict
+    assert words in finding.message
+
+
+def test_a_missing_fuse_device_names_the_cure(tmp_path: Path) -> None:
+    finding = doctor_system.check_fuse_device(tmp_path / "fuse")
+    assert finding.verdict is Verdict.BROKEN
+    assert "--device /dev/fuse" in finding.cure
+    (tmp_path / "fuse").touch()
+    assert "not a device" in doctor_system.check_fuse_device(tmp_path / "fuse").message
+    assert doctor_system.check_fuse_device(Path("/dev/null")).verdict is Verdict.OK
+
+
+def test_fusermount_matters_to_users_other_than_root(tmp_path: Path) -> None:
+    program = tmp_path / "fusermount3"
+    program.touch(mode=0o755)
+    assert doctor_system.check_fusermount(0, None).verdict is Verdict.OK
+    assert "apt-get install" in doctor_system.check_fusermount(1000, None).cure
+    assert "chmod u+s" in doctor_system.check_fusermount(1000, str(program)).cure
+    program.chmod(0o4755)
+    assert doctor_system.check_fusermount(1000, str(program)).verdict is Verdict.OK
+
+
+def test_capabilities() -> None:
+    assert "no CAP_SYS_ADMIN" in doctor_system.check_capabilities(0).message
+    assert doctor_system.check_capabilities(1 << 21).message.startswith("CAP_SYS_ADMIN")
+    assert doctor_system.effective_capabilities() >= 0
+
+
+def test_file_systems_are_told_by_the_longest_mount_point() -> None:
+    assert doctor_cache.file_system_of(Path("/nas/cache"), MOUNTS) == "nfs4"
+    assert doctor_cache.file_system_of(Path("/nasty"), MOUNTS) == "ext4"
+    assert doctor_cache.file_system_of(Path("/"), MOUNTS) == "ext4"
+
+
+def test_mount_points_are_unescaped() -> None:
+    assert doctor_mounts.fluidpy_mount_points(MOUNTS) == ["/data set"]
+
+
+def test_mounts_that_answer_and_none(tmp_path: Path) -> None:
+    assert doctor_mounts.check_mounts("")[0].message == "none"
+    living = f"31 22 0:31 / {tmp_path} ro - fuse.fluidpy fluidpy ro"
+    assert doctor_mounts.check_mounts(living)[0].verdict is Verdict.OK
+
+
+def test_a_cache_directory_that_is_no_directory(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (finding,) = doctor_cache.check_cache_directory(tmp_path / "file" / "cache")
+    assert finding.verdict is Verdict.BROKEN
+    assert "FLUIDPY_CACHE_DIR" in finding.cure
+
+
+def test_runtime_directories(tmp_path: Path) -> None:
+    def check(directory: Path) -> Verdict:
+        settings = Settings(cache_dir=tmp_path, runtime_dir=directory)
+        return doctor_cache.check_runtime_directory(settings).verdict
+
+    private = Path("/tmp/fluidpy-doctor-test-nothing")
+    assert check(private) is Verdict.OK
+    open_one = tmp_path / "r"
+    open_one.mkdir()
+    open_one.chmod(0o777)
+    assert check(open_one) is Verdict.BROKEN
+    assert check(tmp_path / ("long" * 30)) is Verdict.BROKEN
+
+
+def test_a_worker_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor_mounts, "ANSWER_SECONDS", 0.1)
+    monkeypatch.chdir(tmp_path)
+    settings = Settings(cache_dir=tmp_path, runtime_dir=Path())
+    assert doctor_mounts.check_worker(settings).verdict is Verdict.OK
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind("worker.sock")
+        listener.listen()
+        finding = doctor_mounts.check_worker(settings)
+        assert finding.verdict is Verdict.BROKEN
+        assert "does not answer" in finding.message
+    # Its socket is left, and nobody listens: the next use starts another.
+    assert doctor_mounts.check_worker(settings).verdict is Verdict.OK
+
+
+def test_doctor_as_json(command_line: CommandLine) -> None:
+    finished = command_line.run("doctor", "-o", "json")
+    findings = json.loads(finished.stdout)
+    broken = [finding for finding in findings if finding["verdict"] == "broken"]
+    assert finished.returncode == (1 if broken else 0)
+    assert {"python", "libraries", "kernel", "cache-dir", "worker", "mounts"} <= {
+        finding["check"] for finding in findings
+    }
+    assert all(finding["cure"] for finding in broken)
+
+
+def test_doctor_reports_a_broken_configuration(command_line: CommandLine) -> None:
+    command_line.environment["FLUIDPY_BLOCK_BYTES"] = "many"
+    finished = command_line.run("doctor")
+    assert finished.returncode == 1
+    assert "block_bytes is 'many'" in finished.stdout.decode()
+    del command_line.environment["FLUIDPY_BLOCK_BYTES"]

@@ -1,0 +1,122 @@
+"""The documents tell the truth: commands, settings, links, changelog."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import typer
+
+from fluidpy.cli.application import build
+from fluidpy.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+
+
+def _commands() -> dict[str, set[str]]:
+    """Every command (`cache ls` as two words) and its options."""
+    found: dict[str, set[str]] = {}
+
+    def walk(command: object, words: tuple[str, ...]) -> None:
+        options = {flag for p in getattr(command, "params", []) for flag in getattr(p, "opts", [])}
+        found[" ".join(words)] = options
+        for name, child in getattr(command, "commands", {}).items():
+            walk(child, (*words, name))
+
+    walk(typer.main.get_command(build()), ())
+    return found
+
+
+def _code(text: str) -> Iterator[str]:
+    """Lines of console blocks, and inline code, each a command line perhaps."""
+    for block in re.findall(r"```(?:console|sh|bash)\n(.*?)```", text, re.DOTALL):
+        yield from block.replace("\\\n", " ").splitlines()
+    yield from re.findall(r"`([^`\n]+)`", text)
+
+
+def _uses(text: str) -> Iterator[list[str]]:
+    for line in _code(text):
+        for part in re.split(r"[|;&]", line.split(" #")[0]):
+            words = part.strip().removeprefix("$ ").split()
+            if len(words) > 1 and words[0] == "fluidpy":
+                yield words[1:]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_commands_that_documents_show_are_there(document: Path) -> None:
+    commands = _commands()
+    for words in _uses(document.read_text()):
+        if words[0].startswith("-") or not re.fullmatch(r"[a-z]+", words[0]):
+            continue
+        name = " ".join(words[:2]) if words[0] == "cache" and len(words) > 1 else words[0]
+        name = "cache" if name.startswith("cache -") else name
+        assert name in commands, f"{document.name}: fluidpy {' '.join(words)}"
+        options = {word.split("=")[0] for word in words if word.startswith("-") and word != "-"}
+        known = commands[name] | {"--help", "--version"}
+        assert options <= known, f"{document.name}: fluidpy {' '.join(words)}"
+
+
+def test_the_command_line_page_has_every_command() -> None:
+    text = (ROOT / "docs" / "command-line.md").read_text()
+    for name, options in _commands().items():
+        if name in ("", "worker", "fuse", "cache"):
+            continue
+        assert f"fluidpy {name}" in text, name
+        for option in options - {"--install-completion", "--show-completion"}:
+            if option.startswith("--") and option != "--help":
+                assert option in text, f"{name} {option}"
+
+
+def test_the_configuration_page_has_every_setting_and_its_default() -> None:
+    rows = dict(
+        re.findall(
+            r"^\| `([a-z_]+)` \| ([^|]*?) \|",
+            (ROOT / "docs" / "configuration.md").read_text(),
+            re.MULTILINE,
+        )
+    )
+    names = {field.name for field in fields(Settings)}
+    assert set(rows) == names
+    for field in fields(Settings):
+        if isinstance(field.default, int | float):
+            shown = rows[field.name].split(" (")[0]
+            assert float(shown) == float(field.default), field.name
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)", document.read_text()):
+        if not target.startswith(("http://", "https://")):
+            assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def test_the_readme_needs_two_make_targets_only() -> None:
+    text = (ROOT / "README.md").read_text()
+    targets = set(re.findall(r"^make (\w+)", text, re.MULTILINE))
+    assert targets == {"quickstart", "test"}
+    for target in targets:
+        dry = subprocess.run(
+            ["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        assert dry.returncode == 0, dry.stderr
+
+
+def test_the_changelog_keeps_its_format() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text()
+    headings = re.findall(r"^## (.*)$", text, re.MULTILINE)
+    assert headings[0] == "[Unreleased]"
+    for heading in headings[1:]:
+        assert re.fullmatch(r"\[\d+\.\d+\.\d+\] - \d{4}-\d{2}-\d{2}", heading)
+    allowed = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+    assert set(re.findall(r"^### (.*)$", text, re.MULTILINE)) <= allowed
+
+
+def test_the_licence_is_whole() -> None:
+    text = (ROOT / "LICENSE").read_text()
+    assert "Apache License" in text
+    assert "END OF TERMS AND CONDITIONS" in text
