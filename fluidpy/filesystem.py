@@ -141,7 +141,7 @@ class FluidFileSystem(ReadOnly, Awaited, AsyncFileSystem):  # type: ignore[misc]
 
         `refresh` asks the source. Raises PathNotFoundError, DatasetNotFoundError, SourceError.
         """
-        name = self._strip_protocol(path)
+        name = str(self._strip_protocol(path))
         if not name:
             return _folder_info("")
         session, _, inside = self._split(name)
@@ -149,11 +149,9 @@ class FluidFileSystem(ReadOnly, Awaited, AsyncFileSystem):  # type: ignore[misc]
 
     def ls(self, path: str, detail: bool = True, refresh: bool = False, **_: Any) -> list[Any]:
         """What lies in a folder (the folder's entries) or at a file (itself). As `info`."""
-        name = self._strip_protocol(path)
+        name = str(self._strip_protocol(path))
         listing = self._listing(name, refresh)
-        if detail:
-            return listing
-        return [info["name"] for info in listing]
+        return listing if detail else [info["name"] for info in listing]
 
     def _listing(self, name: str, refresh: bool) -> list[dict[str, Any]]:
         if not name:

@@ -156,7 +156,7 @@ class Locator:
 
 
 def locate_dataset(name: str, namespace: str | None, settings: Settings) -> Found:
-    """The Dataset of that name, by `$FLUIDPY_PATH` and what is mounted. Raises as `Locator.find`."""
+    """The Dataset of that name, by `$FLUIDPY_PATH` and mounts. Raises as `Locator.find`."""
     return Locator(settings, namespace=namespace).find(name)
 
 

@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from fluidpy.client.connection import LostConnectionError, WorkerConnection
+from fluidpy.client.protocol import Message
+from fluidpy.errors import WorkerTimeoutError
+from tests.client.fake_worker import FakeWorker
+
+
+def test_many_threads_share_one_connection_and_get_their_own_answers(fake: FakeWorker) -> None:
+    connection = WorkerConnection(fake.settings)
+    turn = threading.Barrier(8)
+
+    def hook(operation: str, message: Message) -> None:
+        if operation == "slow" and message["value"] % 8 == 0:
+            time.sleep(0.01)  # answers overtake each other
+
+    fake.hook = hook
+
+    def ask(start: int) -> bool:
+        turn.wait(10)
+        for value in range(start, start + 50):
+            ok, _ = connection.call("slow", deadline=10, value=value)
+            if ok["echo"] != value:
+                return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(ask, range(0, 800, 100)))
+    assert sum(message["op"] == "hello" for message in fake.requests) == 1
+    connection.close()
+
+
+def test_a_late_answer_is_a_timeout_and_harms_no_later_call(fake: FakeWorker) -> None:
+    connection = WorkerConnection(fake.settings)
+    go_on = threading.Event()
+
+    def hook(operation: str, message: Message) -> None:
+        if message.get("value") == "late":
+            go_on.wait(10)
+
+    fake.hook = hook
+    with pytest.raises(WorkerTimeoutError, match="did not answer `slow` within the deadline"):
+        connection.call("slow", deadline=0.05, value="late")
+    go_on.set()
+    assert connection.call("slow", deadline=10, value="next")[0] == {"echo": "next"}
+    connection.close()
+
+
+def test_the_file_of_an_abandoned_open_is_closed_and_its_handle_released(fake: FakeWorker) -> None:
+    fake.put("a", b"content")
+    connection = WorkerConnection(fake.settings)
+    connection.connect()
+    go_on = threading.Event()
+
+    def wait_on_open(operation: str, _: Message) -> None:
+        if operation == "open":
+            go_on.wait(10)
+
+    fake.hook = wait_on_open
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(WorkerTimeoutError):
+        connection.call("open", deadline=0.05, dataset=1, path="a")
+    go_on.set()
+    deadline = time.monotonic() + 10
+    while 1 not in fake.released and time.monotonic() < deadline:
+        connection.call("slow", deadline=10)
+    assert 1 in fake.released
+    assert len(os.listdir("/proc/self/fd")) == before
+    connection.close()
+
+
+def test_everyone_waiting_is_told_when_the_worker_dies(fake: FakeWorker) -> None:
+    connection = WorkerConnection(fake.settings)
+    connection.connect()
+    arrived = threading.Barrier(4)
+    go_on = threading.Event()
+
+    def hook(operation: str, _: Message) -> None:
+        if operation == "slow":
+            arrived.wait(10)
+            go_on.wait(10)
+
+    fake.hook = hook
+
+    def ask(_: int) -> bool:
+        try:
+            connection.call("slow", deadline=10)
+        except LostConnectionError:
+            return True
+        return False
+
+    with ThreadPoolExecutor(3) as pool:
+        lost = [pool.submit(ask, number) for number in range(3)]
+        arrived.wait(10)
+        connection.close()
+        assert all(future.result() for future in lost)
+    go_on.set()
+
+
+def test_ids_of_an_earlier_connection_are_refused_without_asking(fake: FakeWorker) -> None:
+    connection = WorkerConnection(fake.settings)
+    first = connection.connect()
+    connection.close()
+    with pytest.raises(LostConnectionError):
+        connection.call("slow", deadline=10, generation=first)
+    assert connection.connect() == first + 1
+    with pytest.raises(LostConnectionError):
+        connection.call("slow", deadline=10, generation=first)
+    assert [message["op"] for message in fake.requests] == ["hello", "hello"]
+    connection.close()
+
+
+def test_a_forked_child_makes_a_connection_of_its_own(fake: FakeWorker) -> None:
+    connection = WorkerConnection(fake.settings)
+    connection.call("slow", deadline=10, value="parent")
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(20)
+        try:
+            ok, _ = connection.call("slow", deadline=10, value="child")
+            os._exit(0 if ok == {"echo": "child"} else 3)
+        except BaseException:  # noqa: BLE001 - the child must not go on as a test run
+            os._exit(4)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert connection.call("slow", deadline=10, value="parent")[0] == {"echo": "parent"}
+    assert sum(message["op"] == "hello" for message in fake.requests) == 2
+    connection.close()
+
+
+def test_handles_go_back_with_the_next_request_or_in_a_batch(fake: FakeWorker) -> None:
+    connection = WorkerConnection(fake.settings)
+    generation = connection.connect()
+    connection.release(7, generation, 100)
+    assert fake.released == []
+    connection.call("slow", deadline=10)
+    assert fake.released == [7]
+    for handle in range(16):
+        connection.release(handle, generation, 0)
+    connection.call("slow", deadline=10)
+    closing = [message for message in fake.requests if message["op"] == "close"]
+    assert [message["handles"] for message in closing] == [list(range(16))]
+    assert all("id" not in message for message in closing)
+    connection.close()
