@@ -1,0 +1,84 @@
+"""The kernel's side: the device fd, answers, and notifications.
+
+A notification may wait inside the kernel for a lock whose holder waits for an answer of ours, so
+notifications are written by a thread of their own, never by the event loop.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import queue
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+from fluidpy.fuse.kernel import OUT_HEADER, pack_error, pack_inval_entry, pack_inval_inode
+
+GONE: Final = frozenset({errno.ENODEV, errno.ECONNABORTED})
+"""The mount is gone (`ENODEV`), or its connection was aborted."""
+
+_UNWANTED: Final = frozenset({errno.ENOENT, errno.EINTR})
+"""The request was given up (a fatal signal) before its answer: nobody is left to tell."""
+
+
+class Device:
+    """Writes answers to `/dev/fuse`; safe from any thread."""
+
+    def __init__(self, fd: int, on_fault: Callable[[OSError], None]) -> None:
+        """Takes over the fd of one mounted connection; `on_fault` hears of refused answers."""
+        self.fd = fd
+        self._on_fault = on_fault
+        self.gone = False
+        os.set_blocking(fd, False)
+        self._notices: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._notify, name="kernel-notices", daemon=True)
+        self._thread.start()
+
+    def reply(self, unique: int, payload: bytes | memoryview = b"") -> None:
+        """Answers a request."""
+        head = OUT_HEADER.pack(16 + len(payload), 0, unique)
+        try:
+            os.writev(self.fd, (head, payload))
+        except OSError as error:
+            self._failed(error, unique)
+
+    def reply_error(self, unique: int, code: int) -> None:
+        """Answers a request with an errno."""
+        try:
+            os.write(self.fd, pack_error(unique, code))
+        except OSError as error:
+            self._failed(error, unique)
+
+    def invalidate_entry(self, parent: int, name: bytes) -> None:
+        """Makes the kernel look a name up again, soon."""
+        self._notices.put(pack_inval_entry(parent, name))
+
+    def invalidate_node(self, node: int) -> None:
+        """Makes the kernel forget attributes and pages (of a directory: its entries), soon."""
+        self._notices.put(pack_inval_inode(node))
+
+    def _notify(self) -> None:
+        while (notice := self._notices.get()) is not None:
+            try:
+                os.write(self.fd, notice)
+            except OSError as error:
+                if error.errno in GONE:
+                    return
+                # ENOENT, ENOTEMPTY and the like: the kernel did not know the name or the node
+
+    def _failed(self, error: OSError, unique: int) -> None:
+        if error.errno in GONE:
+            self.gone = True
+        elif error.errno not in _UNWANTED:
+            # The kernel refused the form of an answer: end the request, or its caller hangs.
+            self._on_fault(error)
+            with suppress(OSError):
+                os.write(self.fd, pack_error(unique, errno.EIO))
+
+    def close(self) -> None:
+        """Ends the notifications and gives the fd back."""
+        self._notices.put(None)
+        self._thread.join(timeout=1.0)
+        os.close(self.fd)

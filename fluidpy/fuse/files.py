@@ -1,0 +1,305 @@
+"""OPEN, READ and RELEASE: from the cache file where its bytes are known, else through the worker.
+
+READ is answered whole or with an error: a short answer would make the kernel shrink the file.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from fluidpy.client.protocol import EntryTuple, Operation, close_all
+from fluidpy.errors import CacheError, FluidpyError, SourceChangedError, WorkerTimeoutError
+from fluidpy.fuse.attributes import row_of_node
+from fluidpy.fuse.device import Device
+from fluidpy.fuse.event_loop import EventLoop
+from fluidpy.fuse.kernel import OPEN_OUT, READ_IN, OpenFlag
+from fluidpy.fuse.open_files import OpenFile, OpenFileTable, close_fd
+from fluidpy.fuse.range_reader import RangeReader
+from fluidpy.fuse.requests_in_flight import RequestsInFlight
+from fluidpy.fuse.worker_link import Answer, LinkLostError, WorkerLink
+from fluidpy.namespace.catalog import CatalogReader
+from fluidpy.storage.under_storage import Kind
+
+SWEEP_SECONDS: Final = 1.0
+"""How often files that nobody has open are looked through."""
+
+_OPENED: Final = OPEN_OUT.pack(0, OpenFlag.KEEP_CACHE | OpenFlag.NOFLUSH, 0)
+"""Pages are kept: a node is one version. No handle: READ names the node. Nothing to flush."""
+
+OnOpen: TypeAlias = Callable[[FluidpyError | None], None]
+
+
+@dataclass(slots=True)
+class _Read:
+    unique: int
+    start: int
+    end: int
+    limit: float
+    repaired: bool = False
+
+
+class Files:
+    """Serves the files of one mount."""
+
+    def __init__(
+        self,
+        loop: EventLoop,
+        device: Device,
+        catalog: CatalogReader,
+        link: WorkerLink,
+        waiting: RequestsInFlight,
+        *,
+        reader: RangeReader,
+        table: OpenFileTable,
+        block_bytes: int,
+        deadline: float,
+    ) -> None:
+        """`block_bytes` is the unit in which the worker keeps; `deadline` in seconds, a request."""
+        self._loop = loop
+        self._device = device
+        self._catalog = catalog
+        self._link = link
+        self._waiting = waiting
+        self._reader = reader
+        self._table = table
+        self.block_bytes = block_bytes
+        self._deadline = deadline
+        self._openers: dict[OpenFile, list[OnOpen]] = {}
+        loop.call_later(SWEEP_SECONDS, self._sweep)
+
+    def open(self, unique: int, node: int) -> None:
+        """OPEN: ESTALE for a version that is no longer live, so that the kernel looks up again."""
+        row = row_of_node(node)
+        file = self._table.get(row, self._loop.clock())
+        entry = self._catalog.get(row)
+        if entry is None or not entry.live:
+            self._device.reply_error(unique, errno.ESTALE)
+            return
+        if entry.kind == Kind.DIRECTORY:
+            self._device.reply_error(unique, errno.EISDIR)
+            return
+        if file is None:
+            file = self._new(entry)
+        if self._usable(file):
+            self._table.acquire(file)
+            self._device.reply(unique, _OPENED)
+            return
+        opened = file
+        self._waiting.begin(unique)
+        self._ensure(opened, lambda error: self._opened(unique, opened, error), self._deadline)
+
+    def _opened(self, unique: int, file: OpenFile, error: FluidpyError | None) -> None:
+        if error is not None:
+            self._waiting.fail(unique, self._path(file.row), error)
+        elif self._waiting.take(unique):
+            self._table.acquire(file)
+            self._device.reply(unique, _OPENED)
+
+    def release(self, unique: int, node: int) -> None:
+        """RELEASE: the file may be closed; it is kept a while for the next open."""
+        self._table.release(row_of_node(node))
+        self._device.reply(unique)
+        self._close_surplus()
+
+    def read(self, unique: int, node: int, body: memoryview) -> None:
+        """READ."""
+        _handle, start, size, _flags = READ_IN.unpack_from(body)
+        row = row_of_node(node)
+        file = self._table.get(row, self._loop.clock())
+        if file is None:
+            entry = self._catalog.get(row)
+            if entry is None:
+                self._device.reply_error(unique, errno.ESTALE)
+                return
+            file = self._new(entry)
+        end = min(start + size, file.size)
+        if start >= end:
+            self._device.reply(unique)
+        elif file.holds(start, end, self.block_bytes):
+            self._send(_Read(unique, start, end, self._loop.clock() + self._deadline), file)
+        else:
+            self._waiting.begin(unique)
+            self._ask(_Read(unique, start, end, self._loop.clock() + self._deadline), file)
+
+    def _new(self, entry: EntryTuple) -> OpenFile:
+        file = OpenFile(row=entry[0], size=entry[4])
+        self._table.add(file, self._loop.clock())
+        self._close_surplus()
+        return file
+
+    def _usable(self, file: OpenFile) -> bool:
+        if file.complete and file.fd >= 0:
+            return True
+        return file.handle is not None and file.generation == self._link.generation
+
+    def _ensure(self, file: OpenFile, done: OnOpen, deadline: float) -> None:
+        """Has the worker open the file, once for all who wait for it."""
+        waiting = self._openers.setdefault(file, [])
+        waiting.append(done)
+        if file.opening:
+            return
+        file.opening = True
+        self._link.call(
+            Operation.OPEN,
+            {"entry": file.row},
+            deadline,
+            lambda answer: self._on_open(file, answer),
+            survives=True,
+        )
+
+    def _on_open(self, file: OpenFile, answer: Answer) -> None:
+        file.opening = False
+        if answer.error is None:
+            self._take_opened(file, answer)
+        for done in self._openers.pop(file, []):
+            done(answer.error)
+        if file.dropped:
+            self._close(file)
+
+    def _take_opened(self, file: OpenFile, answer: Answer) -> None:
+        file.handle = int(answer.ok["handle"])
+        file.generation = self._link.generation
+        file.present.clear()
+        file.complete = False
+        for fd in answer.fds[1:]:
+            os.close(fd)
+        if file.users:  # a read of the old fd is under way: that one is kept, and is as good
+            close_all(answer.fds[:1])
+        else:
+            close_fd(file)
+            file.fd = answer.fds[0] if answer.fds else -1
+        file.complete = bool(answer.ok.get("complete")) and file.fd >= 0
+
+    def _ask(self, read: _Read, file: OpenFile) -> None:
+        left = read.limit - self._loop.clock()
+        if not self._waiting.waits(read.unique):
+            return
+        if left <= 0:
+            self._waiting.fail(read.unique, self._path(file.row), _deadline_passed(self._deadline))
+        elif not self._usable(file) or file.handle is None:
+            self._ensure(file, lambda error: self._on_ensured(read, file, error), left)
+        else:
+            self._link.call(
+                Operation.READ,
+                {"handle": file.handle, "start": read.start, "end": read.end},
+                left,
+                lambda answer: self._on_read(read, file, answer),
+            )
+
+    def _on_ensured(self, read: _Read, file: OpenFile, error: FluidpyError | None) -> None:
+        if error is not None:
+            self._waiting.fail(read.unique, self._path(file.row), error)
+        elif not self._waiting.waits(read.unique):
+            return
+        elif file.holds(read.start, read.end, self.block_bytes) and not read.repaired:
+            self._waiting.take(read.unique)
+            self._send(read, file)
+        else:
+            self._ask(read, file)
+
+    def _on_read(self, read: _Read, file: OpenFile, answer: Answer) -> None:
+        if isinstance(answer.error, LinkLostError):
+            self._ask(read, file)
+        elif answer.error is not None:
+            self._waiting.fail(read.unique, self._path(file.row), answer.error)
+        elif answer.fds:
+            self._send_passed(read, file, answer)
+        elif file.fd < 0:
+            self._waiting.fail(read.unique, self._path(file.row), _no_fd())
+        else:
+            file.learn(read.start, read.end, self.block_bytes)
+            file.complete = file.complete or bool(answer.ok.get("complete"))
+            if self._waiting.take(read.unique):
+                self._send(read, file)
+
+    def _send(self, read: _Read, file: OpenFile) -> None:
+        file.users += 1
+        length = read.end - read.start
+        self._reader.send(
+            read.unique, file.fd, read.start, length, lambda error: self._sent(read, file, error)
+        )
+
+    def _sent(self, read: _Read, file: OpenFile, error: OSError | None) -> None:
+        file.users -= 1
+        if error is not None:
+            self._repair(read, file, error)
+        if file.dropped:
+            self._close(file)
+
+    def _repair(self, read: _Read, file: OpenFile, error: OSError) -> None:
+        """The cache file could not give what it has: once, the worker looks at it and helps."""
+        self._waiting.begin(read.unique)
+        if read.repaired:
+            failure = CacheError(
+                f"the cache file cannot be read: {error.strerror}",
+                cure="Check the cache's disk; `fluidpy cache evict` removes what is damaged.",
+            )
+            self._waiting.fail(read.unique, self._path(file.row), failure)
+            return
+        read.repaired = True
+        file.complete = False
+        file.present.clear()
+        if file.handle is not None:
+            self._link.release(file.handle, file.generation)
+            file.handle = None
+        self._ask(read, file)
+
+    def _send_passed(self, read: _Read, file: OpenFile, answer: Answer) -> None:
+        """Sends from an fd that came with the answer (a segment, or bytes that are not kept)."""
+        fds, offset = answer.fds, int(answer.ok.get("offset", 0))
+        if not self._waiting.take(read.unique):
+            close_all(fds)
+            return
+
+        def done(error: OSError | None) -> None:
+            close_all(fds)
+            if error is not None:
+                self._repair(read, file, error)
+
+        self._reader.send(read.unique, fds[0], offset, read.end - read.start, done)
+
+    def _sweep(self) -> None:
+        self._close_surplus()
+        self._loop.call_later(SWEEP_SECONDS, self._sweep)
+
+    def _close_surplus(self) -> None:
+        for file in self._table.surplus(self._loop.clock()):
+            self._close(file)
+
+    def _close(self, file: OpenFile) -> None:
+        if file.users or file.opening:
+            return
+        if file.handle is not None:
+            self._link.release(file.handle, file.generation)
+            file.handle = None
+        close_fd(file)
+
+    def _path(self, row: int) -> str:
+        try:
+            return os.fsdecode(self._catalog.path_of(row))
+        except FluidpyError:
+            return f"(row {row})"
+
+    def close(self) -> None:
+        """Closes all fds."""
+        for file in self._table:
+            file.users = 0
+            close_fd(file)
+
+
+def _deadline_passed(seconds: float) -> WorkerTimeoutError:
+    return WorkerTimeoutError(
+        f"the bytes did not arrive within {seconds:g} s",
+        cure="Look at worker.log for the source's trouble; FLUIDPY_SOURCE_DEADLINE_SECONDS is the "
+        "limit.",
+    )
+
+
+def _no_fd() -> SourceChangedError:
+    return SourceChangedError(
+        "the worker speaks of a cache file that it did not pass on", cure="Open the file again."
+    )

@@ -1,0 +1,125 @@
+"""What must hold before a Dataset is mounted at a directory; every message names its cure."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from fluidpy.errors import MountError
+from fluidpy.fuse import kernel_mount
+from fluidpy.fuse.mount_table import MountPoint, mounted_at
+from fluidpy.namespace.definition import DatasetDefinition
+from fluidpy.settings import Settings
+
+PROBE_SECONDS: Final = 5.0
+"""How long a mount that is there already may take to answer one `stat`."""
+
+_DEAD: Final = frozenset({errno.ENOTCONN, errno.ECONNABORTED})
+"""What a FUSE mount without its server answers."""
+
+
+def plain_path(directory: Path) -> Path:
+    """The absolute path without symlinks, found without looking into a mount at it."""
+    absolute = Path(os.path.abspath(directory))  # noqa: PTH100 - resolve() would touch the mount
+    parent = Path(os.path.realpath(absolute.parent))
+    candidate = parent / absolute.name if absolute.name else parent
+    if mounted_at(candidate) is not None:
+        return candidate
+    return Path(os.path.realpath(candidate))
+
+
+def check_mount_point(
+    directory: Path,
+    definition: DatasetDefinition,
+    settings: Settings,
+    *,
+    allow_non_empty: bool = False,
+) -> None:
+    """Raises MountError unless a mount at `directory` (a plain path) can be made.
+
+    A dead mount of ours there is cleared first.
+    """
+    _check_overlap(directory, definition, settings)
+    if (point := mounted_at(directory)) is not None and point.ours:
+        _clear_dead(point)
+    elif point is not None:
+        raise MountError(
+            f"{directory} is a mount of {point.file_system} already",
+            cure="Choose another directory, or unmount it.",
+        )
+    _check_directory(directory, allow_non_empty=allow_non_empty)
+
+
+def _check_overlap(directory: Path, definition: DatasetDefinition, settings: Settings) -> None:
+    places = [settings.cache_dir, *(Path(tier.directory) for tier in definition.tiers)]
+    for place in places:
+        kept = Path(os.path.realpath(place))
+        if directory == kept or kept in directory.parents:
+            raise MountError(
+                f"{directory} lies in the cache directory {kept}",
+                cure="Mount at a directory outside of it.",
+            )
+        if directory in kept.parents:
+            raise MountError(
+                f"a mount at {directory} would hide the cache directory {kept}",
+                cure="Mount at another directory, or set FLUIDPY_CACHE_DIR.",
+            )
+
+
+def _clear_dead(point: MountPoint) -> None:
+    error = probe(point.directory.stat, PROBE_SECONDS)
+    if error is not None and error.errno in _DEAD:
+        kernel_mount.take_down(point.directory)
+        return
+    state = "" if error is None else f", which does not answer ({error.strerror})"
+    raise MountError(
+        f"{point.directory} is a mount of Dataset {point.source} already{state}",
+        cure=f"Unmount it first: fluidpy umount {point.directory}",
+    )
+
+
+def _check_directory(directory: Path, *, allow_non_empty: bool) -> None:
+    try:
+        status = directory.stat()
+        content = next(iter(os.scandir(directory)), None) if stat.S_ISDIR(status.st_mode) else None
+    except FileNotFoundError:
+        raise MountError(
+            f"the mount point {directory} does not exist", cure=f"Make it: mkdir -p {directory}"
+        ) from None
+    except OSError as error:
+        raise MountError(
+            f"the mount point {directory} cannot be looked at: {error.strerror}",
+            cure="Choose a directory of your own.",
+        ) from error
+    if not stat.S_ISDIR(status.st_mode):
+        raise MountError(
+            f"the mount point {directory} is not a directory", cure="Choose an empty directory."
+        )
+    if content is not None and not allow_non_empty:
+        raise MountError(
+            f"the mount point {directory} is not empty (it has {content.name})",
+            cure="Choose an empty directory: a mount hides what lies under it.",
+        )
+
+
+def probe(action: Callable[[], object], seconds: float) -> OSError | None:
+    """Does something that may hang, in a thread; the error, or a time-out as one, or None."""
+    outcome: list[OSError | None] = []
+
+    def work() -> None:
+        try:
+            action()
+        except OSError as error:
+            outcome.append(error)
+        else:
+            outcome.append(None)
+
+    thread = threading.Thread(target=work, name="mount-probe", daemon=True)
+    thread.start()
+    thread.join(max(0.0, seconds))
+    return outcome[0] if outcome else TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))

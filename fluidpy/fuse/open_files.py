@@ -1,0 +1,143 @@
+"""Files as the server holds them: a handle of the worker, the cache file's fd, what is known of it.
+
+A file is known by its catalog row, so that READ works for a file that this server never opened:
+after a restart, and for one whose fd was closed to make room.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+IDLE_FILES: Final = 512
+"""Closed files whose fd is kept for the next open."""
+
+IDLE_BYTES: Final = 256 * 1024 * 1024
+"""Bytes of such files in all: what is held cannot leave the cache's disk."""
+
+IDLE_SECONDS: Final = 10.0
+"""How long they are kept."""
+
+
+@dataclass(slots=True, eq=False)
+class OpenFile:
+    """One version of one file. `users` counts reads that need the fd at this moment."""
+
+    row: int
+    size: int
+    references: int = 0
+    handle: int | None = None
+    generation: int = 0
+    fd: int = -1
+    complete: bool = False
+    present: set[int] = field(default_factory=set)
+    users: int = 0
+    opening: bool = False
+    dropped: bool = False
+    used_at: float = 0.0
+
+    def holds(self, start: int, end: int, block_bytes: int) -> bool:
+        """Whether the cache file is known to have these bytes."""
+        if self.fd < 0:
+            return False
+        if self.complete:
+            return True
+        present = self.present
+        return all(b in present for b in range(start // block_bytes, -(-end // block_bytes)))
+
+    def learn(self, start: int, end: int, block_bytes: int) -> None:
+        """The worker said that these bytes are in the cache file: so are their whole blocks."""
+        self.present.update(range(start // block_bytes, -(-end // block_bytes)))
+
+
+class OpenFileTable:
+    """All files that are held, least recently used first; says which need not be any longer."""
+
+    def __init__(self, limit: int) -> None:
+        """`limit` is the most fds to hold; beyond it fds of open files are closed, too."""
+        self._limit = limit
+        self._files: OrderedDict[int, OpenFile] = OrderedDict()
+        self._idle: OrderedDict[int, OpenFile] = OrderedDict()
+        self._idle_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __iter__(self) -> Iterator[OpenFile]:
+        return iter(self._files.values())
+
+    def get(self, row: int, now: float) -> OpenFile | None:
+        """The file of that row, if held; it becomes the most recently used."""
+        file = self._files.get(row)
+        if file is not None:
+            self._files.move_to_end(row)
+            file.used_at = now
+        return file
+
+    def add(self, file: OpenFile, now: float) -> None:
+        """Holds another file (without an fd yet)."""
+        file.used_at = now
+        self._files[file.row] = file
+        self._set_idle(file)
+
+    def acquire(self, file: OpenFile) -> None:
+        """The kernel has it open once more."""
+        file.references += 1
+        if self._idle.pop(file.row, None) is not None:
+            self._idle_bytes -= file.size
+
+    def release(self, row: int) -> None:
+        """The kernel has it open once less."""
+        file = self._files.get(row)
+        if file is not None and file.references:
+            file.references -= 1
+            if not file.references:
+                self._set_idle(file)
+
+    def _set_idle(self, file: OpenFile) -> None:
+        if file.row not in self._idle:
+            self._idle[file.row] = file
+            self._idle_bytes += file.size
+
+    def surplus(self, now: float) -> list[OpenFile]:
+        """Takes out the files that need not, or can no longer, be held; the caller closes them."""
+        taken = []
+        while self._idle:
+            file = next(iter(self._idle.values()))
+            crowded = len(self._idle) > IDLE_FILES or self._idle_bytes > IDLE_BYTES
+            if not crowded and now - file.used_at < IDLE_SECONDS:
+                break
+            if file.users or file.opening:
+                self._idle.move_to_end(file.row)
+                if now - file.used_at < IDLE_SECONDS:
+                    break
+                file.used_at = now
+                continue
+            taken.append(self._take(file))
+        excess = len(self._files) - self._limit
+        if excess > 0:
+            unused = [f for f in self._files.values() if not f.users and not f.opening]
+            taken.extend(self._take(file) for file in unused[:excess])
+        return taken
+
+    def drop(self, file: OpenFile) -> None:
+        """Takes out one file, wanted or not."""
+        if self._files.get(file.row) is file:
+            self._take(file)
+
+    def _take(self, file: OpenFile) -> OpenFile:
+        del self._files[file.row]
+        if self._idle.pop(file.row, None) is not None:
+            self._idle_bytes -= file.size
+        file.dropped = True
+        return file
+
+
+def close_fd(file: OpenFile) -> None:
+    """Closes the cache file's fd, if nobody reads it just now (then whoever does closes it)."""
+    if file.fd >= 0 and not file.users:
+        os.close(file.fd)
+        file.fd = -1

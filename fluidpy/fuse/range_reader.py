@@ -1,0 +1,92 @@
+"""Answers READ from a cache file: at once when its pages are in memory, else from a thread.
+
+Reading into one buffer and writing it out is used, not splice: see `benchmarks` and the note there.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import queue
+import threading
+from collections.abc import Callable
+from typing import Final, TypeAlias
+
+from fluidpy.fuse.device import Device
+from fluidpy.fuse.event_loop import EventLoop
+
+THREADS: Final = 8
+"""Reads of cache files that may wait for a disk at once."""
+
+Done: TypeAlias = Callable[[OSError | None], None]
+"""Called in the loop's thread when the fd is no longer needed: with None after the answer, or with
+the error, and then nothing was answered."""
+
+_NOT_NOW: Final = frozenset({errno.EAGAIN, errno.EOPNOTSUPP})
+"""Pages not in memory; or a file system that cannot tell (tmpfs of older kernels, overlayfs)."""
+
+
+class RangeReader:
+    """Sends ranges of files to the kernel, whole or not at all."""
+
+    def __init__(self, loop: EventLoop, device: Device, largest: int) -> None:
+        """`largest` is the most bytes that one READ asks for."""
+        self._loop = loop
+        self._device = device
+        self._largest = largest
+        self._view = memoryview(bytearray(largest))
+        self._jobs: queue.SimpleQueue[tuple[int, int, int, int, Done] | None] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._busy = 0
+
+    def send(self, unique: int, fd: int, offset: int, length: int, done: Done) -> None:
+        """Answers `unique` with `length` bytes of `fd` from `offset`, now or soon."""
+        view = self._view[:length]
+        try:
+            if os.preadv(fd, (view,), offset, os.RWF_NOWAIT) == length:
+                self._device.reply(unique, view)
+                done(None)
+                return
+        except OSError as error:
+            if error.errno not in _NOT_NOW:
+                done(error)
+                return
+        self._busy += 1
+        if self._busy > len(self._threads) < THREADS:
+            self._start_thread()
+        self._jobs.put((unique, fd, offset, length, done))
+
+    def _start_thread(self) -> None:
+        thread = threading.Thread(target=self._work, name="cache-read", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _work(self) -> None:
+        view = memoryview(bytearray(self._largest))
+        while (job := self._jobs.get()) is not None:
+            unique, fd, offset, length, done = job
+            failure = self._read_whole(fd, view[:length], offset)
+            if failure is None:
+                self._device.reply(unique, view[:length])
+            self._loop.call_from_thread(lambda d=done, f=failure: self._finish(d, f))  # type: ignore[misc]  # defaults bind the loop's values
+
+    def _read_whole(self, fd: int, view: memoryview, offset: int) -> OSError | None:
+        filled = 0
+        try:
+            while filled < len(view):
+                count = os.preadv(fd, (view[filled:],), offset + filled)
+                if count == 0:
+                    return OSError(errno.ENODATA, "the cache file is shorter than the object")
+                filled += count
+        except OSError as error:
+            return error
+        return None
+
+    def _finish(self, done: Done, failure: OSError | None) -> None:
+        self._busy -= 1
+        done(failure)
+
+    def close(self) -> None:
+        """Ends the threads after the reads at hand."""
+        for _ in self._threads:
+            self._jobs.put(None)

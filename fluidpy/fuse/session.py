@@ -1,0 +1,182 @@
+"""The kernel's requests, one after the other: who answers which, and what is refused."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from typing import Final, TypeAlias
+
+from fluidpy.errors import FluidpyError, MountError, errno_of
+from fluidpy.fuse.attributes import FILE_VALID_SECONDS, Attributes, row_of_node
+from fluidpy.fuse.device import GONE, Device
+from fluidpy.fuse.directories import Directories, Freshness
+from fluidpy.fuse.event_loop import EventLoop
+from fluidpy.fuse.files import Files
+from fluidpy.fuse.kernel import IN_HEADER, INTERRUPT_IN, Opcode
+from fluidpy.fuse.negotiation import MAX_WRITE_BYTES, Negotiated, negotiate, parse_offer
+from fluidpy.fuse.requests_in_flight import RequestsInFlight, TroubleLog
+from fluidpy.fuse.statistics_of_tree import TreeStatistics
+from fluidpy.namespace.catalog import CatalogReader
+from fluidpy.storage.under_storage import Kind
+
+Handler: TypeAlias = Callable[[int, int, memoryview], None]
+
+REQUESTS_A_TURN: Final = 64
+"""Requests of the kernel answered before worker and timers have their turn."""
+
+BUFFER_BYTES: Final = MAX_WRITE_BYTES + 4096
+"""The kernel wants room for its largest request and a header."""
+
+_REFUSED: Final[dict[int, tuple[Opcode, ...]]] = {
+    errno.EROFS: (
+        Opcode.SETATTR,
+        Opcode.SYMLINK,
+        Opcode.MKNOD,
+        Opcode.MKDIR,
+        Opcode.UNLINK,
+        Opcode.RMDIR,
+        Opcode.RENAME,
+        Opcode.RENAME2,
+        Opcode.LINK,
+        Opcode.WRITE,
+        Opcode.CREATE,
+        Opcode.TMPFILE,
+        Opcode.SETXATTR,
+        Opcode.REMOVEXATTR,
+        Opcode.FALLOCATE,
+        Opcode.COPY_FILE_RANGE,
+    ),
+    errno.ENOTTY: (Opcode.IOCTL,),
+}
+"""What is answered with an errno of its own; anything else unknown gets ENOSYS, after which the
+kernel asks no more (GETXATTR, LISTXATTR, ACCESS, LSEEK, FLUSH, POLL, STATX, …)."""
+
+_SILENT: Final = frozenset({Opcode.FORGET, Opcode.BATCH_FORGET, Opcode.NOTIFY_REPLY})
+"""Requests without an answer. FORGET needs no work: a node id is computed, not remembered."""
+
+
+class FuseSession:
+    """Serves one connection to the kernel until it ends."""
+
+    def __init__(
+        self,
+        loop: EventLoop,
+        device: Device,
+        catalog: CatalogReader,
+        attributes: Attributes,
+        freshness: Freshness,
+        *,
+        waiting: RequestsInFlight,
+        directories: Directories,
+        files: Files,
+        statistics: TreeStatistics,
+        trouble: TroubleLog,
+        on_negotiated: Callable[[Negotiated], None],
+        on_end: Callable[[MountError | None], None],
+    ) -> None:
+        """`on_negotiated` hears of INIT; `on_end` of the unmount (None), or why serving ended."""
+        self._loop = loop
+        self._device = device
+        self._catalog = catalog
+        self._attributes = attributes
+        self._freshness = freshness
+        self._waiting = waiting
+        self._directories = directories
+        self._files = files
+        self._statistics = statistics
+        self._trouble = trouble
+        self._on_negotiated = on_negotiated
+        self._on_end = on_end
+        self._buffer = bytearray(BUFFER_BYTES)
+        self._handlers = self._handler_table()
+
+    def _handler_table(self) -> dict[int, Handler]:
+        directories, files, device = self._directories, self._files, self._device
+        table: dict[int, Handler] = {
+            Opcode.LOOKUP: lambda u, n, body: directories.lookup(u, n, bytes(body[:-1])),
+            Opcode.GETATTR: lambda u, n, _: self._get_attributes(u, n),
+            Opcode.READLINK: lambda u, n, _: self._read_link(u, n),
+            Opcode.OPEN: lambda u, n, _: files.open(u, n),
+            Opcode.READ: files.read,
+            Opcode.RELEASE: lambda u, n, _: files.release(u, n),
+            Opcode.OPENDIR: lambda u, n, _: directories.open(u, n),
+            Opcode.READDIR: lambda u, n, b: directories.read(u, n, b, plus=False),
+            Opcode.READDIRPLUS: lambda u, n, b: directories.read(u, n, b, plus=True),
+            Opcode.RELEASEDIR: lambda u, _n, _b: device.reply(u),
+            Opcode.STATFS: lambda u, _n, _b: self._statistics.reply(u),
+            Opcode.INTERRUPT: lambda _u, _n, b: self._waiting.interrupt(
+                *INTERRUPT_IN.unpack_from(b)
+            ),
+            Opcode.INIT: lambda u, _n, b: self._initialise(u, b),
+            Opcode.DESTROY: lambda u, _n, _b: device.reply(u),
+        }
+        for code, opcodes in _REFUSED.items():
+            for opcode in opcodes:
+                table[opcode] = lambda u, _n, _b, code=code: device.reply_error(u, code)  # type: ignore[misc]  # the default binds the loop's value
+        for opcode in _SILENT:
+            table[opcode] = lambda _u, _n, _b: None
+        return table
+
+    def start(self) -> None:
+        """Begins to serve."""
+        self._loop.watch(self._device.fd, self._on_readable)
+
+    def _on_readable(self, _events: int) -> None:
+        fd, buffers, view = self._device.fd, [self._buffer], memoryview(self._buffer)
+        for _ in range(REQUESTS_A_TURN):
+            try:
+                length = os.readv(fd, buffers)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in (errno.EINTR, errno.ENOENT):
+                    continue  # the request was given up while we read it
+                self._end(error)
+                return
+            self.handle(view[:length])
+
+    def _end(self, error: OSError) -> None:
+        self._loop.unwatch(self._device.fd)
+        if error.errno == errno.ENODEV:
+            self._on_end(None)
+            return
+        what = "the kernel ended the connection" if error.errno in GONE else "the device failed"
+        self._on_end(MountError(f"{what}: {error.strerror}", cure="Mount the Dataset again."))
+
+    def handle(self, request: memoryview) -> None:
+        """Answers one request, now or later."""
+        _length, opcode, unique, node, _uid, _gid, _pid, _e, _p = IN_HEADER.unpack_from(request)
+        handler = self._handlers.get(opcode)
+        if handler is None:
+            self._device.reply_error(unique, errno.ENOSYS)
+            return
+        try:
+            handler(unique, node, request[IN_HEADER.size :])
+        except FluidpyError as error:
+            self._trouble.report(f"{Opcode(opcode).name} of node {node}", error)
+            self._waiting.take(unique)
+            self._device.reply_error(unique, errno_of(error))
+
+    def _initialise(self, unique: int, body: memoryview) -> None:
+        try:
+            negotiated, reply = negotiate(parse_offer(body))
+        except MountError as error:
+            self._device.reply_error(unique, errno.EPROTO)
+            self._on_end(error)
+            return
+        self._device.reply(unique, reply)
+        self._on_negotiated(negotiated)
+
+    def _get_attributes(self, unique: int, node: int) -> None:
+        row = row_of_node(node)
+        entry = self._catalog.get(row)
+        if entry is None:
+            self._device.reply_error(unique, errno.ESTALE)
+            return
+        directory = entry.kind == Kind.DIRECTORY
+        seconds = self._freshness.left(row) if directory else FILE_VALID_SECONDS
+        self._device.reply(unique, self._attributes.pack_attr(entry, seconds))
+
+    def _read_link(self, unique: int, node: int) -> None:
+        self._device.reply(unique, self._catalog.target_of(row_of_node(node)))
