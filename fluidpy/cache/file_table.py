@@ -31,6 +31,7 @@ from fluidpy.errors import CacheError, CacheFullError
 
 if TYPE_CHECKING:
     from fluidpy.cache.cached_object import CachedObject
+    from fluidpy.cache.object_files import ObjectFiles
 
 _LOG = logging.getLogger(__name__)
 HOT_OBJECTS: Final = 8192
@@ -57,10 +58,10 @@ class FileTable:
         self.policy: EvictionPolicy = LeastRecentlyUsed(self)
         self.live: WeakValueDictionary[bytes, CachedObject] = WeakValueDictionary()
         self.hot: OrderedDict[bytes, CachedObject] = OrderedDict()
-        self.active: dict[bytes, CachedObject] = {}
-        self.dirty: dict[FileId, CachedObject] = {}
+        self.active: dict[bytes, ObjectFiles] = {}
+        self.dirty: dict[FileId, ObjectFiles] = {}
         self.removed: set[FileId] = set()
-        self.open_files: OrderedDict[CacheFile, CachedObject] = OrderedDict()
+        self.open_files: OrderedDict[CacheFile, ObjectFiles] = OrderedDict()
         self.open_limit = descriptor_limit()
         self.gone: list[bytes] = []
         self.listeners: list[Callable[[bytes], None]] = []
@@ -83,11 +84,8 @@ class FileTable:
 
     def find(self, key: bytes) -> CachedObject | None:
         """The object in memory or in the index; not checked against its files."""
-        found = self.live.get(key)
-        if found is None:
-            found = self._load(key)
-            if found is None:
-                return None
+        found = self.live.get(key) or self._load(key)
+        if found is not None:
             self.remember(found)
         return found
 
@@ -103,9 +101,11 @@ class FileTable:
     def remember(self, found: CachedObject) -> None:
         """Keeps the object in memory as the one used last."""
         key = found.key
+        if key in self.hot:
+            self.hot.move_to_end(key)
+            return
         self.live[key] = found
         self.hot[key] = found
-        self.hot.move_to_end(key)
         if len(self.hot) > HOT_OBJECTS:
             self.hot.popitem(last=False)
 
@@ -150,7 +150,7 @@ class FileTable:
 
     # Files.
 
-    def check(self, owner: CachedObject, file: CacheFile) -> None:
+    def check(self, owner: ObjectFiles, file: CacheFile) -> None:
         """Compares the file with its stamp: altered → unverified, gone or cut → dropped.
 
         Two microseconds; done at each use, so that nobody is served what somebody else wrote.
@@ -173,7 +173,7 @@ class FileTable:
         file.stamp = now
         file.unverified = file.present
 
-    def writer(self, owner: CachedObject, file: CacheFile) -> Descriptor:
+    def writer(self, owner: ObjectFiles, file: CacheFile) -> Descriptor:
         """The file open for writing, created when it is not there. Raises CacheError."""
         if file.writer is not None and file.stamp is not None:
             self._recheck_open(owner, file, file.writer)
@@ -189,7 +189,7 @@ class FileTable:
             self._opened(owner, file)
         return file.writer
 
-    def _recheck_open(self, owner: CachedObject, file: CacheFile, writer: Descriptor) -> None:
+    def _recheck_open(self, owner: ObjectFiles, file: CacheFile, writer: Descriptor) -> None:
         facts = os.fstat(writer.fd)
         if facts.st_nlink == 0 or facts.st_size != file.length:
             self.drop(owner, file)
@@ -197,7 +197,7 @@ class FileTable:
             file.unverified = file.present
             file.stamp = stamp_of(facts)
 
-    def _create(self, owner: CachedObject, file: CacheFile) -> Descriptor:
+    def _create(self, owner: ObjectFiles, file: CacheFile) -> Descriptor:
         assert file.tier is not None
         if FileId(owner.key, file.number) in self.removed:
             self.flush()  # the index must not describe the old file once the new one is there
@@ -208,7 +208,7 @@ class FileTable:
         file.last_use = self.policy.add(FileId(owner.key, file.number), file.tier.id)
         return descriptor
 
-    def reader(self, owner: CachedObject, file: CacheFile) -> Descriptor:
+    def reader(self, owner: ObjectFiles, file: CacheFile) -> Descriptor:
         """The file open for reading only, created when it is not there. Raises CacheError."""
         self.check(owner, file)
         if file.reader is None:
@@ -219,7 +219,7 @@ class FileTable:
         self._opened(owner, file)
         return file.reader
 
-    def _opened(self, owner: CachedObject, file: CacheFile) -> None:
+    def _opened(self, owner: ObjectFiles, file: CacheFile) -> None:
         self.open_files[file] = owner
         self.open_files.move_to_end(file)
         tries = 8
@@ -259,7 +259,7 @@ class FileTable:
                 if file.reader is None:
                     self.open_files.pop(file, None)
 
-    def drop(self, owner: CachedObject, file: CacheFile) -> int:
+    def drop(self, owner: ObjectFiles, file: CacheFile) -> int:
         """The file leaves, whole; returns its bytes. Held ones count until they are released."""
         freed = file.kept_bytes
         had_content = file.present != 0
@@ -278,7 +278,7 @@ class FileTable:
             self.gone.append(owner.key)
         return freed
 
-    def detach(self, owner: CachedObject, file: CacheFile, freed: int) -> None:
+    def detach(self, owner: ObjectFiles, file: CacheFile, freed: int) -> None:
         """Settles account and index for a file that was unlinked."""
         tier = file.tier
         assert tier is not None
@@ -299,11 +299,11 @@ class FileTable:
 
     # Writing back.
 
-    def mark_dirty(self, owner: CachedObject, file: CacheFile) -> None:
+    def mark_dirty(self, owner: ObjectFiles, file: CacheFile) -> None:
         """Queues the file's row."""
         self.dirty[FileId(owner.key, file.number)] = owner
 
-    def _rows(self, file_id: FileId, owner: CachedObject) -> tuple[FileRow, list[ChunkRow]]:
+    def _rows(self, file_id: FileId, owner: ObjectFiles) -> tuple[FileRow, list[ChunkRow]]:
         file = owner.file_at(file_id.number)
         assert file.tier is not None
         stamp = file.stamp if file.stamp is not None and file.checked else Stamp(0, 0, 0)

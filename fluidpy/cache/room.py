@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from fluidpy.cache.accounting import plan_room
 from fluidpy.cache.cache_file import CacheFile, Tier
-from fluidpy.cache.cached_object import CachedObject
 from fluidpy.cache.eviction import FileId
 from fluidpy.cache.file_table import FileTable
+
+if TYPE_CHECKING:
+    from fluidpy.cache.cached_object import CachedObject
 
 _BATCH: Final = 128
 """Files that one reservation evicts beyond what it needs itself: a millisecond or two."""

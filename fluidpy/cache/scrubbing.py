@@ -15,7 +15,9 @@ _LOG = logging.getLogger(__name__)
 
 
 class ScrubReport(NamedTuple):
-    """What one run read: files, bytes of them, the keys of damaged objects; `finished` when it came to the end of the store and begins anew next time."""
+    """What one run read: files, bytes of them, the keys of damaged objects; `finished` when it
+    came to the end of the store and begins anew next time.
+    """
 
     files: int
     read_bytes: int

@@ -63,7 +63,9 @@ class BlockStore:
     def __init__(self, tiers: list[Tier], index: Index, block_bytes: int, token: str) -> None:
         self.block_bytes = block_bytes
         self.table = FileTable(tiers, index, block_bytes)
-        self.table.object_of = lambda key, size, segment: CachedObject(self, key, size, segment)
+        self.table.object_of = lambda key, size, segment: CachedObject(
+            self.table, self.room, key, size, segment
+        )
         self._token = token
         self._demotion = Demotion(self.table)
         self.room = RoomMaker(self.table, self._demotion.wake)
@@ -113,19 +115,23 @@ class BlockStore:
         """
         table = self.table
         with table.lock:
-            found = table.live.get(key)
-            if found is None:
+            found = table.hot.get(key)
+            if found is not None:
+                table.hot.move_to_end(key)
+            else:
                 found = table.find(key)
                 if found is None:
                     return None
+            if found.segment_bytes:
+                present = found.on_disk or key in table.active
             else:
-                table.remember(found)
-            if not found.segment_bytes:
                 file = found.file_at(0)
                 table.check(found, file)
-                if file.on_disk:
+                present = file.on_disk
+                if present:
                     file.last_use = table.policy.touch(FileId(key, 0))
-            present = found.on_disk or key in table.active
+                else:
+                    present = key in table.active
         if table.gone:
             table.announce()
         return found if present else None
@@ -146,7 +152,7 @@ class BlockStore:
                 found = None
             if found is None:
                 segment = segment_bytes_for(size, self._segment_quota, self.block_bytes)
-                found = CachedObject(self, key, size, segment)
+                found = CachedObject(self.table, self.room, key, size, segment)
                 found.pinned = table.index.is_pinned(key)
                 table.remember(found)
             if not size and not found.on_disk:
