@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from fluidpy.client.protocol import EntryTuple, Operation, close_all
@@ -18,7 +18,7 @@ from fluidpy.fuse.device import Device
 from fluidpy.fuse.event_loop import EventLoop
 from fluidpy.fuse.kernel import OPEN_OUT, READ_IN, OpenFlag
 from fluidpy.fuse.open_files import OpenFile, OpenFileTable, close_fd
-from fluidpy.fuse.range_reader import RangeReader
+from fluidpy.fuse.range_reader import Piece, RangeReader
 from fluidpy.fuse.requests_in_flight import RequestsInFlight
 from fluidpy.fuse.worker_link import Answer, LinkLostError, WorkerLink
 from fluidpy.namespace.catalog import CatalogReader
@@ -35,11 +35,15 @@ OnOpen: TypeAlias = Callable[[FluidpyError | None], None]
 
 @dataclass(slots=True)
 class _Read:
+    """A READ that waits. Bytes up to `start` lie in `pieces`, whose fds came along (`passed`)."""
+
     unique: int
     start: int
     end: int
     limit: float
     repaired: bool = False
+    pieces: list[Piece] = field(default_factory=list)
+    passed: list[int] = field(default_factory=list)
 
 
 class Files:
@@ -120,8 +124,10 @@ class Files:
         if start >= end:
             self._device.reply(unique)
         elif file.holds(start, end, self.block_bytes):
+            file.reads += 1
             self._send(_Read(unique, start, end, self._loop.clock() + self._deadline), file)
         else:
+            file.reads += 1
             self._waiting.begin(unique)
             self._ask(_Read(unique, start, end, self._loop.clock() + self._deadline), file)
 
@@ -177,9 +183,10 @@ class Files:
     def _ask(self, read: _Read, file: OpenFile) -> None:
         left = read.limit - self._loop.clock()
         if not self._waiting.waits(read.unique):
+            self._finish(read, file)
             return
         if left <= 0:
-            self._waiting.fail(read.unique, self._path(file.row), _deadline_passed(self._deadline))
+            self._fail(read, file, _deadline_passed(self._deadline))
         elif not self._usable(file) or file.handle is None:
             self._ensure(file, lambda error: self._on_ensured(read, file, error), left)
         else:
@@ -192,10 +199,12 @@ class Files:
 
     def _on_ensured(self, read: _Read, file: OpenFile, error: FluidpyError | None) -> None:
         if error is not None:
-            self._waiting.fail(read.unique, self._path(file.row), error)
-        elif not self._waiting.waits(read.unique):
-            return
-        elif file.holds(read.start, read.end, self.block_bytes) and not read.repaired:
+            self._fail(read, file, error)
+        elif (
+            self._waiting.waits(read.unique)
+            and file.holds(read.start, read.end, self.block_bytes)
+            and not read.repaired
+        ):
             self._waiting.take(read.unique)
             self._send(read, file)
         else:
@@ -205,30 +214,44 @@ class Files:
         if isinstance(answer.error, LinkLostError):
             self._ask(read, file)
         elif answer.error is not None:
-            self._waiting.fail(read.unique, self._path(file.row), answer.error)
+            self._fail(read, file, answer.error)
         elif answer.fds:
-            self._send_passed(read, file, answer)
+            self._take_passed(read, file, answer)
         elif file.fd < 0:
-            self._waiting.fail(read.unique, self._path(file.row), _no_fd())
+            self._fail(read, file, _no_fd())
         else:
             file.learn(read.start, read.end, self.block_bytes)
             file.complete = file.complete or bool(answer.ok.get("complete"))
             if self._waiting.take(read.unique):
                 self._send(read, file)
+            else:
+                self._finish(read, file)
+
+    def _fail(self, read: _Read, file: OpenFile, error: FluidpyError) -> None:
+        self._waiting.fail(read.unique, self._path(file.row), error)
+        self._finish(read, file)
+
+    def _finish(self, read: _Read, file: OpenFile) -> None:
+        """The READ is over: answered, failed or given up."""
+        close_all(read.passed)
+        read.passed.clear()
+        file.reads -= 1
+        if file.dropped:
+            self._close(file)
 
     def _send(self, read: _Read, file: OpenFile) -> None:
+        """Answers: what is left of the range from the file's own fd, after the pieces."""
         file.users += 1
-        length = read.end - read.start
-        self._reader.send(
-            read.unique, file.fd, read.start, length, lambda error: self._sent(read, file, error)
-        )
+        if read.start < read.end:
+            read.pieces.append(Piece(file.fd, read.start, read.end - read.start))
+        self._reader.send(read.unique, read.pieces, lambda error: self._sent(read, file, error))
 
     def _sent(self, read: _Read, file: OpenFile, error: OSError | None) -> None:
         file.users -= 1
-        if error is not None:
+        if error is None:
+            self._finish(read, file)
+        else:
             self._repair(read, file, error)
-        if file.dropped:
-            self._close(file)
 
     def _repair(self, read: _Read, file: OpenFile, error: OSError) -> None:
         """The cache file could not give what it has: once, the worker looks at it and helps."""
@@ -238,9 +261,11 @@ class Files:
                 f"the cache file cannot be read: {error.strerror}",
                 cure="Check the cache's disk; `fluidpy cache evict` removes what is damaged.",
             )
-            self._waiting.fail(read.unique, self._path(file.row), failure)
+            self._fail(read, file, failure)
             return
-        read.repaired = True
+        close_all(read.passed)
+        first = read.end - sum(piece.length for piece in read.pieces)
+        read = _Read(read.unique, first, read.end, read.limit, repaired=True)
         file.complete = False
         file.present.clear()
         if file.handle is not None:
@@ -248,19 +273,24 @@ class Files:
             file.handle = None
         self._ask(read, file)
 
-    def _send_passed(self, read: _Read, file: OpenFile, answer: Answer) -> None:
-        """Sends from an fd that came with the answer (a segment, or bytes that are not kept)."""
-        fds, offset = answer.fds, int(answer.ok.get("offset", 0))
-        if not self._waiting.take(read.unique):
-            close_all(fds)
+    def _take_passed(self, read: _Read, file: OpenFile, answer: Answer) -> None:
+        """Takes an fd that came with the answer (a segment, or bytes that are not kept)."""
+        left = read.end - read.start
+        length = min(int(answer.ok.get("length", left)), left)
+        if length <= 0:
+            close_all(answer.fds)
+            self._fail(read, file, _no_fd())
             return
-
-        def done(error: OSError | None) -> None:
-            close_all(fds)
-            if error is not None:
-                self._repair(read, file, error)
-
-        self._reader.send(read.unique, fds[0], offset, read.end - read.start, done)
+        read.passed.extend(answer.fds)
+        read.pieces.append(Piece(answer.fds[0], int(answer.ok.get("offset", 0)), length))
+        read.start += length
+        if not self._waiting.waits(read.unique):
+            self._finish(read, file)
+        elif read.start < read.end:  # the range goes on in the next segment
+            self._ask(read, file)
+        else:
+            self._waiting.take(read.unique)
+            self._send(read, file)
 
     def _sweep(self) -> None:
         self._close_surplus()
@@ -271,7 +301,7 @@ class Files:
             self._close(file)
 
     def _close(self, file: OpenFile) -> None:
-        if file.users or file.opening:
+        if file.busy:
             return
         if file.handle is not None:
             self._link.release(file.handle, file.generation)

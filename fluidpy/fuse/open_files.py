@@ -24,7 +24,11 @@ IDLE_SECONDS: Final = 10.0
 
 @dataclass(slots=True, eq=False)
 class OpenFile:
-    """One version of one file. `users` counts reads that need the fd at this moment."""
+    """One version of one file.
+
+    `references` counts opens by the kernel, `reads` the READs that are not answered yet, `users`
+    those of them that need the fd at this moment.
+    """
 
     row: int
     size: int
@@ -34,10 +38,16 @@ class OpenFile:
     fd: int = -1
     complete: bool = False
     present: set[int] = field(default_factory=set)
+    reads: int = 0
     users: int = 0
     opening: bool = False
     dropped: bool = False
     used_at: float = 0.0
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is under way that the file must be held for."""
+        return bool(self.reads or self.opening)
 
     def holds(self, start: int, end: int, block_bytes: int) -> bool:
         """Whether the cache file is known to have these bytes."""
@@ -110,7 +120,7 @@ class OpenFileTable:
             crowded = len(self._idle) > IDLE_FILES or self._idle_bytes > IDLE_BYTES
             if not crowded and now - file.used_at < IDLE_SECONDS:
                 break
-            if file.users or file.opening:
+            if file.busy:
                 self._idle.move_to_end(file.row)
                 if now - file.used_at < IDLE_SECONDS:
                     break
@@ -119,7 +129,7 @@ class OpenFileTable:
             taken.append(self._take(file))
         excess = len(self._files) - self._limit
         if excess > 0:
-            unused = [f for f in self._files.values() if not f.users and not f.opening]
+            unused = [f for f in self._files.values() if not f.busy]
             taken.extend(self._take(file) for file in unused[:excess])
         return taken
 

@@ -9,8 +9,8 @@ import errno
 import os
 import queue
 import threading
-from collections.abc import Callable
-from typing import Final, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple, TypeAlias
 
 from fluidpy.fuse.device import Device
 from fluidpy.fuse.event_loop import EventLoop
@@ -21,6 +21,15 @@ THREADS: Final = 8
 Done: TypeAlias = Callable[[OSError | None], None]
 """Called in the loop's thread when the fd is no longer needed: with None after the answer, or with
 the error, and then nothing was answered."""
+
+
+class Piece(NamedTuple):
+    """`length` bytes of `fd` from `offset`."""
+
+    fd: int
+    offset: int
+    length: int
+
 
 _NOT_NOW: Final = frozenset({errno.EAGAIN, errno.EOPNOTSUPP})
 """Pages not in memory; or a file system that cannot tell (tmpfs of older kernels, overlayfs)."""
@@ -35,26 +44,34 @@ class RangeReader:
         self._device = device
         self._largest = largest
         self._view = memoryview(bytearray(largest))
-        self._jobs: queue.SimpleQueue[tuple[int, int, int, int, Done] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[tuple[int, Sequence[Piece], Done] | None] = (
+            queue.SimpleQueue()
+        )
         self._threads: list[threading.Thread] = []
         self._busy = 0
 
-    def send(self, unique: int, fd: int, offset: int, length: int, done: Done) -> None:
-        """Answers `unique` with `length` bytes of `fd` from `offset`, now or soon."""
-        view = self._view[:length]
-        try:
-            if os.preadv(fd, (view,), offset, os.RWF_NOWAIT) == length:
-                self._device.reply(unique, view)
-                done(None)
-                return
-        except OSError as error:
-            if error.errno not in _NOT_NOW:
-                done(error)
-                return
+    def send(self, unique: int, pieces: Sequence[Piece], done: Done) -> None:
+        """Answers `unique` with the pieces, one after the other, now or soon."""
+        if len(pieces) == 1 and self._send_now(unique, pieces[0], done):
+            return
         self._busy += 1
         if self._busy > len(self._threads) < THREADS:
             self._start_thread()
-        self._jobs.put((unique, fd, offset, length, done))
+        self._jobs.put((unique, pieces, done))
+
+    def _send_now(self, unique: int, piece: Piece, done: Done) -> bool:
+        view = self._view[: piece.length]
+        try:
+            if os.preadv(piece.fd, (view,), piece.offset, os.RWF_NOWAIT) != piece.length:
+                return False
+        except OSError as error:
+            if error.errno in _NOT_NOW:
+                return False
+            done(error)
+            return True
+        self._device.reply(unique, view)
+        done(None)
+        return True
 
     def _start_thread(self) -> None:
         thread = threading.Thread(target=self._work, name="cache-read", daemon=True)
@@ -64,10 +81,15 @@ class RangeReader:
     def _work(self) -> None:
         view = memoryview(bytearray(self._largest))
         while (job := self._jobs.get()) is not None:
-            unique, fd, offset, length, done = job
-            failure = self._read_whole(fd, view[:length], offset)
+            unique, pieces, done = job
+            filled, failure = 0, None
+            for fd, offset, length in pieces:
+                failure = self._read_whole(fd, view[filled : filled + length], offset)
+                if failure is not None:
+                    break
+                filled += length
             if failure is None:
-                self._device.reply(unique, view[:length])
+                self._device.reply(unique, view[:filled])
             self._loop.call_from_thread(lambda d=done, f=failure: self._finish(d, f))  # type: ignore[misc]  # defaults bind the loop's values
 
     def _read_whole(self, fd: int, view: memoryview, offset: int) -> OSError | None:
