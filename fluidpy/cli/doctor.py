@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from fluidpy.cli.findings import Finding, Verdict, print_findings
@@ -9,20 +11,24 @@ from fluidpy.cli.options import OutputFormat, OutputOption
 from fluidpy.errors import UsageError
 
 
-def doctor(output: OutputOption = OutputFormat.TABLE) -> None:
+def doctor(
+    fix: Annotated[bool, typer.Option("--fix", help="Unmount what is dead.")] = False,
+    output: OutputOption = OutputFormat.TABLE,
+) -> None:
     """Say what is wrong on this machine and what cures it.
 
     Exit code 1 if something is broken. Example: fluidpy doctor -o json
     """
-    findings = examine()
+    findings = examine(fix=fix)
     print_findings(findings, output)
     if any(finding.verdict is Verdict.BROKEN for finding in findings):
         raise typer.Exit(1)
 
 
-def examine() -> list[Finding]:
-    """All findings on this machine, in the order a person would look."""
+def examine(*, fix: bool = False) -> list[Finding]:
+    """All findings on this machine, in the order a person would look; `fix` clears dead mounts."""
     from fluidpy.cli import doctor_cache, doctor_mounts, doctor_system
+    from fluidpy.fuse.mount_table import read_mounts
     from fluidpy.settings import load_settings
 
     findings = doctor_system.check_system()
@@ -34,5 +40,5 @@ def examine() -> list[Finding]:
     findings += doctor_cache.check_cache_directory(settings.cache_dir)
     findings.append(doctor_cache.check_runtime_directory(settings))
     findings.append(doctor_mounts.check_worker(settings))
-    findings += doctor_mounts.check_mounts()
+    findings += doctor_mounts.check_mounts(read_mounts(), clear=fix)
     return findings

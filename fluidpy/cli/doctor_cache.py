@@ -6,11 +6,12 @@ import os
 import shutil
 import stat
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
-from fluidpy.cli.doctor_mounts import unescape
 from fluidpy.cli.findings import Finding, Verdict
 from fluidpy.cli.printers import human_bytes
+from fluidpy.fuse.mount_table import MountPoint, read_mounts
 from fluidpy.settings import Settings
 
 # Below this a cache evicts before it helps; one shard of a training set is often as large.
@@ -49,7 +50,7 @@ def nearest_existing(path: Path) -> Path:
 
 
 def _local(directory: Path, standing: Path) -> Finding:
-    kind = file_system_of(standing, Path("/proc/self/mountinfo").read_text())
+    kind = file_system_of(standing, read_mounts())
     if kind in NETWORK_FILE_SYSTEMS:
         return Finding(
             "cache-dir",
@@ -60,15 +61,13 @@ def _local(directory: Path, standing: Path) -> Finding:
     return Finding("cache-dir", Verdict.OK, f"{directory} can be written, on {kind}")
 
 
-def file_system_of(path: Path, mount_information: str) -> str:
-    """The file system type below a path, by the longest mount point (proc(5), mountinfo)."""
-    best, kind = "", "an unknown file system"
-    text = str(path.resolve())
-    for line in mount_information.splitlines():
-        left, _, right = line.partition(" - ")
-        point = unescape(left.split()[4]).rstrip("/")
-        if (text == point or text.startswith(f"{point}/")) and len(point) >= len(best):
-            best, kind = point, right.split()[0]
+def file_system_of(path: Path, points: Sequence[MountPoint]) -> str:
+    """The file system type below a path: that of the deepest mount point above it."""
+    resolved, best, kind = path.resolve(), -1, "an unknown file system"
+    for point in points:
+        depth = len(point.directory.parts)
+        if depth >= best and resolved.is_relative_to(point.directory):
+            best, kind = depth, point.file_system
     return kind
 
 

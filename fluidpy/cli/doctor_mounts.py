@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from fluidpy.cli.findings import Finding, Verdict
 from fluidpy.client import protocol
 from fluidpy.errors import FluidpyError
-from fluidpy.settings import Settings
+from fluidpy.fuse.mount_checks import probe
+from fluidpy.fuse.mount_table import MountPoint
+from fluidpy.settings import Settings, load_settings
 
 # A healthy worker answers `hello` in well under a millisecond.
 ANSWER_SECONDS = 3.0
@@ -57,55 +60,34 @@ def _hello(socket_path: Path) -> protocol.Message:
         return protocol.ok_of(received.message)
 
 
-def check_mounts(mount_information: str | None = None) -> list[Finding]:
-    """A finding for each FUSE mount of fluidpy that does not answer any more."""
-    if mount_information is None:
-        mount_information = Path("/proc/self/mountinfo").read_text()
-    points = fluidpy_mount_points(mount_information)
-    dead = [point for point in points if not answers(point)]
-    if dead:
-        return [
-            Finding(
-                "mounts",
-                Verdict.BROKEN,
-                f"{point} is mounted, and the process that served it is gone",
-                f"fluidpy umount {point}",
-            )
-            for point in dead
-        ]
-    count = f"{len(points)} mounted, all answer" if points else "none"
-    return [Finding("mounts", Verdict.OK, count)]
+def check_mounts(points: Sequence[MountPoint], *, clear: bool = False) -> list[Finding]:
+    """A finding for each mount of fluidpy that no longer answers; `clear` unmounts those."""
+    ours = [point for point in points if point.ours]
+    findings = []
+    for point in ours:
+        error = probe(point.directory.stat, ANSWER_SECONDS)
+        if error is not None:
+            findings.append(_dead_mount(point.directory, error, clear))
+    if findings:
+        return findings
+    return [Finding("mounts", Verdict.OK, f"{len(ours)}, all answer" if ours else "none")]
 
 
-def fluidpy_mount_points(mount_information: str) -> list[str]:
-    """Mount points of type `fuse.fluidpy` in the text of `/proc/self/mountinfo`."""
-    points = []
-    for line in mount_information.splitlines():
-        left, _, right = line.partition(" - ")
-        if right.startswith("fuse.fluidpy "):
-            points.append(unescape(left.split()[4]))
-    return points
+def _dead_mount(directory: Path, error: OSError, clear: bool) -> Finding:
+    gone = error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
+    why = "the process that served it is gone" if gone else f"it does not answer: {error.strerror}"
+    if clear and gone:
+        from fluidpy.fuse.mounting import unmount
 
-
-def unescape(text: str) -> str:
-    r"""A path as mountinfo writes it, with its octal escapes (`\040`) undone (proc(5))."""
-    out, index = bytearray(), 0
-    data = os.fsencode(text)
-    while index < len(data):
-        code = data[index + 1 : index + 4]
-        if data[index : index + 1] == b"\\" and code.isdigit():
-            out.append(int(code, 8) & 0xFF)
-            index += 4
+        try:
+            unmount(directory, load_settings())
+        except FluidpyError as failure:
+            why += f"; it could not be unmounted: {failure.message}"
         else:
-            out += data[index : index + 1]
-            index += 1
-    return os.fsdecode(bytes(out))
-
-
-def answers(point: str) -> bool:
-    """False for a mount whose connection the kernel has given up (ENOTCONN, ECONNABORTED)."""
-    try:
-        Path(point).stat()
-    except OSError as error:
-        return error.errno not in (errno.ENOTCONN, errno.ECONNABORTED)
-    return True
+            return Finding("mounts", Verdict.NOTE, f"{directory} was dead and is unmounted now")
+    return Finding(
+        "mounts",
+        Verdict.BROKEN,
+        f"{directory} is mounted, and {why}",
+        f"fluidpy umount {directory}" + ("" if gone else " --lazy"),
+    )

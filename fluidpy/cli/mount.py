@@ -48,16 +48,16 @@ def mount(
     definition = _what_to_mount(target, file, namespace, parse_pairs(option or []), settings)
     from fluidpy.fuse.mounting import mount_dataset
 
-    record = mount_dataset(
+    mount_dataset(
         definition,
         directory,
         settings,
         foreground=foreground,
-        file=file,
+        file=None if file is None or str(file) == "-" else file.resolve(),
+        url=target if target is not None and is_url(target) else None,
         deadline=settings.source_deadline_seconds + EXTRA_SECONDS,
+        on_ready=lambda record: talk(f"{definition.key} is mounted on {record.mount_point}"),
     )
-    if not foreground:
-        talk(f"{definition.key} is mounted on {record.mount_point}")
 
 
 def _what_to_mount(

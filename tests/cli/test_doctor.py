@@ -8,15 +8,18 @@ import pytest
 
 from fluidpy.cli import doctor_cache, doctor_mounts, doctor_system
 from fluidpy.cli.findings import Verdict
+from fluidpy.fuse.mount_table import MountPoint, parse_mountinfo
 from fluidpy.settings import Settings
 from tests.cli.conftest import CommandLine
 
-MOUNTS = r"""
+MOUNTS = parse_mountinfo(
+    rb"""
 22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
 30 22 0:30 / /nas rw - nfs4 server:/x rw
 31 22 0:31 / /data\040set ro - fuse.fluidpy fluidpy ro
 32 22 0:32 / /tmp rw - tmpfs tmpfs rw
 """.strip()
+)
 
 
 def test_python_versions() -> None:
@@ -70,14 +73,17 @@ def test_file_systems_are_told_by_the_longest_mount_point() -> None:
     assert doctor_cache.file_system_of(Path("/"), MOUNTS) == "ext4"
 
 
-def test_mount_points_are_unescaped() -> None:
-    assert doctor_mounts.fluidpy_mount_points(MOUNTS) == ["/data set"]
-
-
 def test_mounts_that_answer_and_none(tmp_path: Path) -> None:
-    assert doctor_mounts.check_mounts("")[0].message == "none"
-    living = f"31 22 0:31 / {tmp_path} ro - fuse.fluidpy fluidpy ro"
+    assert doctor_mounts.check_mounts([])[0].message == "none"
+    living = [MountPoint("0:1", tmp_path, "fuse.fluidpy", "pets")]
     assert doctor_mounts.check_mounts(living)[0].verdict is Verdict.OK
+
+
+def test_a_mount_that_does_not_answer(tmp_path: Path) -> None:
+    gone = [MountPoint("0:1", tmp_path / "gone", "fuse.fluidpy", "pets")]
+    (finding,) = doctor_mounts.check_mounts(gone)
+    assert finding.verdict is Verdict.BROKEN
+    assert finding.cure == f"fluidpy umount {tmp_path / 'gone'} --lazy"
 
 
 def test_a_cache_directory_that_is_no_directory(tmp_path: Path) -> None:
