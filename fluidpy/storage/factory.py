@@ -1,19 +1,19 @@
-"""From a mount's source to a storage that is ready to use: the one door of this package."""
+"""From a mount's source to a storage that is ready to use: the one door of this package.
+
+Drivers are imported when a mount needs them, so that a worker with S3 mounts alone loads neither
+fsspec nor its packages.
+"""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.metadata import entry_points
 
 from fluidpy.errors import SourceConfigurationError
 from fluidpy.settings import Settings
-from fluidpy.storage.options import (
-    Limits,
-    canonical_options,
-    limits_of,
-    object_store_options,
-)
+from fluidpy.storage.options import Limits, canonical_options, limits_of, object_store_options
 from fluidpy.storage.retry_policy import RetryPolicy
 from fluidpy.storage.retrying import RetryingStorage
 from fluidpy.storage.throttled import ThrottledStorage
@@ -22,43 +22,59 @@ from fluidpy.storage.under_storage import MountSource, UnderStorage
 ENTRY_POINT_GROUP = "fluidpy.storages"
 """Name: a scheme. Value: a callable (MountSource, Settings) -> UnderStorage."""
 
-BUILT_IN = ("s3", "oss", "local", "file", "pvc", "http", "https")
+StorageMaker = Callable[[MountSource, Settings], UnderStorage]
+
+BUILT_IN = ("file", "http", "https", "local", "oss", "pvc", "s3")
 
 
 def open_storage(source: MountSource, settings: Settings) -> UnderStorage:
     """The storage of one mount, with retries and limits; cheap, and asks no server.
 
-    Raises SourceConfigurationError when the URL's scheme is unknown or the options cannot work.
+    A driver is chosen by the option `client: fsspec`, else by scheme: built in, an entry point of
+    group `fluidpy.storages`, an installed fsspec protocol. Raises SourceConfigurationError when
+    the scheme is unknown or the options cannot work.
     """
     limits = limits_of(source)
     policy = _policy(source, settings, limits)
     driver = _driver(source, settings, policy)
-    retrying = RetryingStorage(driver, policy)
     requests = limits.max_requests or settings.fetch_concurrency
-    return ThrottledStorage(retrying, requests, limits.max_bytes_per_second)
+    return ThrottledStorage(RetryingStorage(driver, policy), requests, limits.max_bytes_per_second)
 
 
 def option_warnings(source: MountSource) -> tuple[str, ...]:
-    """Options of a mount that were accepted and mean nothing here, as sentences."""
-    if source.scheme in ("s3", "oss") and source.options.get("client") != "fsspec":
+    """Options of a mount that are accepted and mean nothing here, as sentences."""
+    if source.scheme in ("s3", "oss"):
         return object_store_options(source)[1]
+    if source.scheme in ("local", "file", "pvc"):
+        return canonical_options(source, ()).warnings
     return ()
 
 
+def known_schemes() -> list[str]:
+    """The schemes that are built in or come from entry points, sorted."""
+    return sorted({*BUILT_IN, *(point.name for point in entry_points(group=ENTRY_POINT_GROUP))})
+
+
 def _policy(source: MountSource, settings: Settings, limits: Limits) -> RetryPolicy:
-    label = source.label or source.url
     deadline = limits.deadline_seconds or settings.source_deadline_seconds
-    if limits.retries is None:
-        return RetryPolicy(label, deadline_seconds=deadline)
-    return RetryPolicy(label, retries=limits.retries, deadline_seconds=deadline)
+    policy = RetryPolicy(source.label or source.url, deadline_seconds=deadline)
+    return policy if limits.retries is None else replace(policy, retries=limits.retries)
 
 
 def _driver(source: MountSource, settings: Settings, policy: RetryPolicy) -> UnderStorage:
     scheme = source.scheme
     if scheme == "dataset":
         raise SourceConfigurationError(
-            f"mount {source.label or source.url}: {source.url} names a Dataset, not a store",
+            f"mount {policy.label}: {source.url} names a Dataset, not a store",
             cure="Resolve the reference first and open the mounts of that Dataset.",
+        )
+    client = source.options.get("client", "")
+    if client == "fsspec":
+        return _fsspec(source, settings, policy)
+    if client:
+        raise SourceConfigurationError(
+            f"mount {policy.label}: client is {client!r}, and only fsspec is known",
+            cure="Write client: fsspec, or leave the option out.",
         )
     if scheme in ("s3", "oss"):
         from fluidpy.storage.object_store import ObjectStorage
@@ -66,9 +82,13 @@ def _driver(source: MountSource, settings: Settings, policy: RetryPolicy) -> Und
         return ObjectStorage(source, object_store_options(source)[0], policy)
     if scheme in ("local", "file", "pvc"):
         return _local(source, settings, policy)
-    if plugin := _plugin(scheme):
-        return plugin(source, settings)
-    raise _unknown(source)
+    if scheme in ("http", "https"):
+        from fluidpy.storage.http import HttpStorage
+
+        return HttpStorage(source)
+    if maker := _plugin(scheme):
+        return maker(source, settings)
+    return _fsspec(source, settings, policy)
 
 
 def _local(source: MountSource, settings: Settings, policy: RetryPolicy) -> UnderStorage:
@@ -88,16 +108,41 @@ def _local(source: MountSource, settings: Settings, policy: RetryPolicy) -> Unde
     )
 
 
-def _plugin(scheme: str) -> Callable[[MountSource, Settings], UnderStorage] | None:
+def _fsspec(source: MountSource, settings: Settings, policy: RetryPolicy) -> UnderStorage:
+    from fsspec import available_protocols
+
+    from fluidpy.storage import fsspec_storage
+
+    scheme = source.scheme
+    if scheme not in available_protocols():
+        raise _unknown(source)
+    if scheme in ("s3", "oss"):
+        options = object_store_options(source)[0]
+        as_arguments = {"s3": fsspec_storage.s3fs_arguments, "oss": fsspec_storage.ossfs_arguments}
+        arguments = as_arguments[scheme](options)
+    else:
+        arguments = fsspec_storage.plain_arguments(source)
+    return fsspec_storage.FsspecStorage(
+        source,
+        fsspec_storage.filesystem_class(source, scheme),
+        arguments,
+        threads=max(4, settings.fetch_concurrency),
+        deadline_seconds=policy.deadline_seconds,
+    )
+
+
+def _plugin(scheme: str) -> StorageMaker | None:
     for point in entry_points(group=ENTRY_POINT_GROUP, name=scheme):
-        loaded: Callable[[MountSource, Settings], UnderStorage] = point.load()
-        return loaded
+        maker: StorageMaker = point.load()
+        return maker
     return None
 
 
 def _unknown(source: MountSource) -> SourceConfigurationError:
-    known = sorted({*BUILT_IN, *(point.name for point in entry_points(group=ENTRY_POINT_GROUP))})
-    close = difflib.get_close_matches(source.scheme, known, n=1)
+    from fsspec import available_protocols
+
+    known = known_schemes()
+    close = difflib.get_close_matches(source.scheme, [*known, *available_protocols()], n=1)
     hint = f"Did you mean {close[0]}://? " if close else ""
     return SourceConfigurationError(
         f"mount {source.label or source.url}: no driver for {source.scheme}:// "

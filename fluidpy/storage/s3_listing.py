@@ -8,7 +8,6 @@ the last is used. See docs for the measured cost.
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from urllib.parse import quote
@@ -17,6 +16,7 @@ import aiohttp
 from yarl import URL
 
 from fluidpy.errors import SourceUnavailableError
+from fluidpy.storage.http_client import open_session, proxy_for
 from fluidpy.storage.object_store_errors import StorePlace, error_for_answer, error_of_aiohttp
 from fluidpy.storage.retry_policy import RetryPolicy
 from fluidpy.storage.s3_list_xml import MalformedListingError, RawPage, parse_page
@@ -101,7 +101,9 @@ class S3Listing:
             headers = sign_request(key, self._region, "GET", headers["host"], path, text, now)
         url = URL(f"{self._url.origin()}{path}?{text}", encoded=True)
         try:
-            async with self._opened().get(url, headers=headers, allow_redirects=False) as answer:
+            async with self._opened().get(
+                url, headers=headers, allow_redirects=False, proxy=proxy_for(url)
+            ) as answer:
                 body = await answer.read()
                 status = answer.status
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -119,15 +121,7 @@ class S3Listing:
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
-            context = (
-                ssl.create_default_context(cafile=self._ca_bundle) if self._ca_bundle else True
-            )
-            # Time-outs as obstore's: 5 s to connect, 15 s without a byte.
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(ssl=context, limit=32),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=15),
-                auto_decompress=True,
-            )
+            self._session = open_session(self._place.label, ca_bundle=self._ca_bundle)
         return self._session
 
     async def close(self) -> None:

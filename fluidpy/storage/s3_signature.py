@@ -51,17 +51,25 @@ def sign_request(
     headers = {"host": host, "x-amz-content-sha256": payload, "x-amz-date": stamp}
     if key.session_token:
         headers["x-amz-security-token"] = key.session_token
-    names = ";".join(sorted(headers))
-    lines = "".join(f"{name}:{headers[name]}\n" for name in sorted(headers))
-    canonical = f"{method}\n{path}\n{query}\n{lines}\n{names}\n{payload}"
-    scope = f"{stamp[:8]}/{region}/s3/aws4_request"
-    text = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
-    signature = _sign(_signing_key(key.secret_access_key, stamp[:8], region), text).hex()
+    signature = signature_of(key.secret_access_key, region, method, path, query, headers)
     headers["authorization"] = (
-        f"AWS4-HMAC-SHA256 Credential={key.access_key_id}/{scope}, "
-        f"SignedHeaders={names}, Signature={signature}"
+        f"AWS4-HMAC-SHA256 Credential={key.access_key_id}/{stamp[:8]}/{region}/s3/aws4_request, "
+        f"SignedHeaders={';'.join(sorted(headers))}, Signature={signature}"
     )
     return headers
+
+
+def signature_of(
+    secret: str, region: str, method: str, path: str, query: str, headers: Mapping[str, str]
+) -> str:
+    """The signature over exactly these headers (lower-case names), as 64 hex digits."""
+    names = sorted(headers)
+    lines = "".join(f"{name}:{headers[name].strip()}\n" for name in names)
+    payload, stamp = headers["x-amz-content-sha256"], headers["x-amz-date"]
+    canonical = f"{method}\n{path}\n{query}\n{lines}\n{';'.join(names)}\n{payload}"
+    digest = hashlib.sha256(canonical.encode()).hexdigest()
+    text = f"AWS4-HMAC-SHA256\n{stamp}\n{stamp[:8]}/{region}/s3/aws4_request\n{digest}"
+    return _sign(_signing_key(secret, stamp[:8], region), text).hex()
 
 
 def _sign(key: bytes, text: str) -> bytes:

@@ -1,0 +1,47 @@
+"""The aiohttp session of a driver: time-outs, certificates, the environment's proxies."""
+
+from __future__ import annotations
+
+import ssl
+import urllib.request
+from collections.abc import Mapping
+
+import aiohttp
+from yarl import URL
+
+from fluidpy.errors import SourceConfigurationError
+
+CONNECT_SECONDS = 5.0
+SILENCE_SECONDS = 15.0
+"""Without a byte for so long a request is given up and tried again; as for obstore."""
+
+
+def open_session(
+    label: str, *, ca_bundle: str = "", headers: Mapping[str, str] | None = None, limit: int = 64
+) -> aiohttp.ClientSession:
+    """A session for one mount; needs a running loop. Raises SourceConfigurationError."""
+    context: ssl.SSLContext | bool = True
+    if ca_bundle:
+        try:
+            context = ssl.create_default_context(cafile=ca_bundle)
+        except OSError as error:
+            raise SourceConfigurationError(
+                f"mount {label}: ca_bundle {ca_bundle} cannot be used: {error.strerror}",
+                cure="Give the path of a PEM file.",
+            ) from error
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(ssl=context, limit=limit),
+        timeout=aiohttp.ClientTimeout(
+            total=None, sock_connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS
+        ),
+        headers=headers,
+        # Not trust_env: that would also send keys found in ~/.netrc.
+        trust_env=False,
+    )
+
+
+def proxy_for(url: URL) -> str | None:
+    """The proxy that the environment (HTTP_PROXY, HTTPS_PROXY, NO_PROXY) names for a URL."""
+    if urllib.request.proxy_bypass(url.host or ""):
+        return None
+    return urllib.request.getproxies().get(url.scheme)
