@@ -1,0 +1,184 @@
+"""`usage`, `cache_list`, `pin`, `evict`, `scrub`: what is cached of a Dataset, and steering it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from fluidpy.client.protocol import Message, encode
+from fluidpy.storage.under_storage import Kind
+from fluidpy.worker.load_plan import LoadPlan, LoadRoot
+from fluidpy.worker.path_patterns import normalise
+from fluidpy.worker.requests import Answer, Progress, Reply, integer, text
+
+if TYPE_CHECKING:
+    from fluidpy.cache.cached_object import CachedObject
+    from fluidpy.cache.store import BlockStore
+    from fluidpy.namespace.catalog import Entry
+    from fluidpy.worker.datasets import AttachedDataset
+    from fluidpy.worker.session import Session
+
+LISTED_BYTES: Final = 96 * 1024
+"""JSON of one `cache_list` answer; below the protocol's longest message."""
+
+FILES_A_TURN: Final = 256
+"""Files looked up in the store before the loop looks at its other work."""
+
+SCRUB_BYTES: Final = 64 * 1024 * 1024
+"""Bytes verified before a `scrub` looks whether it is still wanted."""
+
+
+class FoundFile(NamedTuple):
+    """A file of a Dataset and what the store has of it."""
+
+    path: str
+    entry: Entry
+    key: bytes
+    cached: CachedObject | None
+
+
+def usage(session: Session, request: Message, _: Progress) -> Answer:
+    """`usage`: the tiers that a Dataset uses (`dataset`), or all."""
+    if "dataset" in request:
+        stores = [session.dataset(request).store]
+    else:
+        stores = list(session.worker.stores)
+    return _usage(stores)
+
+
+async def _usage(stores: list[BlockStore]) -> Reply:
+    rows: list[Message] = []
+    for store in stores:
+        numbers = await asyncio.to_thread(_objects_by_tier, store)
+        for row in tier_rows(store):
+            rows.append({**row, "objects": numbers.get(row["directory"], 0)})
+    return Reply({"tiers": rows})
+
+
+def _objects_by_tier(store: BlockStore) -> dict[str, int]:
+    numbers: dict[str, int] = {}
+    for status in store.objects():
+        for tier in status.tiers:
+            numbers[tier] = numbers.get(tier, 0) + 1
+    return numbers
+
+
+def tier_rows(store: BlockStore) -> list[Message]:
+    """One row a tier, in bytes."""
+    return [
+        {
+            "directory": tier.directory,
+            "medium": tier.medium,
+            "quota_bytes": tier.quota_bytes,
+            "used_bytes": tier.used,
+            "kept_bytes": tier.kept,
+            "reserved_bytes": tier.reserved,
+            "unlinked_bytes": tier.unlinked,
+        }
+        for tier in store.usage()
+    ]
+
+
+def cache_list(session: Session, request: Message, _: Progress) -> Answer:
+    """`cache_list`: files at or below `path` that have cached bytes, in the order of the tree.
+
+    As many as fit in one message; `truncated` says that there are more.
+    """
+    return _cache_list(session.dataset(request), text(request, "path"))
+
+
+async def _cache_list(dataset: AttachedDataset, path: str) -> Reply:
+    rows: list[Message] = []
+    size = 0
+    async for file in _files(dataset, path):
+        if file.cached is None or not file.cached.present_bytes:
+            continue
+        row = _row(file, file.cached)
+        size += len(encode(row)) + 1
+        if size > LISTED_BYTES:
+            return Reply({"objects": rows, "truncated": True})
+        rows.append(row)
+    return Reply({"objects": rows, "truncated": False})
+
+
+def _row(file: FoundFile, cached: CachedObject) -> Message:
+    tiers = {f.tier.definition.directory for f in cached.files() if f.tier is not None}
+    return {
+        "path": file.path,
+        "size": file.entry.size,
+        "cached_bytes": min(cached.present_bytes, file.entry.size),
+        "complete": cached.complete,
+        "pinned": cached.pinned,
+        "tier": ", ".join(sorted(tiers)),
+    }
+
+
+def pin(session: Session, request: Message, _: Progress) -> Answer:
+    """`pin`: files at or below `path` are kept from eviction, or (`on` false) no longer.
+
+    Files that are not cached yet are pinned once they are.
+    """
+    return _pin(session.dataset(request), text(request, "path"), bool(request.get("on", True)))
+
+
+async def _pin(dataset: AttachedDataset, path: str, on: bool) -> Reply:
+    objects = 0
+    async for file in _files(dataset, path):
+        dataset.store.pin(file.key, on)
+        objects += 1
+    return Reply({"objects": objects})
+
+
+def evict(session: Session, request: Message, _: Progress) -> Answer:
+    """`evict`: drops what is cached at or below `path`."""
+    return _evict(session.dataset(request), text(request, "path"))
+
+
+async def _evict(dataset: AttachedDataset, path: str) -> Reply:
+    objects = freed = 0
+    async for file in _files(dataset, path):
+        if gone := dataset.store.evict(file.key):
+            objects += 1
+            freed += gone
+    return Reply({"objects": objects, "bytes": freed})
+
+
+async def _files(dataset: AttachedDataset, path: str) -> AsyncIterator[FoundFile]:
+    """The files at or below a path that the catalog knows, with what the store has of each."""
+    entry = await dataset.resolve(path)
+    plan = LoadPlan(dataset.namespace.reader, [""])
+    if entry.kind == Kind.DIRECTORY:
+        plan.roots.append(LoadRoot(entry.id, normalise(path)))
+    elif entry.kind == Kind.FILE:
+        plan.files[entry.id] = (normalise(path), entry)
+    find = dataset.store.table.find_cold
+    for number, (file_path, file) in enumerate(plan.walk()):
+        if number % FILES_A_TURN == FILES_A_TURN - 1:
+            await asyncio.sleep(0)
+        key = dataset.object_key(file)
+        with dataset.store.table.lock:
+            cached = find(key)
+        yield FoundFile(file_path, file, key, cached)
+
+
+def scrub(session: Session, request: Message, progress: Progress) -> Answer:
+    """`scrub`: verifies up to `bytes` of a Dataset's store, going on where the last one ended."""
+    store = session.dataset(request).store
+    budget = integer(request, "bytes") if "bytes" in request else 1 << 62
+    return _scrub(store, budget, progress)
+
+
+async def _scrub(store: BlockStore, budget: int, progress: Progress) -> Reply:
+    result: dict[str, Any] = {"files": 0, "bytes": 0, "damaged": 0, "finished": False}
+    while result["bytes"] < budget and not result["finished"]:
+        step = min(SCRUB_BYTES, budget - result["bytes"])
+        report = await asyncio.to_thread(store.scrub, step)
+        result["files"] += report.files
+        result["bytes"] += report.read_bytes
+        result["damaged"] += len(report.damaged)
+        result["finished"] = report.finished
+        progress(dict(result))
+        if not (report.files or report.read_bytes):
+            break
+    return Reply(result)

@@ -1,0 +1,290 @@
+"""Attached Datasets: for each one its namespace, its store, its counters, and who uses it.
+
+A Dataset is known by its key. Attaching it again with the same definition gives the same one; a
+changed definition replaces namespace and store for what is opened from then on, while handles that
+are open finish with the sources they were opened with. Nobody attached means that it is closed
+when others need the place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from fluidpy.errors import DatasetNotFoundError, FluidpyError, PathNotFoundError
+from fluidpy.namespace.namespace import Namespace
+from fluidpy.storage.under_storage import Kind
+from fluidpy.telemetry.counters import Counters
+from fluidpy.worker.stores import Stores
+
+if TYPE_CHECKING:
+    from fluidpy.cache.store import BlockStore
+    from fluidpy.namespace.catalog import Entry
+    from fluidpy.namespace.catalog_rows import Changes
+    from fluidpy.namespace.definition import DatasetDefinition
+    from fluidpy.namespace.listing_flights import Located
+    from fluidpy.settings import Settings
+    from fluidpy.storage.under_storage import MountSource, UnderStorage
+
+_log = logging.getLogger(__name__)
+
+UNATTACHED_KEPT: Final = 8
+"""Datasets kept open although nobody is attached: the next short-lived process finds them ready."""
+
+FOLDERS_REMEMBERED: Final = 4096
+"""Folders whose id and freshness are remembered for opens by path, a Dataset."""
+
+OpenStorage: TypeAlias = "Callable[[MountSource, Settings], UnderStorage]"
+Listener: TypeAlias = Callable[["AttachedDataset", "Changes"], None]
+
+
+SYMLINKS_FOLLOWED: Final = 40
+"""As many as Linux follows in one path (`MAXSYMLINKS`, include/linux/namei.h)."""
+
+
+class _Place:
+    """A folder of one mount: where it lies, and the beginning of its entries' keys."""
+
+    __slots__ = ("_digest", "located", "prefix")
+
+    def __init__(self, located: Located) -> None:
+        self.located = located
+        self.prefix = located.path[: located.path.rfind("/") + 1]
+        self._digest = hashlib.blake2b(digest_size=16, person=b"fluidpy-object")
+        for part in (os.fsencode(located.storage.source_id), located.storage.identity):
+            self._digest.update(len(part).to_bytes(4, "little") + part)
+
+    def object_key(self, entry: Entry) -> bytes:
+        """As `Namespace.object_key`, without asking the catalog."""
+        digest = self._digest.copy()
+        path, version = os.fsencode(self.prefix) + entry.name, entry.version
+        digest.update(len(path).to_bytes(4, "little") + path)
+        digest.update(len(version).to_bytes(4, "little") + version)
+        return digest.digest()
+
+
+class AttachedDataset:
+    """One Dataset in this worker; `id` is stable as long as the worker lives."""
+
+    def __init__(
+        self,
+        number: int,
+        definition: DatasetDefinition,
+        namespace: Namespace,
+        store: BlockStore,
+        largest_window: int,
+    ) -> None:
+        """For a namespace that has started; `largest_window` in bytes bounds read-ahead."""
+        self.id = number
+        self.largest_window = largest_window
+        self.counters = Counters()
+        self.users: set[object] = set()
+        self.listeners: dict[object, Listener] = {}
+        self._folders: dict[str, tuple[int, float]] = {}
+        self._places: dict[tuple[int, int], _Place] = {}
+        self._refreshes: set[asyncio.Task[None]] = set()
+        self.adopt(definition, namespace, store)
+
+    def adopt(self, definition: DatasetDefinition, namespace: Namespace, store: BlockStore) -> None:
+        """Uses this definition, namespace and store from now on."""
+        self.definition = definition
+        self.digest = definition.digest()
+        self.namespace = namespace
+        self.store = store
+        self._folders.clear()
+        self._places.clear()
+        namespace.on_change.append(self._changed)
+
+    def fresh_entry(self, path: str) -> Entry | None:
+        """The live entry at `path` if that is known without asking anybody; else None."""
+        folder, _, name = path.strip("/").rpartition("/")
+        known = self._folders.get(folder)
+        if known is None or time.time() >= known[1]:
+            return None
+        return self.namespace.reader.lookup(known[0], os.fsencode(name))
+
+    def _remember(self, path: str, entry: Entry) -> None:
+        """Notes the folder of an entry that was just resolved, for `fresh_entry`."""
+        if not entry.name or path.rstrip("/").endswith(("/..", "/.")):
+            return
+        listing = self.namespace.reader.listing(entry.parent)
+        if listing is None:
+            return
+        if len(self._folders) >= FOLDERS_REMEMBERED:
+            self._folders.clear()
+        folder = path.strip("/").rpartition("/")[0]
+        self._folders[folder] = (entry.parent, listing.listed_at + self.namespace.ttl_seconds)
+
+    def is_fresh(self, directory: int) -> bool:
+        """Whether a folder's listing is as young as the Dataset wants it."""
+        listing = self.namespace.reader.listing(directory)
+        return listing is not None and time.time() < listing.listed_at + self.namespace.ttl_seconds
+
+    def locate(self, entry: Entry) -> Located:
+        """Where an entry's bytes lie. Raises PathNotFoundError when nowhere."""
+        folder = self._folder_of(entry)
+        return folder.located._replace(path=folder.prefix + os.fsdecode(entry.name), entry=entry)
+
+    def object_key(self, entry: Entry) -> bytes:
+        """The key of the cache for these bytes as this identity reads them; quick, see `_Place`."""
+        return self._folder_of(entry).object_key(entry)
+
+    def _folder_of(self, entry: Entry) -> _Place:
+        place = self._places.get((entry.parent, entry.mount))
+        if place is None:
+            if len(self._places) >= FOLDERS_REMEMBERED:
+                self._places.clear()
+            place = _Place(self.namespace.locate(entry.id))
+            self._places[entry.parent, entry.mount] = place
+        return place
+
+    async def resolve(self, path: str) -> Entry:
+        """The entry at a path, a symlink at its end not followed; see `Namespace.resolve`."""
+        entry = await self.namespace.resolve(path)
+        self._remember(path, entry)
+        return entry
+
+    async def follow(self, path: str) -> Entry:
+        """The entry at a path, a symlink at its end followed inside the Dataset."""
+        entry = await self.resolve(path)
+        for _ in range(SYMLINKS_FOLLOWED):
+            if entry.kind != Kind.SYMLINK:
+                return entry
+            target = os.fsdecode(self.namespace.reader.target_of(entry.id))
+            if target.startswith("/"):
+                raise PathNotFoundError(f"{path!r} is a symlink that points out of the Dataset")
+            path = f"{path.rstrip('/').rpartition('/')[0]}/{target}"
+            entry = await self.resolve(path)
+        raise PathNotFoundError(f"{path!r} is a loop of symlinks")
+
+    def source_changed(self, located: Located) -> None:
+        """Looks at the folder again, so that the next open sees the new version."""
+        work = asyncio.get_running_loop().create_task(self._refresh_folder(located.entry))
+        self._refreshes.add(work)
+        work.add_done_callback(self._refreshes.discard)
+
+    async def _refresh_folder(self, entry: Entry) -> None:
+        try:
+            await self.namespace.ensure_listed(entry.parent, 0.0)
+        except FluidpyError as error:
+            _log.warning("Dataset %s: a changed folder: %s", self.definition.key, error)
+
+    def _changed(self, changes: Changes) -> None:
+        if changes.removed or changes.changed:
+            self._folders.clear()
+            self._places.clear()
+        for listener in list(self.listeners.values()):
+            listener(self, changes)
+
+
+class Datasets:
+    """All Datasets of this worker."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        stores: Stores,
+        open_storage: OpenStorage,
+    ) -> None:
+        """Opens nothing yet."""
+        self._settings = settings
+        self._stores = stores
+        self._open_storage = open_storage
+        self._by_key: dict[str, AttachedDataset] = {}
+        self._by_id: dict[int, AttachedDataset] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._next = 1
+
+    def __iter__(self) -> Iterator[AttachedDataset]:
+        """All open Datasets."""
+        return iter(list(self._by_key.values()))
+
+    def get(self, number: int) -> AttachedDataset:
+        """The Dataset of that id. Raises DatasetNotFoundError."""
+        dataset = self._by_id.get(number)
+        if dataset is None:
+            raise DatasetNotFoundError(
+                f"the worker has no Dataset with the number {number}", cure="Attach it again."
+            )
+        return dataset
+
+    def named(self, key: str) -> AttachedDataset:
+        """The Dataset `namespace/name`, if it is in use. Raises DatasetNotFoundError."""
+        dataset = self._by_key.get(key)
+        if dataset is None or not dataset.users:
+            raise DatasetNotFoundError(
+                f"Dataset {key} is not in use on this machine",
+                cure="Mount it first, or give its YAML file.",
+            )
+        return dataset
+
+    async def attach(self, definition: DatasetDefinition, user: object) -> AttachedDataset:
+        """The Dataset of a definition, opened or brought up to date, with `user` attached.
+
+        Raises ValidationError, CacheError, SourceConfigurationError as namespace and store do; a
+        Dataset that was open then stays as it was.
+        """
+        async with self._locks.setdefault(definition.key, asyncio.Lock()):
+            dataset = self._by_key.get(definition.key)
+            if dataset is None:
+                await self._make_room()
+                dataset = await self._open(definition)
+            elif dataset.digest != definition.digest():
+                await self._replace(dataset, definition)
+            dataset.users.add(user)
+            return dataset
+
+    def detach(self, user: object) -> None:
+        """The user is gone from all Datasets."""
+        for dataset in self._by_key.values():
+            dataset.users.discard(user)
+            dataset.listeners.pop(user, None)
+
+    async def close(self) -> None:
+        """Closes all Datasets."""
+        for dataset in list(self._by_key.values()):
+            await self._close(dataset)
+
+    async def _open(self, definition: DatasetDefinition) -> AttachedDataset:
+        store = self._stores.store_for(definition)
+        namespace = await self._started(definition)
+        dataset = AttachedDataset(
+            self._next, definition, namespace, store, self._settings.read_ahead_bytes
+        )
+        self._next += 1
+        self._by_key[definition.key] = self._by_id[dataset.id] = dataset
+        _log.info("Dataset %s: opened", definition.key)
+        return dataset
+
+    async def _replace(self, dataset: AttachedDataset, definition: DatasetDefinition) -> None:
+        """One namespace at a time may have the catalog, so the old one ends first."""
+        store = self._stores.store_for(definition)
+        old = dataset.definition
+        await dataset.namespace.close()
+        try:
+            namespace = await self._started(definition)
+        except FluidpyError:
+            dataset.adopt(old, await self._started(old), dataset.store)
+            raise
+        dataset.adopt(definition, namespace, store)
+        _log.info("Dataset %s: its definition changed", definition.key)
+
+    async def _started(self, definition: DatasetDefinition) -> Namespace:
+        namespace = Namespace(definition, self._settings, open_storage=self._open_storage)
+        await namespace.start()
+        return namespace
+
+    async def _make_room(self) -> None:
+        idle = [dataset for dataset in self._by_key.values() if not dataset.users]
+        for dataset in idle[: max(0, len(idle) - UNATTACHED_KEPT + 1)]:
+            await self._close(dataset)
+
+    async def _close(self, dataset: AttachedDataset) -> None:
+        self._by_key.pop(dataset.definition.key, None)
+        self._by_id.pop(dataset.id, None)
+        await dataset.namespace.close()

@@ -1,0 +1,122 @@
+"""The table of all fills of this worker: one `ObjectFill` an object in use, however many readers.
+
+Here are what fills share: the admission to the sources, the threads that write to disk, the budget
+of read-ahead, and their end when the worker stops.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Final
+
+from fluidpy.worker.admission import Admission
+from fluidpy.worker.object_fill import ObjectFill, Origin
+from fluidpy.worker.parts import MountKey, MountLimits, Part
+from fluidpy.worker.unkept import UnkeptParts
+
+if TYPE_CHECKING:
+    from fluidpy.cache.cached_object import CachedObject
+    from fluidpy.namespace.listing_flights import Located
+
+_log = logging.getLogger(__name__)
+
+READ_AHEAD_BUDGET_BYTES: Final = 256 * 1024 * 1024
+"""Bound of what is planned ahead and not yet fetched, over all readers."""
+
+QUIET_SECONDS: Final = 30.0
+"""A flood of one kind of failure is logged once in so many seconds (all are counted)."""
+
+
+class FillTable:
+    """All fills of this worker; `limits_of` says what an object's mount may do."""
+
+    def __init__(
+        self,
+        *,
+        block_bytes: int,
+        part_bytes: int,
+        limits_of: Callable[[Located], MountLimits],
+        read_ahead_budget: int = READ_AHEAD_BUDGET_BYTES,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Sizes are in bytes; a part is a whole number of blocks."""
+        self.block_bytes = block_bytes
+        self.part_bytes = max(part_bytes // block_bytes, 1) * block_bytes
+        self.admission: Admission[MountKey] = Admission(lambda mount: mount.limits.requests)
+        self.limits_of = limits_of
+        self.clock = clock
+        self.unkept = UnkeptParts()
+        self.ahead_allowance = read_ahead_budget
+        self.writers = ThreadPoolExecutor(2, thread_name_prefix="fluidpy-write")
+        self._objects: dict[bytes, ObjectFill] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._logged: dict[str, float] = {}
+
+    def acquire(
+        self, key: bytes, located: Located, cached: CachedObject | None, origin: Origin
+    ) -> ObjectFill:
+        """The fill of an object; the caller gives it back with `release`."""
+        fill = self._objects.get(key)
+        if fill is None:
+            fill = self._objects[key] = ObjectFill(self, key, located, cached, origin)
+        elif fill.cached is None and cached is not None:
+            fill.cached = cached
+            cached.acquire()
+        fill.users += 1
+        return fill
+
+    def release(self, fill: ObjectFill) -> None:
+        """Ends one use; the last one forgets the fill once nothing of it is under way."""
+        fill.users -= 1
+        self.forget_if_unused(fill)
+
+    def forget_if_unused(self, fill: ObjectFill) -> None:
+        """Drops a fill that nobody uses and that fetches nothing."""
+        if fill.users == 0 and not fill.running and self._objects.get(fill.key) is fill:
+            del self._objects[fill.key]
+            self.unkept.drop(fill)
+            if fill.cached is not None:
+                fill.cached.release()
+
+    def storages_in_use(self) -> set[int]:
+        """`id` of each storage that an object in use is read through."""
+        return {fill.mount_key.storage for fill in self._objects.values()}
+
+    @property
+    def busy(self) -> bool:
+        """True while anything is fetched or written."""
+        return bool(self._tasks)
+
+    def spawn(self, part: Part, work: asyncio.Task[None]) -> None:
+        """Keeps a part's task alive until it has ended."""
+        part.task = work
+        self._tasks.add(work)
+        work.add_done_callback(self._ended)
+
+    def may_log(self, kind: str) -> bool:
+        """True at most once in `QUIET_SECONDS` for one kind of event that may come in floods."""
+        now = self.clock()
+        if now - self._logged.get(kind, -QUIET_SECONDS) < QUIET_SECONDS:
+            return False
+        self._logged[kind] = now
+        return True
+
+    def _ended(self, work: asyncio.Task[None]) -> None:
+        self._tasks.discard(work)
+        if not work.cancelled() and (error := work.exception()) is not None:
+            _log.error("a fill failed in a way it should not", exc_info=error)
+
+    async def close(self, grace_seconds: float) -> None:
+        """Lets running parts finish for a while, cancels the rest, and waits for the writes."""
+        deadline = self.clock() + grace_seconds
+        while self._tasks and (left := deadline - self.clock()) > 0:
+            await asyncio.wait(set(self._tasks), timeout=left)
+        for task in set(self._tasks):
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=1.0)
+        await asyncio.get_running_loop().run_in_executor(None, self.writers.shutdown)

@@ -1,0 +1,57 @@
+"""Storages that outlive the namespace they were opened for.
+
+A namespace closes its storages when it ends. When a Dataset's definition changes, open handles
+still read through the storages of the old namespace: so a namespace gets lent ones, whose `close`
+only says that the borrower is done, and the lender closes them once no fill reads through them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+from fluidpy.settings import Settings
+from fluidpy.storage.under_storage import MountSource, UnderStorage
+
+
+class LentStorage:
+    """A storage passed on as it is, except that `close` gives it back.
+
+    The calls are the inner storage's own bound methods, so that lending costs a read nothing.
+    """
+
+    def __init__(self, inner: UnderStorage) -> None:
+        """Lends `inner`."""
+        self.inner = inner
+        self.returned = False
+        self.source_id = inner.source_id
+        self.identity = inner.identity
+        self.stat = inner.stat
+        self.list = inner.list
+        self.walk = inner.walk
+        self.read = inner.read
+
+    async def close(self) -> None:
+        """The borrower is done with it."""
+        self.returned = True
+
+
+class StorageLender:
+    """Opens storages for namespaces and closes those that came back when nobody reads on."""
+
+    def __init__(self, open_storage: Callable[[MountSource, Settings], UnderStorage]) -> None:
+        """Opens nothing yet."""
+        self._open_storage = open_storage
+        self._lent: list[LentStorage] = []
+
+    def lend(self, source: MountSource, settings: Settings) -> UnderStorage:
+        """A lent storage of a mount; raises as `open_storage` does."""
+        lent = LentStorage(self._open_storage(source, settings))
+        self._lent.append(lent)
+        return lent
+
+    async def close_returned(self, in_use: Collection[int] = ()) -> None:
+        """Closes the storages that came back and whose `id` is not in use."""
+        idle = [lent for lent in self._lent if lent.returned and id(lent) not in in_use]
+        self._lent = [lent for lent in self._lent if lent not in idle]
+        for lent in idle:
+            await lent.inner.close()

@@ -1,0 +1,125 @@
+"""`load`: metadata first, then the files that the patterns mean."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from fluidpy.client.protocol import Message, encode
+from fluidpy.errors import FluidpyError
+from fluidpy.storage.under_storage import Kind
+from fluidpy.worker.load import Load, LoadCounts
+from fluidpy.worker.load_plan import LoadPlan, LoadRoot
+from fluidpy.worker.path_patterns import is_glob, normalise, outermost, root_of
+from fluidpy.worker.requests import Answer, Progress, Reply, texts
+
+if TYPE_CHECKING:
+    from fluidpy.namespace.metadata_load import MetadataProgress
+    from fluidpy.worker.datasets import AttachedDataset
+    from fluidpy.worker.session import Session
+
+COUNTED_A_TURN: Final = 4096
+"""Files counted before the loop looks at its other work."""
+
+FAILURES_BYTES: Final = 96 * 1024
+"""JSON of the failures named in the answer; below the protocol's longest message."""
+
+
+def load(session: Session, request: Message, progress: Progress) -> Answer:
+    """`load`: paths and globs (none: everything); progress answers, then counts and failures."""
+    dataset = session.dataset(request)
+    patterns = [normalise(path) for path in texts(request, "paths")] or [""]
+    return _load(session, dataset, patterns, bool(request.get("metadata_only")), progress)
+
+
+async def _load(
+    session: Session,
+    dataset: AttachedDataset,
+    patterns: list[str],
+    metadata_only: bool,
+    progress: Progress,
+) -> Reply:
+    counts = LoadCounts()
+    plan = LoadPlan(dataset.namespace.reader, patterns)
+    await _find(dataset, patterns, plan, counts, progress)
+    for _, entry in plan.walk():
+        counts.files += 1
+        counts.bytes += entry.size
+        if counts.files % COUNTED_A_TURN == 0:
+            progress(counts.to_wire())
+            await asyncio.sleep(0)
+    if not metadata_only:
+        await Load(dataset, session.worker.fills, plan, counts).run(progress)
+        await _count_evicted(dataset, plan, counts)
+        dataset.store.flush()
+    return Reply({**counts.to_wire(), "failures": _listed(counts)})
+
+
+async def _find(
+    dataset: AttachedDataset,
+    patterns: list[str],
+    plan: LoadPlan,
+    counts: LoadCounts,
+    progress: Progress,
+) -> None:
+    """Brings the metadata of all that the patterns mean into the catalog."""
+    folders: dict[str, int] = {}
+    for pattern in patterns:
+        path = root_of(pattern) if is_glob(pattern) else pattern
+        if path in folders:
+            continue
+        try:
+            entry = await dataset.follow(path)
+        except FluidpyError as error:
+            counts.fail(pattern, str(error))
+            continue
+        if entry.kind == Kind.DIRECTORY:
+            folders[path] = entry.id
+        elif entry.kind == Kind.FILE and not is_glob(pattern):
+            plan.files[entry.id] = (path, entry)
+
+    def report(seen: MetadataProgress) -> None:
+        progress({**counts.to_wire(), "files": seen.files, "bytes": seen.bytes})
+
+    for path in outermost(folders):
+        try:
+            await dataset.namespace.load_metadata(path, report)
+        except FluidpyError as error:
+            counts.fail(path or "/", str(error))
+        plan.roots.append(LoadRoot(folders[path], path))
+    roots = [root.path for root in plan.roots]
+    for number, (path, _) in list(plan.files.items()):
+        if any(root == "" or path.startswith(root + "/") for root in roots):
+            del plan.files[number]
+
+
+async def _count_evicted(dataset: AttachedDataset, plan: LoadPlan, counts: LoadCounts) -> None:
+    """Files that left again to make room for later ones do not count as done."""
+    quota = sum(tier.quota_bytes * 0.8 for tier in dataset.store.usage())
+    if counts.bytes < quota:
+        return
+    missing = 0
+    for number, (_, entry) in enumerate(plan.walk()):
+        if number % COUNTED_A_TURN == COUNTED_A_TURN - 1:
+            await asyncio.sleep(0)
+        with dataset.store.table.lock:
+            cached = dataset.store.table.find_cold(dataset.object_key(entry))
+        if entry.size and (cached is None or not cached.complete):
+            missing += 1
+    gone = missing - counts.failed
+    if gone > 0:
+        counts.done_files -= gone
+        for _ in range(gone):
+            counts.fail("/", f"{gone} files left the cache again: it is smaller than the load")
+
+
+def _listed(counts: LoadCounts) -> list[list[str]]:
+    """The failures, as many as fit in one message."""
+    listed: list[list[str]] = []
+    size = 0
+    for path, message in counts.failures:
+        size += len(encode([path, message])) + 1
+        if size > FAILURES_BYTES:
+            break
+        listed.append([path, message])
+    return listed

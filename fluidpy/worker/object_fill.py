@@ -1,0 +1,343 @@
+"""The fill of one object: bytes come from its source into the store, each block once.
+
+An `ObjectFill` stands for one version of one object while somebody uses it. Its parts under way are
+found by block number, so a reader joins the part that is already fetching its block. A part belongs
+to nobody: a reader that goes away does not stop it, only parts that are still queued and that
+nobody waits for any more are withdrawn. Each part reserves room, reads, writes and commits; bytes
+that the store cannot keep stay in memory for those who wait (`unkept`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Hashable
+from functools import partial
+from typing import TYPE_CHECKING, Final, Protocol
+
+from fluidpy.errors import (
+    CacheError,
+    FluidpyError,
+    SourceChangedError,
+    SourceError,
+    SourceTimeoutError,
+    WorkerError,
+)
+from fluidpy.worker.admission import Request
+from fluidpy.worker.parts import MountKey, Part
+
+if TYPE_CHECKING:
+    from fluidpy.cache.cached_object import CachedObject
+    from fluidpy.namespace.listing_flights import Located
+    from fluidpy.storage.under_storage import Buffer
+    from fluidpy.telemetry.counters import Counters
+    from fluidpy.worker.fills import FillTable
+
+_log = logging.getLogger(__name__)
+
+INLINE_WRITE_BYTES: Final = 256 * 1024
+"""Parts up to this size are written on the event loop: handing one to a thread costs more."""
+
+GUARD_SECONDS: Final = 5.0
+"""How much longer than its own deadline a storage's read may take before it is given up here."""
+
+_ATTEMPTS: Final = 3
+"""How often a reader tries again when blocks it waited for left before it could use them."""
+
+
+class Origin(Protocol):
+    """Where an object belongs: whoever counts its requests and refreshes it when it changed."""
+
+    counters: Counters
+
+    def source_changed(self, located: Located) -> None:
+        """The object at its source is another version than the one in use."""
+        ...
+
+
+class ObjectFill:
+    """One version of one object in use: where it comes from, its cache file, what is under way."""
+
+    __slots__ = (
+        "cached",
+        "counters",
+        "key",
+        "launched",
+        "located",
+        "mount_key",
+        "origin",
+        "running",
+        "table",
+        "unkept",
+        "users",
+    )
+
+    def __init__(
+        self,
+        table: FillTable,
+        key: bytes,
+        located: Located,
+        cached: CachedObject | None,
+        origin: Origin,
+    ) -> None:
+        """Holds the cache file until `FillTable` forgets the fill."""
+        self.table = table
+        self.key = key
+        self.located = located
+        self.cached = cached
+        self.origin = origin
+        self.counters = origin.counters
+        self.mount_key = MountKey(id(located.storage), table.limits_of(located))
+        self.users = 0
+        self.launched = 0
+        """Parts started so far, for those who ask whether theirs were under way already."""
+        self.running: dict[int, Part] = {}
+        self.unkept: dict[int, Part] = {}
+        """Fetched parts that the store did not keep, by block, while `UnkeptParts` has room."""
+        if cached is not None:
+            cached.acquire()
+
+    @property
+    def size(self) -> int:
+        """Length of the object in bytes."""
+        return self.located.entry.size
+
+    def missing(self, start: int, end: int) -> list[tuple[int, int]]:
+        """What of `[start, end)` is not in the store: block-aligned ranges, clipped to the size."""
+        if self.cached is not None:
+            return [] if self.cached.complete else self.cached.missing(start, end)
+        block = self.table.block_bytes
+        return [(start // block * block, min(-(-end // block) * block, self.size))]
+
+    def parts(
+        self, start: int, end: int, owner: Hashable = None, *, ahead: bool = False
+    ) -> list[Part]:
+        """The parts that bring what is missing of `[start, end)`, started where none is under way.
+
+        `owner` None means that a reader waits for them; else they wait for the owner's turn.
+        `ahead` parts use up the budget of read-ahead. Parts are at most `part_bytes` long, and a
+        quarter of the range where that is less, so that one range uses several requests.
+        """
+        found: list[Part] = []
+        block = self.table.block_bytes
+        for low, high in self.missing(start, end):
+            longest = self._part_bytes(high - low)
+            position = low
+            while position < high:
+                number = position // block
+                part = self.running.get(number) or self.unkept.get(number)
+                if part is None:
+                    part = self._launch(position, self._stop(number, high, longest), owner, ahead)
+                elif owner is None and part.request is not None:
+                    self.table.admission.hurry(part.request)
+                found.append(part)
+                position = part.end
+        return found
+
+    async def ensure(self, start: int, end: int, deadline: float) -> list[Part]:
+        """Waits until `[start, end)` is in the store or in the parts returned, which hold the rest.
+
+        `deadline` is a time of the event loop's clock. Raises SourceTimeoutError when it passes,
+        or the error of a part, as an exception of this waiter's own.
+        """
+        for _ in range(_ATTEMPTS):
+            parts = self.parts(start, end)
+            await self.wait(parts, deadline)
+            unkept = [part for part in parts if part.data is not None]
+            if self._covered(start, end, unkept):
+                return unkept
+        raise CacheError(
+            f"{self.describe()}: bytes left the cache as fast as they came",
+            cure="Give the cache tier a larger quota.",
+        )
+
+    async def wait(self, parts: list[Part], deadline: float) -> None:
+        """Waits for parts; see `ensure`."""
+        pending = [part for part in parts if not part.done.done()]
+        if pending:
+            await self._wait_pending(pending, deadline)
+        for part in parts:
+            if part.error is not None:
+                raise type(part.error)(part.error.message, cure=part.error.cure) from part.error
+
+    def withdraw(self, owner: Hashable) -> None:
+        """The owner goes away: its parts that are queued and awaited by nobody are not fetched."""
+        for part in set(self.running.values()):
+            request = part.request
+            if part.waiters == 0 and request is not None and request.owner == owner:
+                self._drop_if_queued(part)
+
+    def leave(self, part: Part) -> None:
+        """One who waited for a part (`Part.waiters`) does so no longer."""
+        part.waiters -= 1
+        if part.waiters == 0 and part.request is not None and part.request.owner is None:
+            self._drop_if_queued(part)
+
+    def blocks(self, part: Part) -> range:
+        """The numbers of the blocks that a part covers."""
+        block = self.table.block_bytes
+        return range(part.start // block, -(-part.end // block))
+
+    def describe(self) -> str:
+        """The object as messages call it: mount and path."""
+        return f"mount {self.located.mount.name!r}, {self.located.path!r}"
+
+    async def _wait_pending(self, pending: list[Part], deadline: float) -> None:
+        for part in pending:
+            part.waiters += 1
+        try:
+            left = deadline - asyncio.get_running_loop().time()
+            _, late = await asyncio.wait({part.done for part in pending}, timeout=max(left, 0.0))
+        finally:
+            for part in pending:
+                self.leave(part)
+        if late:
+            raise SourceTimeoutError(
+                f"{self.describe()}: the source did not answer in time",
+                cure="Try again, or give the request a longer deadline.",
+            )
+
+    def _drop_if_queued(self, part: Part) -> None:
+        if part.task is None and not part.done.done():
+            part.error = WorkerError(f"{self.describe()}: nobody waits for these bytes any more")
+            self._end(part)
+
+    def _part_bytes(self, length: int) -> int:
+        block = self.table.block_bytes
+        quarter = -(-length // (4 * block)) * block
+        return max(block, min(self.table.part_bytes, quarter))
+
+    def _stop(self, number: int, high: int, longest: int) -> int:
+        """Where a part that starts at block `number` ends: before a block that is under way."""
+        block = self.table.block_bytes
+        end = min(high, number * block + longest)
+        for other in range(number + 1, -(-end // block)):
+            if other in self.running or other in self.unkept:
+                return other * block
+        return end
+
+    def _covered(self, start: int, end: int, unkept: list[Part]) -> bool:
+        gaps = self.missing(start, end)
+        for part in sorted(unkept, key=lambda part: part.start):
+            gaps = [(part.end if part.start <= a < part.end else a, b) for a, b in gaps]
+            gaps = [(a, b) for a, b in gaps if a < min(b, end)]
+        return not gaps
+
+    def _launch(self, start: int, end: int, owner: Hashable, ahead: bool) -> Part:
+        part = Part(start, end, asyncio.get_running_loop().create_future(), ahead)
+        self.launched += 1
+        for number in self.blocks(part):
+            self.running[number] = part
+        if ahead:
+            self.table.ahead_allowance -= end - start
+        part.request = Request(self.mount_key, end - start, partial(self._start, part), owner)
+        self.table.admission.enter(part.request)
+        return part
+
+    def _start(self, part: Part) -> None:
+        task = asyncio.get_running_loop().create_task(self._run(part))
+        self.table.spawn(part, task)
+
+    async def _run(self, part: Part) -> None:
+        """Fetches one part; however it ends, the waiters are woken with bytes or an error."""
+        try:
+            await self._fetch(part)
+        except FluidpyError as error:
+            part.error = error
+            self.counters.count_error(type(error).__name__)
+            if isinstance(error, SourceChangedError):
+                self.origin.source_changed(self.located)
+            _log.warning("%s: bytes %d to %d: %s", self.describe(), part.start, part.end, error)
+        except BaseException:
+            part.error = WorkerError(
+                f"{self.describe()}: reading bytes {part.start} to {part.end} was broken off",
+                cure="Read again; the worker's log has the cause.",
+            )
+            raise
+        finally:
+            self._end(part)
+
+    async def _fetch(self, part: Part) -> None:
+        cached, kept = self._reserve(part), False
+        try:
+            data = await self._read(part)
+            if cached is not None:
+                kept = await self._write(cached, part, data)
+        finally:
+            if cached is not None and not kept:
+                cached.abandon(part.start, part.end)
+        self.counters.source_reads += 1
+        self.counters.bytes_from_source += part.end - part.start
+        if not kept:
+            self.counters.bytes_not_kept += part.end - part.start
+            part.data = data
+            self.table.unkept.add(self, part)
+
+    def _reserve(self, part: Part) -> CachedObject | None:
+        """Room for the part in the store; None when it cannot be kept."""
+        if self.cached is None:
+            return None
+        try:
+            self.cached.reserve(part.start, part.end)
+        except CacheError as error:
+            self._not_kept(error)
+            return None
+        return self.cached
+
+    async def _read(self, part: Part) -> Buffer:
+        located = self.located
+        seconds = self.mount_key.limits.deadline_seconds + GUARD_SECONDS
+        try:
+            async with asyncio.timeout(seconds):
+                data = await located.storage.read(
+                    located.path, part.start, part.end, located.entry.version
+                )
+        except SourceError:
+            raise
+        except TimeoutError as error:
+            raise SourceTimeoutError(
+                f"{self.describe()}: the source did not answer in {seconds:.0f} s",
+                cure="Look whether the source is up; try again.",
+            ) from error
+        length = len(data) if isinstance(data, bytes) else memoryview(data).nbytes
+        if length != part.end - part.start:
+            raise SourceError(
+                f"{self.describe()}: the source gave {length} bytes of {part.end - part.start}",
+                cure="Refresh the Dataset's metadata and read again.",
+            )
+        return data
+
+    async def _write(self, cached: CachedObject, part: Part, data: Buffer) -> bool:
+        """Writes and commits; False when the disk did not take it."""
+        try:
+            if part.end - part.start <= INLINE_WRITE_BYTES:
+                cached.write(part.start, data)
+            else:
+                await asyncio.get_running_loop().run_in_executor(
+                    self.table.writers, cached.write, part.start, data
+                )
+            cached.commit(part.start, part.end)
+        except CacheError as error:
+            self._not_kept(error)
+            return False
+        return True
+
+    def _not_kept(self, error: CacheError) -> None:
+        kind = type(error).__name__
+        if self.table.may_log(kind):
+            _log.warning("%s: served without being kept: %s", self.describe(), error)
+        self.counters.count_error(kind)
+
+    def _end(self, part: Part) -> None:
+        """Takes the part off the table and wakes its waiters."""
+        for number in self.blocks(part):
+            if self.running.get(number) is part:
+                del self.running[number]
+        if part.ahead:
+            self.table.ahead_allowance += part.end - part.start
+        request, part.request, part.task = part.request, None, None
+        if not part.done.done():
+            part.done.set_result(None)
+        if request is not None:
+            self.table.admission.leave(request)
+        self.table.forget_if_unused(self)

@@ -1,0 +1,45 @@
+"""A part: a range of one object on its way from the source to those who wait for it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, NamedTuple
+
+from fluidpy.errors import FluidpyError
+from fluidpy.worker.admission import Request
+
+if TYPE_CHECKING:
+    from fluidpy.storage.under_storage import Buffer
+
+
+class MountLimits(NamedTuple):
+    """Requests that a mount may have under way, and how long one may take in seconds."""
+
+    requests: int
+    deadline_seconds: float
+
+
+class MountKey(NamedTuple):
+    """Stands for a mount in the admission: `id` of its storage, and its limits."""
+
+    storage: int
+    limits: MountLimits
+
+
+class Part:
+    """Bytes `[start, end)` of an object on their way; `done` is resolved however it ends."""
+
+    __slots__ = ("ahead", "data", "done", "end", "error", "request", "start", "task", "waiters")
+
+    def __init__(self, start: int, end: int, done: asyncio.Future[None], ahead: bool) -> None:
+        """`ahead`: planned before a reader asked, at the expense of the read-ahead's budget."""
+        self.start = start
+        self.end = end
+        self.done = done
+        self.ahead = ahead
+        self.error: FluidpyError | None = None
+        self.data: Buffer | None = None
+        """The bytes, when the store did not keep them."""
+        self.waiters = 0
+        self.request: Request[MountKey] | None = None
+        self.task: asyncio.Task[None] | None = None

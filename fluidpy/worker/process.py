@@ -1,0 +1,141 @@
+"""The worker as a process: its lock, socket, signals and log.
+
+One worker a user: whoever holds the lock on `worker.lock` in the runtime directory. A second one
+sees that the first serves, says `ready` and ends well, since its clients will find the first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import fcntl
+import gc
+import json
+import logging
+import os
+import resource
+import signal
+import socket
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from fluidpy.client import protocol
+from fluidpy.client.start import connect, prepare_runtime_directory
+from fluidpy.errors import FluidpyError, WorkerStartError
+from fluidpy.settings import Settings, load_settings
+from fluidpy.telemetry.logs import log_to_stderr
+
+_log = logging.getLogger(__name__)
+
+LOCK_FILE: Final = "worker.lock"
+
+BACKLOG: Final = 128
+"""Clients that may connect at the same moment (training workers start together)."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the worker until its end; the exit code. Failures go to stderr and the ready pipe."""
+    parser = argparse.ArgumentParser(prog="python -m fluidpy.worker")
+    parser.add_argument("--ready-fd", type=int, metavar="N", help="write `ready` to this pipe")
+    ready_fd: int | None = parser.parse_args(arguments).ready_fd
+    log_to_stderr()
+    try:
+        run_worker(load_settings(), ready_fd)
+    except FluidpyError as error:
+        _log.error("%s", error)
+        _tell(ready_fd, json.dumps(error.to_wire()))
+        return error.exit_code
+    return 0
+
+
+def run_worker(settings: Settings, ready_fd: int | None) -> None:
+    """Serves until told to stop or idle. Raises WorkerStartError, WorkerError, CacheError."""
+    os.umask(0o077)
+    prepare_runtime_directory(settings.runtime_dir)
+    lock = _lock(settings.runtime_dir / LOCK_FILE)
+    if lock is None:
+        if (other := connect(settings)) is None:
+            raise WorkerStartError(
+                f"another worker holds {settings.runtime_dir / LOCK_FILE} and does not listen",
+                cure="It is starting or ending: try again in a few seconds.",
+            )
+        other.close()
+        _log.info("another worker serves %s already", settings.worker_socket)
+        _tell(ready_fd, "ready")
+        return
+    try:
+        _raise_descriptor_limit()
+        with _listening(settings.worker_socket) as listener:
+            asyncio.run(_serve(settings, listener, ready_fd))
+    finally:
+        os.close(lock)
+
+
+async def _serve(settings: Settings, listener: socket.socket, ready_fd: int | None) -> None:
+    from fluidpy.worker.worker import Worker
+
+    worker = Worker(settings)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, worker.stop, signal.Signals(number).name)
+    gc.collect()
+    gc.freeze()
+    _log.info("serving %s", settings.worker_socket)
+    _tell(ready_fd, "ready")
+    await worker.run(listener)
+    _log.info("ended")
+
+
+def _lock(path: Path) -> int | None:
+    """The locked file, open as long as the worker lives; None when another has the lock."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise WorkerStartError(
+            f"{path} cannot be made: {error.strerror}", cure="Set FLUIDPY_RUNTIME_DIR."
+        ) from error
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    return fd
+
+
+@contextlib.contextmanager
+def _listening(path: Path) -> Iterator[socket.socket]:
+    """A listening socket at `path`, mode 0600; what a killed worker left there is replaced."""
+    listener = protocol.new_socket()
+    try:
+        path.unlink(missing_ok=True)
+        listener.bind(os.fspath(path))
+        path.chmod(0o600)
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        raise WorkerStartError(
+            f"the worker cannot listen at {path}: {error}",
+            cure="Set FLUIDPY_RUNTIME_DIR to a short path of your own.",
+        ) from error
+    try:
+        yield listener
+    finally:
+        path.unlink(missing_ok=True)
+        listener.close()
+
+
+def _raise_descriptor_limit() -> None:
+    """Each open cache file and client takes a descriptor: take all that may be had."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _tell(fd: int | None, line: str) -> None:
+    if fd is None:
+        return
+    with contextlib.suppress(OSError), open(fd, "w", encoding="utf-8") as pipe:
+        pipe.write(line + "\n")  # whoever started us may have given up waiting

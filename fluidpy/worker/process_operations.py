@@ -1,0 +1,64 @@
+"""`hello`, `status`, `stop`: about the worker itself."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+from fluidpy.client.protocol import PROTOCOL_VERSION, Message
+from fluidpy.telemetry.counters import total
+from fluidpy.worker.cache_operations import tier_rows
+from fluidpy.worker.requests import Answer, Progress, Reply
+
+if TYPE_CHECKING:
+    from fluidpy.worker.datasets import AttachedDataset
+    from fluidpy.worker.session import Session
+
+
+def hello(session: Session, request: Message, _: Progress) -> Answer:
+    """`hello`: who is there; a client of another protocol version sees it by `version`."""
+    return Reply(
+        {
+            "pid": os.getpid(),
+            "version": PROTOCOL_VERSION,
+            "block_bytes": session.worker.settings.block_bytes,
+        }
+    )
+
+
+def status(session: Session, request: Message, _: Progress) -> Answer:
+    """`status`: Datasets, connections, tiers and counters (estimates: hits that a client or the
+    kernel serves itself do not reach the worker)."""
+    worker = session.worker
+    datasets = list(worker.datasets)
+    return Reply(
+        {
+            "pid": os.getpid(),
+            "seconds": round(time.monotonic() - worker.started_at, 3),
+            "connections": worker.connections,
+            "datasets": [_dataset_row(dataset) for dataset in datasets],
+            "tiers": [row for store in worker.stores for row in tier_rows(store)],
+            "counters": total(dataset.counters for dataset in datasets).to_wire(),
+            "bytes_under_way": worker.fills.admission.bytes_running,
+        }
+    )
+
+
+def _dataset_row(dataset: AttachedDataset) -> Message:
+    return {
+        "dataset": dataset.id,
+        "key": dataset.definition.key,
+        "digest": dataset.digest,
+        "catalog": str(dataset.namespace.catalog_path),
+        "clients": len(dataset.users),
+        "mounts": [{"name": mount.name, "path": mount.path} for mount in dataset.definition.mounts],
+        "listing_failures": dataset.namespace.listing_failures,
+        "counters": dataset.counters.to_wire(),
+    }
+
+
+def stop(session: Session, request: Message, _: Progress) -> Answer:
+    """`stop`: the worker ends cleanly once this answer is sent."""
+    session.worker.stop("a client asked for it")
+    return Reply({"pid": os.getpid()})

@@ -1,0 +1,197 @@
+"""`open`, `read`: the operations that a training job waits for.
+
+Both answer in the reader callback when all they need is at hand. A passed fd of a one-file object
+stays right as long as the store has not replaced the file (`file_serial`): after that, reads pass
+the new file's fd.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING
+
+from fluidpy.client.protocol import Message, entry_to_wire
+from fluidpy.errors import (
+    CacheError,
+    IsADirectoryInDatasetError,
+    PathNotFoundError,
+)
+from fluidpy.storage.under_storage import Kind
+from fluidpy.worker.handles import Handle
+from fluidpy.worker.passed_bytes import empty_fd, memfd_of
+from fluidpy.worker.read_ahead import ReadAhead
+from fluidpy.worker.requests import Answer, Progress, Reply, deadline_seconds, integer, malformed
+
+if TYPE_CHECKING:
+    from fluidpy.cache.cached_object import CachedObject
+    from fluidpy.namespace.catalog import Entry
+    from fluidpy.worker.datasets import AttachedDataset
+    from fluidpy.worker.object_fill import ObjectFill
+    from fluidpy.worker.parts import Part
+    from fluidpy.worker.session import Session
+
+DEADLINE_SHARE = 0.95
+"""A read gives up after this share of the request's deadline, so that its own error, which names
+mount and path, comes before the general one."""
+
+
+def open_file(session: Session, request: Message, _: Progress) -> Answer:
+    """`open`: a handle, the entry, and the cache file's fd."""
+    dataset = session.dataset(request)
+    path = request.get("path")
+    if path is None:
+        entry = dataset.namespace.reader.get(integer(request, "entry"))
+        if entry is None:
+            raise PathNotFoundError(
+                f"Dataset {dataset.definition.key} has no such entry",
+                cure="Look the path up again.",
+            )
+    elif isinstance(path, str):
+        entry = dataset.fresh_entry(path)
+        if entry is None or entry.kind == Kind.SYMLINK:
+            return _open_path(session, dataset, path)
+    else:
+        raise malformed("path", "a text", path)
+    return _open_entry(session, dataset, entry)
+
+
+async def _open_path(session: Session, dataset: AttachedDataset, path: str) -> Reply:
+    entry = await dataset.follow(path)
+    answer = _open_entry(session, dataset, entry)
+    return answer if isinstance(answer, Reply) else await answer
+
+
+def _open_entry(session: Session, dataset: AttachedDataset, entry: Entry) -> Answer:
+    if entry.kind != Kind.FILE:
+        raise IsADirectoryInDatasetError(
+            f"{os.fsdecode(entry.name)!r} is not a file",
+            cure="Open a file, or list the folder.",
+        )
+    session.handles.check_room()
+    dataset.counters.opens += 1
+    key = dataset.object_key(entry)
+    cached = _cached_object(dataset, key, entry)
+    handle = Handle(session.worker.next_handle(), dataset, entry, key, cached)
+    session.handles.add(handle)
+    if cached is not None and cached.suspect:
+        return _verified(handle, cached)
+    return _opened(handle, cached)
+
+
+async def _verified(handle: Handle, cached: CachedObject) -> Reply:
+    """Verifies in a thread what the last stop left in doubt, before its fd is passed."""
+    await asyncio.to_thread(cached.verify, 0, cached.size)
+    return _opened(handle, cached)
+
+
+def _cached_object(dataset: AttachedDataset, key: bytes, entry: Entry) -> CachedObject | None:
+    """The object in the store; None when it cannot be kept there."""
+    if not entry.version or entry.size == 0:
+        return None
+    try:
+        return dataset.store.get(key) or dataset.store.create(key, entry.size)
+    except CacheError as error:
+        dataset.counters.count_error(type(error).__name__)
+        return None
+
+
+def _opened(handle: Handle, cached: CachedObject | None) -> Reply:
+    entry = handle.entry
+    ok: Message = {
+        "handle": handle.number,
+        "entry": entry_to_wire(entry),
+        "complete": entry.size == 0,
+        "segmented": False,
+    }
+    if cached is None:
+        return Reply(ok, (empty_fd(),) if entry.size == 0 else ())
+    complete = cached.complete
+    if not complete:
+        handle.read_ahead = ReadAhead(entry.size, handle.dataset.largest_window)
+    if cached.segment_bytes:
+        ok["segmented"] = True
+        return Reply(ok)
+    try:
+        fd, _, _ = cached.fd_for(0)
+    except CacheError as error:
+        handle.dataset.counters.count_error(type(error).__name__)
+        return Reply(ok)
+    ok["complete"] = complete
+    handle.serial = cached.file_serial(0)
+    return Reply(ok, (fd,))
+
+
+def read(session: Session, request: Message, _: Progress) -> Answer:
+    """`read`: makes a range of an open file readable by the client."""
+    handle = session.handles.get(request.get("handle"))
+    start, end = integer(request, "start"), integer(request, "end")
+    end = min(end, handle.entry.size)
+    counters, cached = handle.dataset.counters, handle.cached
+    if start >= end:
+        return Reply({"fd": False, "complete": False, "length": 0})
+    if cached is not None and (
+        cached.complete or not (cached.suspect or cached.missing(start, end))
+    ):
+        counters.hits += 1
+        counters.bytes_from_cache += end - start
+        _fetch_ahead(session, handle, start, end)
+        return _passed(handle, start, end)
+    fill = session.fill_of(handle)
+    launched = fill.launched
+    _fetch(session, handle, fill, start, end)
+    if fill.launched > launched:
+        counters.misses += 1
+    else:
+        counters.waits += 1
+    return _when_there(handle, fill, start, end, deadline_seconds(request))
+
+
+def _fetch(session: Session, handle: Handle, fill: ObjectFill, start: int, end: int) -> None:
+    """Starts what the reader waits for, then what is planned ahead of it.
+
+    A small file is planned whole at its first read: then that is what is fetched, as one.
+    """
+    plan = handle.plan(start, end, session.worker.fills.ahead_allowance)
+    if plan.start <= start and end <= plan.end:
+        fill.parts(plan.start, plan.end)
+        return
+    fill.parts(start, end)
+    if plan.size > 0:
+        fill.parts(plan.start, plan.end, owner=handle.number, ahead=True)
+
+
+def _fetch_ahead(session: Session, handle: Handle, start: int, end: int) -> None:
+    plan = handle.plan(start, end, session.worker.fills.ahead_allowance)
+    if plan.size > 0:
+        fill = session.fill_of(handle)
+        fill.parts(plan.start, plan.end, owner=handle.number, ahead=True)
+
+
+async def _when_there(
+    handle: Handle, fill: ObjectFill, start: int, end: int, seconds: float
+) -> Reply:
+    deadline = asyncio.get_running_loop().time() + seconds * DEADLINE_SHARE
+    cached = handle.cached
+    if cached is not None and cached.suspect:
+        await asyncio.to_thread(cached.verify, start, end)
+    unkept = await fill.ensure(start, end, deadline)
+    if cached is None or unkept:
+        return await _in_memory(handle, start, end, unkept)
+    return _passed(handle, start, end)
+
+
+async def _in_memory(handle: Handle, start: int, end: int, unkept: list[Part]) -> Reply:
+    fd = await asyncio.to_thread(memfd_of, handle.cached, start, end, unkept)
+    return Reply({"offset": 0, "length": end - start, "complete": False}, (fd,), owned=True)
+
+
+def _passed(handle: Handle, start: int, end: int) -> Reply:
+    """Bytes that are in the store: in the fd the client has, or in one that goes along."""
+    cached = handle.cached
+    assert cached is not None  # only called for what the store keeps
+    if handle.serial and cached.file_serial(start) == handle.serial:
+        return Reply({"fd": False, "complete": cached.complete})
+    fd, offset, length = cached.fd_for(start)
+    length = min(length, end - start)
+    return Reply({"offset": offset, "length": length, "complete": False}, (fd,))

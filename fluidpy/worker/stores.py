@@ -1,0 +1,116 @@
+"""The stores of this machine: one for each distinct set of tier directories.
+
+Datasets that declare the same directories share a store; a directory in two different sets is
+refused, since two stores would count and evict the same files.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Final, TypeAlias
+
+from fluidpy.cache.store import BlockStore
+from fluidpy.cache.tier import TierDefinition, default_tier
+from fluidpy.errors import CacheDirectoryError, ValidationError
+from fluidpy.namespace.definition import DatasetDefinition
+from fluidpy.settings import Settings
+
+BOOT_ID_FILE: Final = Path("/proc/sys/kernel/random/boot_id")
+"""Changes at each boot (random(4)): what an unclean stop may have left unwritten."""
+
+MEMORY_DIRECTORY: Final = Path("/dev/shm")
+"""Where a Dataset that must stay off disks is kept when it names no tier."""
+
+OpenStore: TypeAlias = Callable[[Sequence[TierDefinition], int, str], BlockStore]
+
+
+def open_block_store(tiers: Sequence[TierDefinition], block_bytes: int, token: str) -> BlockStore:
+    """A BlockStore over tiers; raises as `BlockStore.open` does."""
+    return BlockStore.open(tiers, block_bytes=block_bytes, clean_token=token)
+
+
+class Stores:
+    """Opens stores when a Dataset first needs them, and closes all at the end."""
+
+    def __init__(self, settings: Settings, open_store: OpenStore = open_block_store) -> None:
+        """Opens nothing yet."""
+        self._settings = settings
+        self._open_store = open_store
+        self._by_directories: dict[tuple[str, ...], BlockStore] = {}
+
+    def __iter__(self) -> Iterator[BlockStore]:
+        """All open stores."""
+        return iter(list(self._by_directories.values()))
+
+    @property
+    def dirty(self) -> int:
+        """Index changes of all stores that wait for `flush`."""
+        return sum(store.dirty for store in self._by_directories.values())
+
+    def store_for(self, definition: DatasetDefinition) -> BlockStore:
+        """The store of a Dataset.
+
+        Raises CacheDirectoryError when a directory cannot be used or belongs to another set,
+        ValidationError when a Dataset that must stay off disks names a disk tier.
+        """
+        tiers = definition.tiers or (self._default_tier(definition),)
+        if not definition.keep_on_disk:
+            _refuse_disks(definition, tiers)
+        directories = tuple(os.path.realpath(tier.directory) for tier in tiers)
+        if (store := self._by_directories.get(directories)) is not None:
+            return store
+        for known in self._by_directories:
+            if shared := set(known) & set(directories):
+                raise CacheDirectoryError(
+                    f"Dataset {definition.key}: cache directory {sorted(shared)[0]} is in use by"
+                    f" another set of tiers ({', '.join(known)})",
+                    cure="Give all Datasets that share a directory the same tieredstore.",
+                )
+        store = self._open_store(tiers, self._settings.block_bytes, _clean_token())
+        self._by_directories[directories] = store
+        return store
+
+    def flush(self) -> None:
+        """Writes queued index rows of all stores."""
+        for store in self._by_directories.values():
+            store.flush()
+
+    def close(self) -> None:
+        """Closes all stores, marking a clean stop."""
+        stores, self._by_directories = self._by_directories, {}
+        for store in stores.values():
+            store.close()
+
+    def _default_tier(self, definition: DatasetDefinition) -> TierDefinition:
+        share = self._settings.default_quota_share
+        if definition.keep_on_disk:
+            directory, medium = self._settings.cache_dir / "store", "SSD"
+        else:
+            directory, medium = MEMORY_DIRECTORY / f"fluidpy-{os.getuid()}" / "store", "MEM"
+        return default_tier(directory, share, kept_bytes=_kept_bytes(directory), medium=medium)
+
+
+def _refuse_disks(definition: DatasetDefinition, tiers: Sequence[TierDefinition]) -> None:
+    if disks := [tier.directory for tier in tiers if tier.medium != "MEM"]:
+        raise ValidationError(
+            f"Dataset {definition.key} is memory-only and has the disk tier {disks[0]}",
+            cure="Give it MEM tiers, or take the annotation fluidpy.io/cache away.",
+        )
+
+
+def _kept_bytes(directory: Path) -> int:
+    """Bytes that the files of a store take already."""
+    kept = 0
+    for folder, _, files in os.walk(directory):
+        for name in files:
+            try:
+                kept += os.lstat(f"{folder}/{name}").st_blocks * 512
+            except FileNotFoundError:  # evicted meanwhile by whoever owns it
+                continue
+    return kept
+
+
+def _clean_token() -> str:
+    return BOOT_ID_FILE.read_text(encoding="ascii").strip()

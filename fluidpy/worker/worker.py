@@ -1,0 +1,229 @@
+"""The worker itself: what it owns, whom it serves, when it ends.
+
+It ends when it is told to, or when nobody was connected and nothing was under way for a while. To
+end cleanly it stops listening, lets fills finish for a moment, cancels the rest, writes the index
+and marks the stores clean.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import struct
+import time
+from collections.abc import Callable, Coroutine
+from itertools import count
+from typing import TYPE_CHECKING, Any, Final
+
+from fluidpy.cache.store import BlockStore
+from fluidpy.errors import CacheError
+from fluidpy.settings import Settings
+from fluidpy.storage.factory import open_storage
+from fluidpy.storage.options import limits_of
+from fluidpy.storage.under_storage import MountSource, UnderStorage
+from fluidpy.worker import metadata_operations
+from fluidpy.worker.connection import Connection
+from fluidpy.worker.datasets import AttachedDataset, Datasets, Listener
+from fluidpy.worker.fills import FillTable
+from fluidpy.worker.lent_storage import StorageLender
+from fluidpy.worker.parts import MountLimits
+from fluidpy.worker.session import Session
+from fluidpy.worker.stores import Stores
+
+if TYPE_CHECKING:
+    from fluidpy.namespace.catalog_rows import Changes
+    from fluidpy.namespace.listing_flights import Located
+
+_log = logging.getLogger(__name__)
+
+FLUSH_SECONDS: Final = 0.05
+"""How long a committed block may wait for its index row: a crash in between costs a fetch."""
+
+UPKEEP_SECONDS: Final = 5.0
+"""Time between two looks at what is idle, returned or due."""
+
+RECONCILE_SECONDS: Final = 0.25
+"""Pause between two steps of comparing files and index after the start (256 steps)."""
+
+SCRUB_BYTES: Final = 16 * 1024 * 1024
+"""Read by the background scrubber each `UPKEEP_SECONDS`: 3 MiB/s, which no disk notices."""
+
+STOP_SECONDS: Final = 2.5
+"""How long fills may go on when the worker is told to stop; a clean stop takes 5 s at most."""
+
+_UCRED: Final = struct.Struct("iII")
+"""`struct ucred` of unix(7): pid, uid, gid."""
+
+
+class Worker:
+    """Serves clients of one user on a listening socket; `run` does it until the end."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        open_storage: Callable[[MountSource, Settings], UnderStorage] = open_storage,
+    ) -> None:
+        """Opens nothing yet."""
+        self.settings = settings
+        self.started_at = time.monotonic()
+        self.stores = Stores(settings)
+        self._lender = StorageLender(open_storage)
+        self.datasets = Datasets(settings, self.stores, self._lender.lend)
+        self.fills = FillTable(
+            block_bytes=settings.block_bytes, part_bytes=settings.part_bytes, limits_of=self._limits
+        )
+        self._connections: set[Connection] = set()
+        self._handle_numbers = count(1)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopping: asyncio.Event = asyncio.Event()
+
+    @property
+    def connections(self) -> int:
+        """Clients connected."""
+        return len(self._connections)
+
+    def next_handle(self) -> int:
+        """A number that no handle of this worker had."""
+        return next(self._handle_numbers)
+
+    def stop(self, reason: str) -> None:
+        """Makes `run` end; harmless when done twice."""
+        if not self._stopping.is_set():
+            _log.info("stopping: %s", reason)
+            self._stopping.set()
+
+    def push_changes(self, session: Session) -> Listener:
+        """A listener that pushes a Dataset's changes to a client."""
+
+        def listen(dataset: AttachedDataset, changes: Changes) -> None:
+            self.spawn(metadata_operations.push(session, dataset, changes))
+
+        return listen
+
+    async def run(self, listener: socket.socket) -> None:
+        """Serves until `stop` or idleness, then ends cleanly. `listener` is non-blocking."""
+        loop = asyncio.get_running_loop()
+        loop.add_reader(listener, self._accept, listener)
+        background = [
+            loop.create_task(self._flush_often()),
+            loop.create_task(self._look_after()),
+            loop.create_task(self._reconcile()),
+        ]
+        for task in background:
+            task.add_done_callback(self._background_ended)
+        try:
+            await self._stopping.wait()
+        finally:
+            loop.remove_reader(listener)
+            for task in background:
+                task.cancel()
+            await asyncio.gather(*background, return_exceptions=True)
+            await self._close()
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Runs a coroutine beside the requests; its failure is logged."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._spawned_ended)
+
+    def _spawned_ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("a background task failed", exc_info=error)
+
+    def _background_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("a duty of the worker failed", exc_info=error)
+            self.stop("without that duty it cannot go on")
+
+    def _accept(self, listener: socket.socket) -> None:
+        try:
+            peer, _ = listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        except OSError as error:  # out of fds: the client waits in the backlog
+            _log.error("a client cannot be accepted: %s", error)
+            return
+        raw = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+        _, uid, _ = _UCRED.unpack(raw)
+        if uid != os.getuid():
+            _log.warning("user %d is refused: this worker serves user %d", uid, os.getuid())
+            peer.close()
+            return
+        peer.setblocking(False)
+        self._connections.add(
+            Connection(peer, lambda c: Session(self, c), self._connections.discard)
+        )
+
+    def _limits(self, located: Located) -> MountLimits:
+        limits = limits_of(located.mount.source)
+        return MountLimits(
+            limits.max_requests or self.settings.fetch_concurrency,
+            limits.deadline_seconds or self.settings.source_deadline_seconds,
+        )
+
+    async def _flush_often(self) -> None:
+        while True:
+            await asyncio.sleep(FLUSH_SECONDS)
+            if self.stores.dirty:
+                try:
+                    self.stores.flush()
+                except CacheError as error:
+                    if self.fills.may_log("flush"):
+                        _log.error("the cache index cannot be written: %s", error)
+
+    async def _look_after(self) -> None:
+        """Upkeep that is due now and then; ends the worker when it was idle long enough."""
+        idle_since = time.monotonic()
+        step = min(UPKEEP_SECONDS, self.settings.idle_seconds / 4)
+        while True:
+            await asyncio.sleep(step)
+            if self._connections or self.fills.busy:
+                idle_since = time.monotonic()
+            elif time.monotonic() - idle_since >= self.settings.idle_seconds:
+                self.stop(f"idle for {self.settings.idle_seconds:g} s")
+                return
+            await self._lender.close_returned(self.fills.storages_in_use())
+            for store in self.stores:
+                await self._look_after_store(store)
+
+    async def _look_after_store(self, store: BlockStore) -> None:
+        try:
+            await asyncio.to_thread(store.maintain)
+            if not self.fills.busy:
+                report = await asyncio.to_thread(store.scrub, SCRUB_BYTES)
+                for key in report.damaged:
+                    _log.warning("cached object %s was damaged and is dropped", key.hex())
+        except CacheError as error:
+            if self.fills.may_log("upkeep"):
+                _log.error("upkeep of the cache failed: %s", error)
+
+    async def _reconcile(self) -> None:
+        """Compares files and index of each store once, in small steps."""
+        done: set[int] = set()
+        while True:
+            await asyncio.sleep(RECONCILE_SECONDS)
+            for store in self.stores:
+                if id(store) in done:
+                    continue
+                try:
+                    report = await asyncio.to_thread(store.reconcile)
+                except CacheError as error:
+                    _log.error("the cache cannot be compared with its index: %s", error)
+                    done.add(id(store))
+                    continue
+                if report.done:
+                    done.add(id(store))
+
+    async def _close(self) -> None:
+        for connection in list(self._connections):
+            connection.close()
+        for task in set(self._tasks):
+            task.cancel()
+        await self.fills.close(STOP_SECONDS)
+        await self.datasets.close()
+        await self._lender.close_returned()
+        self.stores.close()
