@@ -62,6 +62,8 @@ class CatalogFile:
         self.clock = clock
         self.rebuilt = ""
         """Why the file that was there was set aside; empty when it was not."""
+        self.damaged = False
+        """Whether the file turned out damaged while open; it was set aside then."""
         self._lock = self._take_lock()
         try:
             self.connection = self._open()
@@ -165,7 +167,9 @@ class CatalogFile:
                 f"catalog {self.path} cannot grow: the disk is full", cure="Free some space."
             )
         if code in _DAMAGED:
-            self._set_aside(str(error))
+            if not self.damaged:
+                self._set_aside(str(error))
+            self.damaged = True
             return CacheError(
                 f"catalog {self.path} is damaged ({error}) and was set aside",
                 cure="It is built again when the worker starts anew: fluidpy umount, then mount.",
@@ -221,7 +225,8 @@ class CatalogFile:
         if self._lock < 0:
             return
         try:
-            self.connection.execute("DELETE FROM meta WHERE name='open_boot'")
+            if not self.damaged:
+                self.connection.execute("DELETE FROM meta WHERE name='open_boot'")
         except sqlite3.Error as error:
             raise self.failed(error) from error
         finally:
