@@ -60,8 +60,10 @@ def list_cached(
     """
     name, path = split_words(words, file)
     with session_of(name, file, namespace) as session:
-        rows = ask(session, "cache_list", path=path)["objects"]
-    print_rows(rows, _LIST_COLUMNS, output, name="path")
+        answer = ask(session, "cache_list", path=path)
+    print_rows(answer["objects"], _LIST_COLUMNS, output, name="path")
+    if answer["truncated"]:
+        talk("there are more: name a folder to see those below it")
 
 
 _LIST_COLUMNS = (
