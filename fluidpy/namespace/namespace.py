@@ -63,9 +63,8 @@ class Namespace:
     async def start(self) -> None:
         """Opens the sources and the catalog, and lays the mounts out in it. Lists nothing."""
         try:
-            self._storages = [
-                self._open_storage(mount.source, self._settings) for mount in self.definition.mounts
-            ]
+            for mount in self.definition.mounts:
+                self._storages.append(self._open_storage(mount.source, self._settings))
             loop = asyncio.get_running_loop()
             writer = await loop.run_in_executor(
                 self._executor, CatalogWriter, self.catalog_path, self._clock

@@ -11,9 +11,10 @@ from typing import NamedTuple, Protocol
 from fluidpy.namespace import catalog_rows as rows
 from fluidpy.namespace.catalog import SYNTHETIC_LISTED_AT
 from fluidpy.namespace.catalog_rows import Changes, Row
+from fluidpy.namespace.catalog_schema import ROOT
 from fluidpy.namespace.definition import MountDefinition
 from fluidpy.namespace.listing_merge import Known
-from fluidpy.namespace.tree import Node
+from fluidpy.namespace.tree import Node, parts_of
 from fluidpy.storage.under_storage import Kind
 
 SYNTHETIC = -1
@@ -54,6 +55,7 @@ def compose(
 ) -> tuple[Composition, Changes]:
     """Makes the rows of `nodes`, inside a transaction; rows that no longer belong are retired."""
     changes = Changes.none()
+    before = [path for (path,) in connection.execute("SELECT path FROM mount")]
     gone = _renumber(connection, mounts)
     placed: dict[tuple[bytes, ...], int] = {}
     fixed: dict[int, dict[bytes, int]] = {}
@@ -67,6 +69,7 @@ def compose(
         _retire_strangers(ids, connection, placed[node.parts], node, fixed, changes)
     if gone:
         _retire_gone(ids, connection, changes)
+    _list_ways_again(connection, before, placed)
     for node in nodes:
         if node.mount == SYNTHETIC:
             rows.set_listed(connection, placed[node.parts], SYNTHETIC_LISTED_AT, {})
@@ -148,6 +151,21 @@ def _retire_strangers(
         changes.removed.extend(rows.retire_tree(connection, known, ids.clock()))
     if leaving:  # what they hid is shown by the next listing
         rows.forget_listings(connection, [directory])
+
+
+def _list_ways_again(
+    connection: sqlite3.Connection, paths: Sequence[str], placed: Mapping[tuple[bytes, ...], int]
+) -> None:
+    """Has folders listed in which a way to a former mount lies: only their source knows it now."""
+    for parts in map(parts_of, paths):
+        row = ROOT
+        for depth, name in enumerate(parts, 1):
+            known = rows.known_child(connection, row, name)
+            if known is None:
+                break
+            if parts[:depth] not in placed:
+                rows.forget_listings(connection, [row])
+            row = known.id
 
 
 def _retire_gone(ids: Ids, connection: sqlite3.Connection, changes: Changes) -> None:
