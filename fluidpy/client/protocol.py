@@ -165,6 +165,9 @@ def decode_entries(data: bytes) -> Iterator[RemoteEntry]:
 _encoder = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"))
 
 
+_decoder = json.JSONDecoder()
+
+
 def encode(value: Any) -> bytes:
     """Compact ASCII JSON."""
     return _encoder.encode(value).encode("ascii")
@@ -173,7 +176,7 @@ def encode(value: Any) -> bytes:
 def decode(data: bytes | bytearray | memoryview) -> Message:
     """The JSON object of one message. Raises WorkerError when it is not one."""
     try:
-        value = json.loads(bytes(data))
+        value = _decoder.decode(str(data, "utf-8"))
     except (ValueError, RecursionError) as error:
         raise _broken("a message is not JSON") from error
     if not isinstance(value, dict):
@@ -236,10 +239,14 @@ def send(connection: socket.socket, message: Message, fds: Sequence[int] = ()) -
     control = (
         [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds).tobytes())] if fds else []
     )
-    connection.sendmsg((data,), control, socket.MSG_NOSIGNAL)
+    connection.sendmsg((data,), control, _SEND_FLAGS)
 
 
 _INT_BYTES: Final = array.array("i").itemsize
+_CUT_OFF: Final = int(socket.MSG_TRUNC) | int(socket.MSG_CTRUNC)
+_RECEIVE_FLAGS: Final = int(socket.MSG_CMSG_CLOEXEC)
+_SEND_FLAGS: Final = int(socket.MSG_NOSIGNAL)
+"""Plain ints: operators of `socket.MsgFlag` cost more than the system call."""
 _CONTROL_BYTES: Final = socket.CMSG_SPACE(MAX_FDS * _INT_BYTES)
 
 
@@ -252,15 +259,13 @@ def receive(connection: socket.socket, buffer: bytearray | None = None) -> Recei
     """
     if buffer is None:
         buffer = bytearray(MAX_MESSAGE_BYTES)
-    size, control, flags, _ = connection.recvmsg_into(
-        (buffer,), _CONTROL_BYTES, socket.MSG_CMSG_CLOEXEC
-    )
+    size, control, flags, _ = connection.recvmsg_into((buffer,), _CONTROL_BYTES, _RECEIVE_FLAGS)
     fds = _received_fds(control) if control else []
     if size == 0:
         close_all(fds)
         return None
     try:
-        if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+        if flags & _CUT_OFF:
             raise _broken("a message or its fds were cut off")
         return Received(decode(memoryview(buffer)[:size]), fds)
     except WorkerError:

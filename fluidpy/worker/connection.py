@@ -21,9 +21,6 @@ from fluidpy.worker.requests import Answer, Progress, Reply, deadline_seconds
 
 _log = logging.getLogger(__name__)
 
-MESSAGES_A_TURN: Final = 16
-"""Messages read from one peer before the loop looks at the others."""
-
 QUEUED_ANSWERS: Final = 64
 """Answers that may wait for a slow peer before its requests wait too."""
 
@@ -124,24 +121,24 @@ class Connection:
         return flooded
 
     def _readable(self) -> None:
-        for _ in range(MESSAGES_A_TURN):
-            try:
-                received = protocol.receive(self._socket, _buffer)
-            except BlockingIOError:
-                return
-            except OSError as error:
-                if isinstance(error, WorkerError):
-                    _log.warning("a client is cut off: %s", error)
-                self.close()
-                return
-            if received is None:
-                self.close()
-                return
-            if received.fds:
-                protocol.close_all(received.fds)
-            self._take(received.message)
-            if self.closed or self._pause_if_flooded():
-                return
+        """Takes one message: the loop comes back while there are more, others in between."""
+        try:
+            received = protocol.receive(self._socket, _buffer)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            if isinstance(error, WorkerError):
+                _log.warning("a client is cut off: %s", error)
+            self.close()
+            return
+        if received is None:
+            self.close()
+            return
+        if received.fds:
+            protocol.close_all(received.fds)
+        self._take(received.message)
+        if not self.closed:
+            self._pause_if_flooded()
 
     def _take(self, request: protocol.Message) -> None:
         identifier = request.get("id")

@@ -118,7 +118,7 @@ def _opened(handle: Handle, cached: CachedObject | None) -> Reply:
         handle.dataset.counters.count_error(type(error).__name__)
         return Reply(ok)
     ok["complete"] = complete
-    handle.serial = cached.file_serial(0)
+    handle.serial = cached.file_at(0).serial
     return Reply(ok, (fd,))
 
 
@@ -187,10 +187,10 @@ async def _in_memory(handle: Handle, start: int, end: int, unkept: list[Part]) -
 
 
 def _passed(handle: Handle, start: int, end: int) -> Reply:
-    """Bytes that are in the store: in the fd the client has, or in one that goes along."""
+    """Bytes that `missing` has just found: in the fd the client has, or in one that goes along."""
     cached = handle.cached
     assert cached is not None  # only called for what the store keeps
-    if handle.serial and cached.file_serial(start) == handle.serial:
+    if handle.serial and cached.file_at(0).serial == handle.serial:
         return Reply({"fd": False, "complete": cached.complete})
     fd, offset, length = cached.fd_for(start)
     length = min(length, end - start)
