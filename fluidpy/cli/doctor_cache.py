@@ -6,22 +6,18 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
+from fluidpy.cache.directory import MountFact, mount_of, parse_mount_table, refuse_mount
 from fluidpy.cli.findings import Finding, Verdict
 from fluidpy.cli.printers import human_bytes
-from fluidpy.fuse.mount_table import MountPoint, read_mounts
+from fluidpy.errors import CacheDirectoryError
 from fluidpy.settings import Settings
 
 # Below this a cache evicts before it helps; one shard of a training set is often as large.
 LITTLE_SPACE = 1024**3
 # sizeof(sun_path) of unix(7), its closing zero included.
 SOCKET_PATH_BYTES = 108
-NETWORK_FILE_SYSTEMS = {
-    "nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph", "glusterfs", "lustre", "gpfs", "afs",
-    "beegfs", "fuse.sshfs", "fuse.s3fs", "fuse.juicefs", "fuse.glusterfs", "fuse.ossfs",
-}  # fmt: skip
 
 
 def check_cache_directory(directory: Path) -> list[Finding]:
@@ -50,25 +46,19 @@ def nearest_existing(path: Path) -> Path:
 
 
 def _local(directory: Path, standing: Path) -> Finding:
-    kind = file_system_of(standing, read_mounts())
-    if kind in NETWORK_FILE_SYSTEMS:
-        return Finding(
-            "cache-dir",
-            Verdict.BROKEN,
-            f"{directory} lies on {kind}, a network file system",
-            "Set FLUIDPY_CACHE_DIR to a directory on a local disk.",
-        )
+    table = Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape")
+    mount = mount_of(os.path.realpath(standing), parse_mount_table(table))
+    return judge_mount(directory, mount)
+
+
+def judge_mount(directory: Path, mount: MountFact | None) -> Finding:
+    """Whether the cache may lie on the file system of that mount, by the worker's own rule."""
+    try:
+        refuse_mount(str(directory), mount)
+    except CacheDirectoryError as error:
+        return Finding("cache-dir", Verdict.BROKEN, error.message, error.cure)
+    kind = mount.kind if mount else "an unknown file system"
     return Finding("cache-dir", Verdict.OK, f"{directory} can be written, on {kind}")
-
-
-def file_system_of(path: Path, points: Sequence[MountPoint]) -> str:
-    """The file system type below a path: that of the deepest mount point above it."""
-    resolved, best, kind = path.resolve(), -1, "an unknown file system"
-    for point in points:
-        depth = len(point.directory.parts)
-        if depth >= best and resolved.is_relative_to(point.directory):
-            best, kind = depth, point.file_system
-    return kind
 
 
 def _space(directory: Path, standing: Path) -> Finding:

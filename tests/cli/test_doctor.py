@@ -6,20 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from fluidpy.cache.directory import MountFact
 from fluidpy.cli import doctor_cache, doctor_mounts, doctor_system
 from fluidpy.cli.findings import Verdict
-from fluidpy.fuse.mount_table import MountPoint, parse_mountinfo
+from fluidpy.fuse.mount_table import MountPoint
 from fluidpy.settings import Settings
 from tests.cli.conftest import CommandLine
-
-MOUNTS = parse_mountinfo(
-    rb"""
-22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
-30 22 0:30 / /nas rw - nfs4 server:/x rw
-31 22 0:31 / /data\040set ro - fuse.fluidpy fluidpy ro
-32 22 0:32 / /tmp rw - tmpfs tmpfs rw
-""".strip()
-)
 
 
 def test_python_versions() -> None:
@@ -67,10 +59,13 @@ def test_capabilities() -> None:
     assert doctor_system.effective_capabilities() >= 0
 
 
-def test_file_systems_are_told_by_the_longest_mount_point() -> None:
-    assert doctor_cache.file_system_of(Path("/nas/cache"), MOUNTS) == "nfs4"
-    assert doctor_cache.file_system_of(Path("/nasty"), MOUNTS) == "ext4"
-    assert doctor_cache.file_system_of(Path("/"), MOUNTS) == "ext4"
+def test_a_cache_on_a_network_file_system_is_broken() -> None:
+    cache = Path("/nas/cache")
+    finding = doctor_cache.judge_mount(cache, MountFact("/nas", "nfs4", "server:/x"))
+    assert finding.verdict is Verdict.BROKEN
+    assert "FLUIDPY_CACHE_DIR" in finding.cure
+    local = doctor_cache.judge_mount(cache, MountFact("/", "ext4", "/dev/vda"))
+    assert local.message == "/nas/cache can be written, on ext4"
 
 
 def test_mounts_that_answer_and_none(tmp_path: Path) -> None:
