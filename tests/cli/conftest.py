@@ -17,12 +17,13 @@ class CommandLine:
 
     directory: Path
     environment: dict[str, str] = field(default_factory=dict)
+    python: str = sys.executable
 
     def run(
         self, *arguments: str | Path, stdin: bytes = b"", timeout: float = 50
     ) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(
-            [sys.executable, "-m", "fluidpy", *map(str, arguments)],
+            [self.python, "-m", "fluidpy", *map(str, arguments)],
             input=stdin,
             capture_output=True,
             timeout=timeout,

@@ -1,0 +1,244 @@
+"""Commands on a real Dataset through a real worker: a directory as the source."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import CommandLine
+
+needs_fuse = pytest.mark.skipif(
+    not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="/dev/fuse cannot be opened here"
+)
+
+
+def test_ls(command_line: CommandLine, dataset_file: Path) -> None:
+    root = command_line.done("ls", "fluid://pets", "-f", dataset_file)
+    assert root == "labels.csv\ntrain/\n"
+    rows = json.loads(
+        command_line.done("ls", "fluid://pets/train", "-f", dataset_file, "-o", "json")
+    )
+    assert [(row["path"], row["type"], row["size"]) for row in rows] == [
+        ("train/cats", "directory", 0),
+        ("train/dogs.txt", "file", 4),
+    ]
+    long = command_line.done("ls", "-l", "fluid://pets/train", "-f", dataset_file).splitlines()
+    assert long[0].split() == ["MODE", "SIZE", "MODIFIED", "NAME"]
+    assert long[2].split()[1] == "4"
+    one = command_line.done("ls", "fluid://pets/labels.csv", "-f", dataset_file, "-o", "name")
+    assert one == "labels.csv\n"
+
+
+def test_cat(command_line: CommandLine, dataset_file: Path, tree: Path) -> None:
+    finished = command_line.run(
+        "cat", "fluid://pets/labels.csv", "fluid://pets/train/cats/2.txt", "-f", dataset_file
+    )
+    assert finished.returncode == 0
+    expected = (tree / "labels.csv").read_bytes() + (tree / "train/cats/2.txt").read_bytes()
+    assert finished.stdout == expected
+    folder = command_line.run("cat", "fluid://pets/train", "-f", dataset_file)
+    assert folder.returncode == 1
+    assert b"fluid://pets/train is a folder" in folder.stderr
+
+
+def test_what_is_not_there(command_line: CommandLine, dataset_file: Path) -> None:
+    finished = command_line.run("cat", "fluid://pets/nothing", "-f", dataset_file)
+    assert finished.returncode == 1
+    message, cure = finished.stderr.decode().splitlines()
+    assert message.startswith("fluidpy: ")
+    assert "nothing" in message
+    assert cure.startswith("cure: ")
+    unknown = command_line.run("ls", "fluid://nobody/x")
+    assert unknown.returncode == 1
+    assert b"no Dataset nobody" in unknown.stderr
+
+
+def test_cp(command_line: CommandLine, dataset_file: Path, tree: Path, tmp_path: Path) -> None:
+    command_line.done("cp", "fluid://pets/labels.csv", tmp_path / "x.csv", "-f", dataset_file)
+    assert (tmp_path / "x.csv").read_bytes() == (tree / "labels.csv").read_bytes()
+    command_line.done("cp", "-r", "fluid://pets/train", tmp_path / "out", "-f", dataset_file)
+    copied = {p.relative_to(tmp_path / "out"): p for p in (tmp_path / "out").rglob("*.txt")}
+    assert sorted(map(str, copied)) == ["cats/1.txt", "cats/2.txt", "dogs.txt"]
+    for name, path in copied.items():
+        original = tree / "train" / name
+        assert path.read_bytes() == original.read_bytes()
+        assert path.stat().st_mtime_ns == original.stat().st_mtime_ns
+    assert not list(tmp_path.rglob(".*fluidpy-part"))
+    refused = command_line.run("cp", "fluid://pets/train", tmp_path / "no", "-f", dataset_file)
+    assert refused.returncode == 2
+    assert b"Add -r" in refused.stderr
+    assert not (tmp_path / "no").exists()
+
+
+def test_du(command_line: CommandLine, dataset_file: Path) -> None:
+    rows = json.loads(command_line.done("du", "fluid://pets", "-f", dataset_file, "-o", "json"))
+    assert rows == [
+        {"path": "train", "files": 3, "bytes": 254_004},
+        {"path": "fluid://pets/", "files": 4, "bytes": 254_021},
+    ]
+    human = command_line.done("du", "-h", "fluid://pets/train", "-f", dataset_file)
+    assert human.splitlines()[-1].split()[:2] == ["248.1", "KiB"]
+
+
+def test_load_then_what_is_cached(
+    command_line: CommandLine, dataset_file: Path, tmp_path: Path
+) -> None:
+    loaded = json.loads(
+        command_line.done("load", "-f", dataset_file, "--path", "train/cats/*", "-o", "json")
+    )
+    assert (loaded["done_files"], loaded["done_bytes"], loaded["failed"]) == (2, 254_000, 0)
+    cached = json.loads(command_line.done("cache", "ls", "-f", dataset_file, "-o", "json"))
+    assert {row["path"] for row in cached} == {"train/cats/1.txt", "train/cats/2.txt"}
+    assert all(row["complete"] for row in cached)
+    (tmp_path / "list").write_text("labels.csv\ntrain/dogs.txt\n")
+    command_line.done("load", "-f", dataset_file, "--file-list", tmp_path / "list")
+    usage = json.loads(command_line.done("cache", "usage", "-f", dataset_file, "-o", "json"))
+    assert usage[0]["objects"] == 4
+    evicted = command_line.run("cache", "evict", "-f", dataset_file, "/train")
+    assert evicted.returncode == 0
+    assert b"3 files evicted" in evicted.stderr
+    left = command_line.done("cache", "ls", "-f", dataset_file, "-o", "name")
+    assert left == "labels.csv\n"
+
+
+def test_pinned_files_say_so(command_line: CommandLine, dataset_file: Path) -> None:
+    command_line.done("load", "-f", dataset_file)
+    command_line.done("cache", "pin", "-f", dataset_file, "/labels.csv")
+    rows = json.loads(command_line.done("cache", "ls", "-f", dataset_file, "-o", "json"))
+    assert [row["path"] for row in rows if row["pinned"]] == ["labels.csv"]
+    command_line.done("cache", "unpin", "-f", dataset_file, "/")
+    rows = json.loads(command_line.done("cache", "ls", "-f", dataset_file, "-o", "json"))
+    assert not [row for row in rows if row["pinned"]]
+
+
+def test_load_says_what_could_not_be_read(
+    command_line: CommandLine, dataset_file: Path, tree: Path
+) -> None:
+    command_line.done("load", "-f", dataset_file, "--metadata")
+    (tree / "train" / "dogs.txt").unlink()
+    finished = command_line.run("load", "-f", dataset_file)
+    assert finished.returncode == 1
+    said = finished.stderr.decode()
+    assert "not read: train/dogs.txt: " in said
+    assert "1 files could not be read" in said
+
+
+def test_metadata_only_fetches_no_bytes(command_line: CommandLine, dataset_file: Path) -> None:
+    finished = command_line.run("load", "-f", dataset_file, "--metadata")
+    assert finished.returncode == 0
+    assert b"4 files listed" in finished.stderr
+    assert command_line.done("cache", "ls", "-f", dataset_file, "-o", "json") == "[]\n"
+
+
+def test_status_starts_nothing(command_line: CommandLine) -> None:
+    assert json.loads(command_line.done("status", "-o", "json")) == {"mounts": [], "worker": None}
+    assert "worker: none runs" in command_line.done("status")
+    assert not list(Path(command_line.environment["FLUIDPY_RUNTIME_DIR"]).glob("worker*"))
+
+
+@contextmanager
+def mounted(command_line: CommandLine, directory: Path, *words: str | Path) -> Iterator[None]:
+    directory.mkdir()
+    command_line.done("mount", *words, directory)
+    try:
+        yield
+    finally:
+        command_line.run("umount", directory, "--lazy")
+
+
+@needs_fuse
+def test_mount_shows_the_tree_and_umount_ends_it(
+    command_line: CommandLine, dataset_file: Path, tree: Path, tmp_path: Path
+) -> None:
+    directory = tmp_path / "data"
+    with mounted(command_line, directory, "-f", dataset_file):
+        assert sorted(os.listdir(directory)) == ["labels.csv", "train"]
+        assert (directory / "train/cats/2.txt").read_bytes() == (
+            tree / "train/cats/2.txt"
+        ).read_bytes()
+        status = json.loads(command_line.done("status", "-o", "json"))
+        (record,) = status["mounts"]
+        assert record["mountPoint"] == str(directory)
+        assert record["dataset"] == "pets"
+        assert record["serverPid"] > 0
+        assert status["worker"]["pid"] > 0
+        assert str(directory) in command_line.done("status")
+        # A mounted Dataset is found by its name.
+        assert command_line.done("cat", "fluid://pets/labels.csv").startswith("name,label")
+        doctor = json.loads(command_line.run("doctor", "-o", "json").stdout)
+        assert next(f for f in doctor if f["check"] == "mounts")["message"] == "1, all answer"
+        command_line.done("umount", directory)
+        assert os.listdir(directory) == []
+        assert json.loads(command_line.done("status", "-o", "json"))["mounts"] == []
+
+
+@needs_fuse
+def test_a_bare_url_is_mounted(command_line: CommandLine, tree: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "data"
+    with mounted(command_line, directory, f"local://{tree}"):
+        assert (directory / "labels.csv").read_text() == (tree / "labels.csv").read_text()
+        (record,) = json.loads(command_line.done("status", "-o", "json"))["mounts"]
+        assert record["url"] == f"local://{tree}"
+
+
+@needs_fuse
+def test_the_foreground_stays_until_it_is_interrupted(
+    command_line: CommandLine, dataset_file: Path, tmp_path: Path
+) -> None:
+    directory = tmp_path / "data"
+    directory.mkdir()
+    words = ["-m", "fluidpy", "mount", "-f", str(dataset_file), str(directory), "--foreground"]
+    process = subprocess.Popen(
+        [command_line.python, *words], env=command_line.environment, stderr=subprocess.PIPE
+    )
+    try:
+        assert process.stderr is not None
+        assert b"is mounted on" in process.stderr.readline()
+        assert sorted(os.listdir(directory)) == ["labels.csv", "train"]
+        process.terminate()
+        assert process.wait(30) == 0
+        assert os.listdir(directory) == []
+    finally:
+        process.kill()
+        process.communicate()
+        command_line.run("umount", directory, "--lazy")
+
+
+@needs_fuse
+@pytest.mark.parametrize(
+    ("prepare", "message"),
+    [
+        (lambda d: None, "does not exist"),
+        (lambda d: d.touch(), "is not a directory"),
+        (lambda d: (d.mkdir(), (d / "x").touch()), "is not empty"),
+    ],
+)
+def test_mount_points_that_cannot_be(
+    command_line: CommandLine, dataset_file: Path, tmp_path: Path, prepare: object, message: str
+) -> None:
+    directory = tmp_path / "data"
+    assert callable(prepare)
+    prepare(directory)
+    finished = command_line.run("mount", "-f", dataset_file, directory)
+    assert finished.returncode == 1
+    assert message in finished.stderr.decode()
+    assert json.loads(command_line.done("status", "-o", "json"))["mounts"] == []
+
+
+def test_an_interrupted_load_goes_on_where_it_stopped(
+    command_line: CommandLine, dataset_file: Path
+) -> None:
+    begin = time.monotonic()
+    command_line.done("load", "-f", dataset_file)
+    again = json.loads(command_line.done("load", "-f", dataset_file, "-o", "json"))
+    assert again["done_files"] == 4
+    status = json.loads(command_line.done("status", "-o", "json"))
+    assert status["worker"]["counters"]["loaded_files"] == 4
+    assert time.monotonic() - begin < 40
