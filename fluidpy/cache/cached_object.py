@@ -13,8 +13,9 @@ from fluidpy.cache.filling import FillableObject
 from fluidpy.cache.object_files import Part
 from fluidpy.cache.presence import runs
 
-_RECENT_SEGMENTS: Final = 8
-"""Segments of a held object, last asked for by `fd_for`, that are kept from eviction."""
+_RECENT_SEGMENTS: Final = 2
+"""Segments of a held object, last asked for by `fd_for`, that are kept from eviction: a quarter of
+a tier at most."""
 
 
 class CachedObject(FillableObject):
@@ -78,7 +79,7 @@ class CachedObject(FillableObject):
         """A read-only descriptor of the file with byte `offset`: (fd, offset in it, bytes from
         there to the file's end). The file is created (empty, sparse) when it is not there.
 
-        Valid until `release`; of a segmented object, while the segment is among the last 8 asked
+        Valid until `release`; of a segmented object, while the segment is among the last 2 asked
         for (use `lease` to read from a thread). Raises CacheError.
         """
         table = self.table
