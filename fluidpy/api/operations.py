@@ -16,6 +16,7 @@ from fluidpy.api.model import (
     ImagePullPolicy,
     Int32,
     Model,
+    OpenMapping,
     Options,
     PodSpec,
     ResourceRequirements,
@@ -94,7 +95,7 @@ class OperationStatus(Model):
     last_schedule_time: Timestamp | None = optional("When a Cron run last started.")
     last_successful_time: Timestamp | None = optional("When a Cron run last succeeded.")
     waiting_for: WaitingStatus | None = optional("What it waits for.")
-    node_affinity: dict[str, object] | None = optional("Where it ran.")
+    node_affinity: OpenMapping | None = optional("Where it ran.")
 
 
 class _OperationSpec(Model):

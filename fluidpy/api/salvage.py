@@ -56,7 +56,7 @@ def _without_echoes(findings: list[Finding]) -> list[Finding]:
 
 
 def _mend(rest: dict[str, Any], finding: Finding) -> FieldPath:
-    """Rename a mistyped field, else take the wrong thing out; the path that is now in doubt.
+    """Rename a mistyped field, mend a word, else take the wrong thing out; the path now in doubt.
 
     Items of lists are never taken out, for others would move up: their list is. `()` when nothing
     can be taken out.
@@ -74,6 +74,8 @@ def _mend(rest: dict[str, Any], finding: Finding) -> FieldPath:
             return path  # went with something that was taken out before
     if isinstance(holder, dict):
         value = holder.pop(path[-1], None)
+        if finding.instead is not None and path == finding.path:
+            holder[path[-1]] = finding.instead
         if finding.meant and finding.meant not in holder:
             holder[finding.meant] = value
     return path

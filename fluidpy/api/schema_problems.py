@@ -32,6 +32,8 @@ class Finding:
     meant: str = ""
     """The field that a mistyped name seems to mean."""
     is_missing: bool = False
+    instead: str | None = None
+    """A value that would fit, to go on checking with; the wrong one is told all the same."""
 
 
 def suggestion(wrong: str, known: Iterable[str]) -> str:
@@ -100,9 +102,10 @@ def _enum_finding(path: FieldPath, value: Any, words: list[str]) -> Finding:
     message = f"must be {' or '.join(shown)}"
     if isinstance(value, str):
         message = f"'{value[:64]}' is not allowed; it {message}"
-        hint = suggestion(value, words)
-        return Finding(path, message, hint if hint.startswith("did") else "")
-    return Finding(path, f"{message}, not {_shape(value)}", "")
+        near = nearest(value, words)
+        cure = f"did you mean '{near}'?" if near else ""
+        return Finding(path, message, cure, instead=near or words[0])
+    return Finding(path, f"{message}, not {_shape(value)}", "", instead=words[0])
 
 
 def _type_finding(path: FieldPath, wanted: str, value: Any) -> Finding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,9 +11,12 @@ from pydantic import BaseModel, SecretStr
 from pydantic_core import PydanticUndefined
 
 from fluidpy.api.model import yaml_name
+from fluidpy.api.yaml_nodes import reads_as_text
 
 HIDDEN = "<hidden>"
 """What stands in place of a Secret's value; no base64, so that it cannot be applied by mistake."""
+_AWKWARD = re.compile("[\\x00-\\x09\\x0b-\\x1f\\x7f-\\xa0\\u2028\\u2029\\ufeff]")
+"""Controls and line ends other than a newline; only double quotes can escape them."""
 _ALWAYS = frozenset({"api_version", "kind"})
 
 
@@ -49,9 +53,11 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
-    """Quote what a reader other than PyYAML takes for a number: `1e3`, `0o17`, `08`."""
-    style = "'" if value[:1] in "+-.0123456789" and value else None
-    if "\n" in value and all(line == line.rstrip() for line in value.split("\n")):
+    """Quote what our reader, and kubectl's, take for a number where PyYAML does not: `1e3`."""
+    style = None if reads_as_text(value) else "'"
+    if _AWKWARD.search(value):
+        style = '"'
+    elif "\n" in value and all(line == line.rstrip() for line in value.split("\n")):
         style = "|"
     return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 

@@ -64,15 +64,25 @@ class _Composer(yaml.SafeLoader):
 
 
 _BOOLEANS = {"yes": True, "on": True, "true": True, "no": False, "off": False, "false": False}
-for _name, _pattern in (
-    ("bool", r"(?:yes|Yes|YES|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF)"),
-    ("int", r"[-+]?(?:0|[1-9][0-9]{0,40}|0o?[0-7]{1,40}|0x[0-9a-fA-F]{1,40}|0b[01]{1,64})"),
-    ("float", r"[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]{1,3})?"),
-    ("float", r"(?:[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))"),
-    ("null", r"(?:~|null|Null|NULL|)"),
-    ("merge", r"<<"),
-):
-    _Composer.add_implicit_resolver(_TAG + _name, re.compile(rf"^{_pattern}$"), None)
+_SCALARS = tuple(
+    (name, re.compile(rf"^(?:{pattern})\Z"))
+    for name, pattern in (
+        ("bool", "yes|Yes|YES|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF"),
+        ("int", r"[-+]?(?:0|[1-9][0-9]{0,40}|0o?[0-7]{1,40}|0x[0-9a-fA-F]{1,40}|0b[01]{1,64})"),
+        ("float", r"[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]{1,3})?"),
+        ("float", r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"),
+        ("null", "~|null|Null|NULL|"),
+        ("merge", "<<"),
+    )
+)
+"""What an unquoted scalar is by its form; a text if by none."""
+for _name, _form in _SCALARS:
+    _Composer.add_implicit_resolver(_TAG + _name, _form, None)
+
+
+def reads_as_text(scalar: str) -> bool:
+    """Whether an unquoted scalar is a text, not a number, boolean or nothing."""
+    return not any(form.match(scalar) for _, form in _SCALARS)
 
 
 @dataclass(slots=True)

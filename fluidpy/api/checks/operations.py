@@ -20,6 +20,9 @@ from fluidpy.api.problem import FieldPath, LoadedObject
 Scheduled: TypeAlias = DataLoad | DataMigrate | DataProcess
 Operation: TypeAlias = Scheduled | DataBackup
 _BACKUP_SCHEMES = ("local:///", "pvc://")
+_AFFINITY_ANNOTATION = "affinity.dataflow.fluid.io/labels"
+_STALE_ANNOTATION = "data-operation.fluid.io/affinity.labels"
+"""Named by Fluid's documents, read by nothing."""
 
 
 def check_operation(one: LoadedObject, around: Surroundings, findings: Findings) -> None:
@@ -27,6 +30,9 @@ def check_operation(one: LoadedObject, around: Surroundings, findings: Findings)
     operation = one.object
     assert isinstance(operation, Operation)
     _check_run_after(one, operation, around, findings)
+    if _STALE_ANNOTATION in operation.metadata.annotations:
+        reason = f"the annotation that counts is {_AFFINITY_ANNOTATION}"
+        findings.ignored(one, ("metadata", "annotations", _STALE_ANNOTATION), reason)
     if isinstance(operation, DataBackup):
         _check_backup(one, operation, findings)
         return
