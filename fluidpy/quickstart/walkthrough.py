@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,10 +14,11 @@ from fluidpy.cli.doctor_system import check_fuse_device, check_fusermount
 from fluidpy.cli.findings import Finding, Verdict
 from fluidpy.quickstart import data_set, declaration, readers, report
 from fluidpy.quickstart.place import Place, temporary_place
+from fluidpy.storage.local_files import SETTLED_NS
 from fluidpy.testing.servers.seaweedfs import SeaweedServer, seaweedfs
 
-LONG_AGO = 1_700_000_000
-"""Time of change of files on the 'NAS': what changed in the last seconds is served, not kept."""
+SETTLE_SECONDS = SETTLED_NS / 1e9 + 0.1
+"""A file on a NAS that changed just now is served and not kept: it may be changing still."""
 
 
 def run() -> None:
@@ -47,12 +49,12 @@ def say(line: str) -> None:
 
 def seed(place: Place, server: SeaweedServer) -> None:
     """Puts the data set into its three stores."""
-    server.make_bucket(declaration.BUCKET)
-    server.put_objects(declaration.BUCKET, dict(data_set.images()))
     data_set.write_table(place.nas / "samples.parquet")
     data_set.write_shards(place.archive)
-    for file in (*place.nas.iterdir(), *place.archive.iterdir()):
-        os.utime(file, (LONG_AGO, LONG_AGO))
+    written = time.monotonic()
+    server.make_bucket(declaration.BUCKET)
+    server.put_objects(declaration.BUCKET, dict(data_set.images()))
+    time.sleep(max(0.0, written + SETTLE_SECONDS - time.monotonic()))
 
 
 def declare(place: Place, server: SeaweedServer) -> None:

@@ -4,11 +4,14 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+
+from fluidpy.storage.local_files import SETTLED_NS
 
 
 @dataclass
@@ -56,29 +59,40 @@ def command_line(tmp_path: Path) -> Iterator[CommandLine]:
             line.run("worker", "--stop")
 
 
-@pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    """A small source on a 'NAS'."""
-    root = tmp_path / "nas"
+def make_tree(root: Path) -> Path:
+    """A small source on a 'NAS', old enough to be kept: what changed just now is only served."""
     (root / "train" / "cats").mkdir(parents=True)
     (root / "train" / "cats" / "1.txt").write_bytes(b"meow" * 1000)
     (root / "train" / "cats" / "2.txt").write_bytes(b"purr" * 50_000)
     (root / "train" / "dogs.txt").write_bytes(b"woof")
     (root / "labels.csv").write_text("name,label\n1,cat\n")
-    old = 1_700_000_000
-    for path in root.rglob("*"):
-        os.utime(path, (old, old))  # a file changed just now is served and not kept
+    time.sleep(SETTLED_NS / 1e9 + 0.1)  # a change time cannot be set, only waited for
     return root
 
 
+@pytest.fixture(scope="session")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A source that tests only read."""
+    return make_tree(tmp_path_factory.mktemp("nas"))
+
+
 @pytest.fixture
-def dataset_file(tmp_path: Path, tree: Path) -> Path:
-    file = tmp_path / "pets.yaml"
+def changing_tree(tmp_path: Path) -> Path:
+    """A source of the test's own."""
+    return make_tree(tmp_path / "nas")
+
+
+def write_dataset(file: Path, source: Path) -> Path:
     file.write_text(
         "apiVersion: data.fluid.io/v1alpha1\n"
         "kind: Dataset\n"
         "metadata:\n  name: pets\n"
         "spec:\n  mounts:\n"
-        f"    - mountPoint: local://{tree}\n      name: nas\n      path: /\n"
+        f"    - mountPoint: local://{source}\n      name: nas\n      path: /\n"
     )
     return file
+
+
+@pytest.fixture
+def dataset_file(tmp_path: Path, tree: Path) -> Path:
+    return write_dataset(tmp_path / "pets.yaml", tree)

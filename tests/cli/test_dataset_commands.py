@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import CommandLine
+from tests.cli.conftest import CommandLine, write_dataset
 
 needs_fuse = pytest.mark.skipif(
     not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="/dev/fuse cannot be opened here"
@@ -119,11 +119,12 @@ def test_pinned_files_say_so(command_line: CommandLine, dataset_file: Path) -> N
 
 
 def test_load_says_what_could_not_be_read(
-    command_line: CommandLine, dataset_file: Path, tree: Path
+    command_line: CommandLine, changing_tree: Path, tmp_path: Path
 ) -> None:
-    command_line.done("load", "-f", dataset_file, "--metadata")
-    (tree / "train" / "dogs.txt").unlink()
-    finished = command_line.run("load", "-f", dataset_file)
+    file = write_dataset(tmp_path / "pets.yaml", changing_tree)
+    command_line.done("load", "-f", file, "--metadata")
+    (changing_tree / "train" / "dogs.txt").unlink()
+    finished = command_line.run("load", "-f", file)
     assert finished.returncode == 1
     said = finished.stderr.decode()
     assert "not read: train/dogs.txt: " in said
