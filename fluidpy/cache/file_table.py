@@ -214,7 +214,7 @@ class FileTable:
         if file.reader is None:
             if not file.on_disk:
                 self.writer(owner, file)
-                self.restamp(file)
+                self.restamp(owner, file)
             file.reader = file.open(os.O_RDONLY)
         self._opened(owner, file)
         return file.reader
@@ -248,16 +248,25 @@ class FileTable:
         finally:
             os.close(fd)
 
-    def restamp(self, file: CacheFile) -> None:
-        """Takes the stamp after our own writes, as soon as no other write is under way."""
+    def restamp(self, owner: ObjectFiles, file: CacheFile) -> None:
+        """Takes the stamp after our own writes, as soon as no other write is under way.
+
+        A change by somebody else between two of our own writes cannot be told from them, unless it
+        removed or cut the file: then the file is dropped.
+        """
         writer = file.writer
-        if writer is not None and writer.users == 0 and file.on_disk:
-            file.stamp = stamp_of(os.fstat(writer.fd))
-            if file.full:
-                writer.close()
-                file.writer = None
-                if file.reader is None:
-                    self.open_files.pop(file, None)
+        if writer is None or writer.users or not file.on_disk:
+            return
+        facts = os.fstat(writer.fd)
+        if facts.st_nlink == 0 or facts.st_size != file.length:
+            self.drop(owner, file)
+            return
+        file.stamp = stamp_of(facts)
+        if file.full:
+            writer.close()
+            file.writer = None
+            if file.reader is None:
+                self.open_files.pop(file, None)
 
     def drop(self, owner: ObjectFiles, file: CacheFile) -> int:
         """The file leaves, whole; returns its bytes. Held ones count until they are released."""

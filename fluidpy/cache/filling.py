@@ -124,6 +124,7 @@ class FillableObject(ObjectFiles):
                     failed = file
             self.keep_active()
         if failed is not None:
+            table.announce()
             raise self._replaced(failed)
 
     def _commit_blocks(self, file: CacheFile, ready: int) -> None:
@@ -144,8 +145,9 @@ class FillableObject(ObjectFiles):
         if file.surplus and file.full:
             account.kept -= file.surplus
             file.surplus = 0
-        table.restamp(file)
-        table.mark_dirty(self, file)
+        table.restamp(self, file)
+        if file.on_disk:
+            table.mark_dirty(self, file)
 
     def abandon(self, start: int, end: int) -> None:
         """Gives back what of `[start, end)` is reserved and not committed.
@@ -171,7 +173,7 @@ class FillableObject(ObjectFiles):
         for block in members(blocks):
             file.staged.pop(block, None)
         if spoilt:
-            self.table.restamp(file)
+            self.table.restamp(self, file)
             if file.present:
                 self.table.mark_dirty(self, file)
         self.drop_if_empty(file)

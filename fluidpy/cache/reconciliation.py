@@ -54,6 +54,8 @@ class Reconciliation:
                 for tier, found in zip(self._table.tiers, names, strict=True)
             )
             forgotten = self._forget_missing(rows, names)
+            if self._table.index.unclean:
+                self._count_leftovers(rows)
         self._next += 1
         return ReconcileReport(self._next >= _STEPS, removed, forgotten)
 
@@ -111,6 +113,22 @@ class Reconciliation:
             return 0
         tier.account.freed_on_disk()
         return 1
+
+    def _count_leftovers(self, rows: dict[FileId, FileRow]) -> None:
+        """Counts what partial files hold beyond their rows: writes that a crash left unindexed."""
+        for file_id, row in rows.items():
+            owner = None if row.complete else self._table.find_cold(file_id.key)
+            if owner is None:
+                continue
+            file = owner.file_at(file_id.number)
+            facts = file.stat() if file.on_disk and not owner.uses(file) else None
+            if facts is None or file.tier is None or file.full:
+                continue
+            surplus = max(0, facts.st_blocks * 512 - file.bytes_of(file.present | file.garbage))
+            if surplus != file.surplus:
+                file.tier.account.kept += surplus - file.surplus
+                file.surplus = surplus
+                self._table.mark_dirty(owner, file)
 
     def _forget_missing(self, rows: dict[FileId, FileRow], names: list[set[str]]) -> int:
         by_id = {tier.id: found for tier, found in zip(self._table.tiers, names, strict=True)}

@@ -97,7 +97,9 @@ class BlockStore:
         try:
             index = Index(Path(tiers[0].directory) / "index.sqlite", block_bytes)
             settle_start(index, opened, token)
-            return cls(opened, index, block_bytes, token)
+            store = cls(opened, index, block_bytes, token)
+            store._shrink()
+            return store
         except BaseException:
             if index is not None:
                 index.abort()
@@ -174,7 +176,7 @@ class BlockStore:
         file = found.file_at(0)
         self.room.place(file, 0)
         self.table.writer(found, file)
-        self.table.restamp(file)
+        self.table.restamp(found, file)
         self.table.mark_dirty(found, file)
 
     def _drop_all(self, found: CachedObject) -> int:
@@ -281,8 +283,16 @@ class BlockStore:
         Removes files the index does not know, and rows whose files are gone.
         """
         report = self._reconciliation.step()
+        self._shrink()
         self.table.announce()
         return report
+
+    def _shrink(self) -> None:
+        """Evicts what is above a quota that was lowered, or that leftovers of a crash overran."""
+        with self.table.lock:
+            for tier in self.table.tiers:
+                if tier.account.used > tier.account.quota:
+                    self.room.make_room(tier, 0)
 
     def scrub(self, budget_bytes: int) -> ScrubReport:
         """Verifies complete files, going on where the last call ended, until `budget_bytes` were

@@ -48,6 +48,10 @@ def read_back(item: CachedObject) -> bytes:
     return bytes(found)
 
 
+def is_complete(item: CachedObject) -> bool:
+    return item.complete
+
+
 def used(store: BlockStore) -> int:
     return sum(tier.used for tier in store.usage())
 

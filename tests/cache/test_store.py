@@ -17,6 +17,7 @@ from tests.cache.conftest import (
     add,
     content_of,
     fill,
+    is_complete,
     key_of,
     on_disk,
     read_back,
@@ -32,7 +33,7 @@ def test_an_object_is_readable_once_committed(open_store: OpenStore) -> None:
     assert store.get(key_of(1)) is None
     assert item.missing(0, item.size) == [(0, item.size)]
     fill(item, content, BLOCK, BLOCK + 1)
-    assert not item.complete
+    assert not is_complete(item)
     assert item.missing(0, item.size) == [(0, BLOCK), (2 * BLOCK, item.size)]
     fill(item, content)
     assert item.complete
