@@ -76,9 +76,11 @@ class Files:
         loop.call_later(SWEEP_SECONDS, self._sweep)
 
     def open(self, unique: int, node: int) -> None:
-        """OPEN: ESTALE for a version that is no longer live, so that the kernel looks up again."""
+        """OPEN: ESTALE for a version that is no longer live, so that the kernel looks up again.
+
+        The worker is asked by the first READ: many an open finds its pages in the kernel.
+        """
         row = row_of_node(node)
-        file = self._table.get(row, self._loop.clock())
         entry = self._catalog.get(row)
         if entry is None or not entry.live:
             self._device.reply_error(unique, errno.ESTALE)
@@ -86,22 +88,8 @@ class Files:
         if entry.kind == Kind.DIRECTORY:
             self._device.reply_error(unique, errno.EISDIR)
             return
-        if file is None:
-            file = self._new(entry)
-        if self._usable(file):
-            self._table.acquire(file)
-            self._device.reply(unique, _OPENED)
-            return
-        opened = file
-        self._waiting.begin(unique)
-        self._ensure(opened, lambda error: self._opened(unique, opened, error), self._deadline)
-
-    def _opened(self, unique: int, file: OpenFile, error: FluidpyError | None) -> None:
-        if error is not None:
-            self._waiting.fail(unique, self._path(file.row), error)
-        elif self._waiting.take(unique):
-            self._table.acquire(file)
-            self._device.reply(unique, _OPENED)
+        self._table.acquire(row)
+        self._device.reply(unique, _OPENED)
 
     def release(self, unique: int, node: int) -> None:
         """RELEASE: the file may be closed; it is kept a while for the next open."""

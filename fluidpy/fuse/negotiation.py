@@ -34,7 +34,6 @@ WANTED: Final = (
     InitFlag.ASYNC_READ
     | InitFlag.ASYNC_DIO
     | InitFlag.DO_READDIRPLUS
-    | InitFlag.READDIRPLUS_AUTO
     | InitFlag.PARALLEL_DIROPS
     | InitFlag.MAX_PAGES
     | InitFlag.CACHE_SYMLINKS

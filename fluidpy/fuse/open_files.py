@@ -26,13 +26,12 @@ IDLE_SECONDS: Final = 10.0
 class OpenFile:
     """One version of one file.
 
-    `references` counts opens by the kernel, `reads` the READs that are not answered yet, `users`
-    those of them that need the fd at this moment.
+    `reads` counts the READs that are not answered yet, `users` those of them that need the fd at
+    this moment.
     """
 
     row: int
     size: int
-    references: int = 0
     handle: int | None = None
     generation: int = 0
     fd: int = -1
@@ -70,6 +69,7 @@ class OpenFileTable:
         """`limit` is the most fds to hold; beyond it fds of open files are closed, too."""
         self._limit = limit
         self._files: OrderedDict[int, OpenFile] = OrderedDict()
+        self._references: dict[int, int] = {}
         self._idle: OrderedDict[int, OpenFile] = OrderedDict()
         self._idle_bytes = 0
 
@@ -91,21 +91,23 @@ class OpenFileTable:
         """Holds another file (without an fd yet)."""
         file.used_at = now
         self._files[file.row] = file
-        self._set_idle(file)
+        if file.row not in self._references:
+            self._set_idle(file)
 
-    def acquire(self, file: OpenFile) -> None:
-        """The kernel has it open once more."""
-        file.references += 1
-        if self._idle.pop(file.row, None) is not None:
+    def acquire(self, row: int) -> None:
+        """The kernel has a row's file open once more, whether it is held here or not."""
+        self._references[row] = self._references.get(row, 0) + 1
+        file = self._idle.pop(row, None)
+        if file is not None:
             self._idle_bytes -= file.size
 
     def release(self, row: int) -> None:
-        """The kernel has it open once less."""
-        file = self._files.get(row)
-        if file is not None and file.references:
-            file.references -= 1
-            if not file.references:
-                self._set_idle(file)
+        """The kernel has it open once less (an open that an earlier server answered is unknown)."""
+        count = self._references.pop(row, 0)
+        if count > 1:
+            self._references[row] = count - 1
+        elif (file := self._files.get(row)) is not None:
+            self._set_idle(file)
 
     def _set_idle(self, file: OpenFile) -> None:
         if file.row not in self._idle:

@@ -7,9 +7,11 @@ versions that change.
 from __future__ import annotations
 
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -188,8 +190,6 @@ class TreeWorker:
     # -- the tree --------------------------------------------------------------------------------
 
     def _open_reader(self) -> Any:
-        from contextlib import closing
-
         return closing(CatalogReader(self.catalog_path))
 
     def list_directory(self, directory: int) -> bool:
@@ -206,9 +206,18 @@ class TreeWorker:
             for name in before.keys() | after.keys()
             if before.get(name) != after.get(name)
         ]
-        for peer in self._subscribed if changed else []:
-            protocol.send(peer, protocol.event("changed", {"dataset": 7, "entries": changed}))
+        for peer in list(self._subscribed) if changed else []:
+            self._push(peer, changed)
         return changes.any()
+
+    def _push(self, peer: socket.socket, changed: list[list[Any]]) -> None:
+        for start in range(0, len(changed), 500):
+            fields = {"dataset": 7, "entries": changed[start : start + 500]}
+            try:
+                protocol.send(peer, protocol.event("changed", fields))
+            except OSError:  # its mount has ended
+                self._subscribed.remove(peer)
+                return
 
     def _info(self, path: bytes) -> ObjectInfo:
         node = self.tree[path]
@@ -231,11 +240,9 @@ class TreeWorker:
         self._subscribed.clear()
         peers, self._peers = self._peers, []
         for peer in peers:
-            peer.shutdown(2)
+            peer.shutdown(socket.SHUT_RDWR)
 
     def stop(self) -> None:
-        import socket
-
         if self.stall is not None:
             self.stall.set()
         self._listener.shutdown(socket.SHUT_RDWR)
