@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fluidpy.cli.attachment import ask
 from fluidpy.cli.datasets import session_of
 from fluidpy.cli.options import FileOption, NamespaceOption, OutputFormat, OutputOption
-from fluidpy.cli.printers import Column, human_bytes, print_rows, talk
+from fluidpy.cli.printers import Column, Row, human_bytes, print_rows, talk
 from fluidpy.cli.usage import command_with_usage
 from fluidpy.errors import UsageError
+
+if TYPE_CHECKING:
+    from fluidpy.client.session import DatasetSession
 
 WordsArgument = Annotated[list[str] | None, typer.Argument(hidden=True)]
 
@@ -60,10 +64,19 @@ def list_cached(
     """
     name, path = split_words(words, file)
     with session_of(name, file, namespace) as session:
-        answer = ask(session, "cache_list", path=path)
-    print_rows(answer["objects"], _LIST_COLUMNS, output, name="path")
-    if answer["truncated"]:
-        talk("there are more: name a folder to see those below it")
+        rows = list(_cached_below(session, path.strip("/")))
+    print_rows(rows, _LIST_COLUMNS, output, name="path")
+
+
+def _cached_below(session: DatasetSession, path: str) -> Iterator[Row]:
+    """What is cached below a path; an answer that had no room for all is asked for in parts."""
+    answer = ask(session, "cache_list", path=path)
+    if not answer["truncated"]:
+        yield from answer["objects"]
+        return
+    for child in session.listdir(path):
+        name = os.fsdecode(child.name)
+        yield from _cached_below(session, f"{path}/{name}" if path else name)
 
 
 _LIST_COLUMNS = (

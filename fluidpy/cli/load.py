@@ -22,8 +22,9 @@ from fluidpy.errors import UsageError
 if TYPE_CHECKING:
     from fluidpy.client.session import DatasetSession
 
-# A load of a large Dataset takes days; each request to the source has its own deadline.
-LOAD_SECONDS: Final = 30 * 24 * 3600.0
+# A load of a large Dataset takes days; each request to the source has its own deadline. poll(2)
+# counts milliseconds in 31 bits, so no wait may be longer than 24 days.
+LOAD_SECONDS: Final = 14 * 24 * 3600.0
 # Paths of one request, in bytes of JSON; half of the longest message of the worker's protocol.
 BATCH_BYTES: Final = 64 * 1024
 SHOWN_FAILURES: Final = 20

@@ -127,7 +127,6 @@ def show(place: Place, passes: list[report.Pass]) -> None:
     print("\n".join(report.time_lines(passes)))
     say("Where the bytes came from")
     print("\n".join(report.count_lines(passes)))
-    print("Hits that the kernel or an open file serves by itself do not reach the worker's counts.")
     say("What lies in the cache")
     place.fluidpy("cache", "usage", "-f", place.file)
     listed = place.fluidpy("cache", "ls", "-f", place.file, "-o", "json", show=False)

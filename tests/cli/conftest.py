@@ -76,23 +76,17 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tree(tmp_path_factory.mktemp("nas"))
 
 
-@pytest.fixture
-def changing_tree(tmp_path: Path) -> Path:
-    """A source of the test's own."""
-    return make_tree(tmp_path / "nas")
-
-
-def write_dataset(file: Path, source: Path) -> Path:
+def write_dataset(file: Path, source: str) -> Path:
     file.write_text(
         "apiVersion: data.fluid.io/v1alpha1\n"
         "kind: Dataset\n"
         "metadata:\n  name: pets\n"
         "spec:\n  mounts:\n"
-        f"    - mountPoint: local://{source}\n      name: nas\n      path: /\n"
+        f"    - mountPoint: {source}\n      name: nas\n      path: /\n"
     )
     return file
 
 
 @pytest.fixture
 def dataset_file(tmp_path: Path, tree: Path) -> Path:
-    return write_dataset(tmp_path / "pets.yaml", tree)
+    return write_dataset(tmp_path / "pets.yaml", f"local://{tree}")
