@@ -1,0 +1,226 @@
+"""From objects as users write them, or a bare URL, to the definition of one Dataset.
+
+All that is wrong is told at once. Only this and the `resolve_*` modules know the API's types.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from fluidpy.api.dataset import Dataset
+from fluidpy.api.duration import parse_duration
+from fluidpy.api.kinds import KINDS
+from fluidpy.api.problem import FieldPath, LoadedObject, Problem
+from fluidpy.api.runtimes.thin import ThinRuntime
+from fluidpy.cache.tier import TierDefinition
+from fluidpy.errors import DatasetNotFoundError, UsageError, ValidationError
+from fluidpy.namespace.definition import NEVER, DatasetDefinition, MountDefinition
+from fluidpy.namespace.resolve_mounts import MountReader
+from fluidpy.namespace.resolve_secrets import SecretValues
+from fluidpy.namespace.resolve_tiers import TierReader
+from fluidpy.namespace.tree import lay_out
+from fluidpy.settings import Settings
+from fluidpy.storage.under_storage import MountSource
+
+TTL_ANNOTATION = "fluidpy.io/metadata-ttl"
+"""How long a folder's listing counts as fresh: a duration such as `5m`, or `never` (ask again)."""
+CACHE_ANNOTATION = "fluidpy.io/cache"
+"""`memory-only` keeps a Dataset off disks."""
+MEMORY_ONLY = "memory-only"
+_SECRET_WORDS = ("secret", "password", "token", "access_key", "accesskey", "access-key")
+_RUNTIMES = tuple(kind for kind in KINDS if kind.endswith("Runtime"))
+
+
+class Resolved(NamedTuple):
+    """A Dataset ready to be served, and what is accepted but may not be what was meant."""
+
+    definition: DatasetDefinition
+    warnings: list[str]
+
+
+def resolve_dataset(
+    objects: Sequence[LoadedObject],
+    *,
+    dataset: str | None,
+    namespace: str | None,
+    settings: Settings,
+    environ: Mapping[str, str],
+    base_directory: Path,
+) -> Resolved:
+    """The Dataset of that name among `objects` (None: the only one), with all that it refers to.
+
+    Its runtime is the one of its own name. Secrets are looked for in the objects, then in
+    `settings.secret_directory`, then in `environ`. Relative paths are below `base_directory`.
+    Raises ValidationError with every problem (file, line, field, cure), DatasetNotFoundError, and
+    UsageError when several Datasets could be meant.
+    """
+    one = _pick(objects, dataset, namespace)
+    return _Resolver(objects, settings, environ, base_directory).resolve(one)
+
+
+def _pick(objects: Sequence[LoadedObject], name: str | None, namespace: str | None) -> LoadedObject:
+    datasets = [one for one in objects if isinstance(one.object, Dataset)]
+    found = [
+        one
+        for one in datasets
+        if name in (None, one.object.name) and namespace in (None, one.object.namespace)
+    ]
+    if len(found) == 1:
+        return found[0]
+    there = ", ".join(sorted(f"{one.object.namespace}/{one.object.name}" for one in datasets))
+    if found:
+        raise UsageError(
+            f"several Datasets could be meant: {there}", cure="Name one, with its namespace."
+        )
+    wanted = f"{namespace or 'any namespace'}/{name}" if name else "a Dataset"
+    raise DatasetNotFoundError(
+        f"{wanted} is not in the files, which declare {there or 'none'}",
+        cure="Give the file that declares it, or one of those names.",
+    )
+
+
+class _Resolver:
+    """Resolves one Dataset and gathers what is wrong on the way."""
+
+    def __init__(
+        self,
+        objects: Sequence[LoadedObject],
+        settings: Settings,
+        environ: Mapping[str, str],
+        base_directory: Path,
+    ) -> None:
+        self._objects, self._settings = objects, settings
+        self._problems: list[Problem] = []
+        self._warnings: list[str] = []
+        secrets = SecretValues(objects, settings.secret_directory, environ)
+        self._mounts = MountReader(objects, secrets, base_directory, self._problems, self._warnings)
+
+    def resolve(self, one: LoadedObject) -> Resolved:
+        dataset = one.object
+        assert isinstance(dataset, Dataset)
+        mounts = tuple(self._mounts.mounts(one))
+        self._check_tree(one, mounts)
+        target = self._mounts.target(one)
+        runtime = self._runtime(one) or (self._runtime(target) if target is not None else None)
+        tiers = self._tiers(runtime)
+        on_disk = self._keep_on_disk(one, runtime, tiers)
+        ttl = self._ttl(one, runtime)
+        if self._problems:
+            raise ValidationError("\n".join(map(str, dict.fromkeys(self._problems))))
+        owner = dataset.spec.owner
+        definition = DatasetDefinition(
+            name=dataset.name,
+            namespace=dataset.namespace,
+            mounts=mounts,
+            tiers=tiers,
+            uid=None if owner is None else owner.uid,
+            gid=None if owner is None else owner.gid,
+            metadata_ttl_seconds=ttl,
+            keep_on_disk=on_disk,
+        )
+        return Resolved(definition, self._warnings)
+
+    def _check_tree(self, one: LoadedObject, mounts: Sequence[MountDefinition]) -> None:
+        try:
+            lay_out(mounts)
+        except ValidationError as error:
+            for line in error.message.splitlines():
+                self._problems.append(one.problem(("spec", "mounts"), line, error.cure))
+
+    def _runtime(self, one: LoadedObject) -> LoadedObject | None:
+        found = [
+            other
+            for other in self._objects
+            if other.object.kind in _RUNTIMES
+            and (other.object.namespace, other.object.name)
+            == (one.object.namespace, one.object.name)
+        ]
+        for other in found[1:]:
+            message = (
+                f"is left out: the Dataset {one.object.name} has a {found[0].object.kind} already"
+            )
+            self._warnings.append(str(other.problem(("kind",), message, "keep one runtime")))
+        return found[0] if found else None
+
+    def _tiers(self, runtime: LoadedObject | None) -> tuple[TierDefinition, ...]:
+        if runtime is None:
+            return ()
+        return TierReader(runtime, self._settings, self._problems).tiers()
+
+    def _keep_on_disk(
+        self,
+        one: LoadedObject,
+        runtime: LoadedObject | None,
+        tiers: Sequence[TierDefinition],
+    ) -> bool:
+        path: FieldPath = ("metadata", "annotations", CACHE_ANNOTATION)
+        value = one.object.metadata.annotations.get(CACHE_ANNOTATION)
+        if value is None:
+            return True
+        if value != MEMORY_ONLY:
+            message = f"is {value!r}, which means nothing"
+            self._problems.append(one.problem(path, message, f"write {MEMORY_ONLY!r}"))
+            return True
+        for tier in tiers:
+            if tier.medium != "MEM" and runtime is not None:
+                message = f"is {MEMORY_ONLY}, but the runtime has a {tier.medium} level"
+                cure = f"leave {tier.directory} out of {runtime.file}:{runtime.line}"
+                self._problems.append(one.problem(path, message, cure))
+        return False
+
+    def _ttl(self, one: LoadedObject, runtime: LoadedObject | None) -> float | None:
+        text = one.object.metadata.annotations.get(TTL_ANNOTATION)
+        if text is None:
+            return math.inf if runtime is not None and not _syncs(runtime) else None
+        if text == NEVER:
+            return math.inf
+        try:
+            seconds = parse_duration(text)
+            if seconds < 0:
+                raise ValueError(f"{text!r} is below zero; write 0s to ask on each visit")
+        except ValueError as error:
+            path: FieldPath = ("metadata", "annotations", TTL_ANNOTATION)
+            self._problems.append(one.problem(path, str(error), f"or write {NEVER!r}"))
+            return None
+        return seconds
+
+
+def _syncs(runtime: LoadedObject) -> bool:
+    """`metadataSyncPolicy.autoSync`; Fluid's default is true, false for ThinRuntime."""
+    management = getattr(getattr(runtime.object, "spec", None), "management", None)
+    policy = getattr(management, "metadata_sync_policy", None)
+    value = getattr(policy, "auto_sync", None)
+    return not isinstance(runtime.object, ThinRuntime) if value is None else bool(value)
+
+
+def resolve_url(url: str, options: Mapping[str, str]) -> DatasetDefinition:
+    """The Dataset that stands for one bare URL, or a directory of this machine.
+
+    Its name comes from the URL and is a DNS label (RFC 1035); the digits at its end tell apart the
+    same place under other options. Options that hold secrets by their names are kept as secrets.
+    """
+    if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", url):
+        if not url:
+            raise UsageError("the URL is empty", cure="Give one such as s3://bucket/prefix.")
+        url = os.path.normpath(Path.cwd() / url)
+    secrets = {name: value for name, value in options.items() if _is_secret(name)}
+    plain = {name: value for name, value in options.items() if name not in secrets}
+    words = re.sub(r"[^a-z0-9]+", "-", url.partition("://")[2].lower() or url.lower()).strip("-")
+    text = json.dumps([url, plain], sort_keys=True)
+    digits = hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=4).hexdigest()
+    slug = words[-48:].strip("-")
+    name = f"{slug}-{digits}" if slug[:1].isalpha() else f"d-{slug}-{digits}".replace("--", "-")
+    mount = MountDefinition(name, "/", MountSource(url, url, plain, secrets))
+    return DatasetDefinition(name, "default", (mount,))
+
+
+def _is_secret(name: str) -> bool:
+    lowered = name.lower()
+    return lowered in ("key", "sas") or any(word in lowered for word in _SECRET_WORDS)
