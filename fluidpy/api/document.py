@@ -16,7 +16,6 @@ from fluidpy.api.metadata import API_VERSION, DEFAULT_NAMESPACE, GROUP
 from fluidpy.api.problem import (
     FieldPath,
     LoadedObject,
-    Positions,
     Problem,
     format_path,
 )
@@ -209,18 +208,6 @@ class _ObjectReader:
         if "namespace" not in resource.metadata.model_fields_set:
             resource.metadata.namespace = self._namespace
             resource.metadata.model_fields_set.discard("namespace")
-        line = min(
-            (place[0] for path, place in self._positions.keys.items() if path[:-1] == at),
-            default=self._positions.of(at)[0],
-        )
-        positions = self._positions if not at else _below(self._positions, at)
-        return [LoadedObject(resource, self._file, line, positions, tuple(hurt))]
-
-
-def _below(positions: Positions, at: FieldPath) -> Positions:
-    """The positions of an item of a `List`, with paths from the item on."""
-    depth = len(at)
-    return Positions(
-        {p[depth:]: place for p, place in positions.values.items() if p[:depth] == at},
-        {p[depth:]: place for p, place in positions.keys.items() if p[:depth] == at},
-    )
+        lines = [self._positions.of((*at, name), key=True)[0] for name in value]
+        line = min(lines, default=self._positions.of(at)[0])
+        return [LoadedObject(resource, self._file, line, self._positions, at, tuple(hurt))]

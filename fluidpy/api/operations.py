@@ -229,13 +229,13 @@ class TargetDatasetWithMountPath(TargetDataset):
 class JobProcessor(Model):
     """A pod that processes the data."""
 
-    pod_spec: PodSpec | None = optional("The whole pod.")
+    pod_spec: PodSpec | None = optional("The whole pod.", repr=False)
 
 
 class ScriptProcessor(Model):
     """A script that processes the data."""
 
-    source: str = Field(description="Text of the script.")
+    source: str = Field(description="Text of the script.", repr=False)
     command: list[str] = sequence("Interpreter and its arguments, such as bash.")
     image: str | None = optional("Image that the script runs in.")
     image_tag: str | None = optional("Tag of the image.")

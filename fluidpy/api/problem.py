@@ -73,13 +73,20 @@ class LoadedObject:
     file: str
     line: int
     positions: Positions = field(default_factory=Positions, repr=False, compare=False)
+    at: FieldPath = field(default=(), repr=False, compare=False)
+    """Where the object lies in its document: `()`, or `("items", 0)` and the like in a `List`."""
     damaged: tuple[FieldPath, ...] = field(default=(), repr=False, compare=False)
     """Paths that were refused and left out of `object`, so that the rest can be checked too."""
 
     def problem(self, path: FieldPath, message: str, cure: str = "") -> Problem:
         """A problem of this object at `path`."""
-        line, column = self.positions.of(path)
-        return Problem(self.file, line or self.line, column, format_path(path), message, cure)
+        whole = (*self.at, *path)
+        line, column = self.positions.of(whole)
+        return Problem(self.file, line or self.line, column, format_path(whole), message, cure)
+
+    def has(self, path: FieldPath) -> bool:
+        """Whether the file says something at `path`."""
+        return (*self.at, *path) in self.positions.values
 
     def is_trusted(self, path: FieldPath) -> bool:
         """Whether nothing at, above, below or right beside `path` was refused.

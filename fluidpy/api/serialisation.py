@@ -17,6 +17,8 @@ HIDDEN = "<hidden>"
 """What stands in place of a Secret's value; no base64, so that it cannot be applied by mistake."""
 _AWKWARD = re.compile("[\\x00-\\x09\\x0b-\\x1f\\x7f-\\xa0\\u2028\\u2029\\ufeff]")
 """Controls and line ends other than a newline; only double quotes can escape them."""
+_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+"""Where kubectl keeps the whole object, a Secret's values included."""
 _ALWAYS = frozenset({"api_version", "kind"})
 
 
@@ -110,6 +112,7 @@ def _hide(document: dict[str, Any]) -> None:
             keys += [key for key in document.pop(name) if key not in keys]
     if keys:
         document["data"] = dict.fromkeys(keys, HIDDEN)
+        document.get("metadata", {}).get("annotations", {}).pop(_APPLIED, None)
 
 
 def _revealed(value: Any) -> Any:

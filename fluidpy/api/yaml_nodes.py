@@ -26,6 +26,8 @@ _TAG = "tag:yaml.org,2002:"
 _DOCUMENT_START = re.compile(r"^---(?=[ \t\r\n]|$)", re.MULTILINE)
 _NOTHING_BUT_COMMENTS = re.compile(r"(?:[ \t]*(?:#[^\n]*)?\r?(?:\n|\Z))*")
 _DIRECTIVES = re.compile(r"(?:(?:%[^\n]*|[ \t]*(?:#[^\n]*)?)\r?(?:\n|\Z))*")
+_FROM_THE_TEXT = re.compile(r" '(?!<|\\)[^']{2,}'")
+"""Words of the file in PyYAML's messages, such as an alias that is an unquoted password."""
 _CURES = (
     ("\\t", "indent with spaces; YAML allows no tabs there"),
     (
@@ -143,6 +145,7 @@ def _syntax_problem(error: yaml.YAMLError, file: str, first_line: int, piece: st
         line, column = (mark.line, mark.column) if mark else (0, 0)
         parts = (getattr(error, "context", None), getattr(error, "problem", None))
         message = ", ".join(part for part in parts if part) or "cannot be read"
+        message = _FROM_THE_TEXT.sub("", message)
     cure = next((cure for sign, cure in _CURES if sign in message), "mend the YAML there")
     return Problem(file, first_line + line + 1, column + 1, "", f"not YAML: {message}", cure)
 
@@ -211,8 +214,10 @@ class _NodeReader:
             self._open.discard(id(node))
 
     def _bad_tag(self, node: yaml.Node, path: FieldPath) -> None:
-        tag = node.tag.replace(_TAG, "!!")
-        self._refuse(node, path, f"the tag {tag} is not understood", "write a plain value")
+        standard = node.tag.startswith(_TAG)
+        tag = node.tag.replace(_TAG, "the tag !!") if standard else "a tag of your own"
+        cure = "write a plain value, and quote a text that starts with '!'"
+        self._refuse(node, path, f"{tag} is not understood", cure)
 
     def _scalar(self, node: yaml.ScalarNode, path: FieldPath) -> Any:
         text: str = node.value

@@ -108,6 +108,8 @@ def test_the_items_of_a_list_are_objects_with_their_own_places() -> None:
     text = f"apiVersion: v1\nkind: List\nitems:\n{item}\n    spec: {{placement: x}}\n"
     (problem,) = problems_of(text)
     assert problem.startswith("f.yaml:8:23: items[0].spec.placement: 'x' is not allowed")
+    (problem,) = problems_of(text.replace("{placement: x}", "{mounts: [{mountPoint: bucket}]}"))
+    assert problem.startswith("f.yaml:8:34: items[0].spec.mounts[0].mountPoint: is neither")
     good = load_documents(YamlText(text.replace("{placement: x}", "{}")))
     assert [(one.object.name, one.line) for one in good.objects] == [("demo", 4)]
 

@@ -89,6 +89,14 @@ def test_secret_values_are_written_only_when_asked_for() -> None:
     assert shown["stringData"] == {"secret": "not-a-real-secret"}
 
 
+def test_the_copy_that_kubectl_keeps_of_a_secret_is_hidden_too() -> None:
+    key = "kubectl.kubernetes.io/last-applied-configuration"
+    meta = ObjectMeta(name="a", annotations={key: "YWRtaW4="})
+    secret = Secret.model_validate({"metadata": meta, "data": {"k": "YWRtaW4="}})
+    assert "YWRtaW4=" not in to_yaml(secret) + repr(secret)
+    assert to_yaml(secret, reveal_secrets=True).count("YWRtaW4=") == 2
+
+
 def test_a_hidden_secret_cannot_be_applied_by_mistake() -> None:
     loaded = load_documents(EXAMPLES / "dataset.yaml").objects[1].object
     again = load_documents(YamlText(to_yaml(loaded)))

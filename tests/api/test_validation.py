@@ -236,7 +236,8 @@ def test_levels_of_a_cache_runtime_have_exactly_one_medium(level: str, message: 
 def test_a_runtime_class_says_how_each_operation_is_done_once() -> None:
     text = (
         "apiVersion: data.fluid.io/v1alpha1\nkind: CacheRuntimeClass\nmetadata: {name: a}\n"
-        "fileSystemType: fuse\ndataOperationSpecs:\n  - {name: DataLoad}\n  - {name: DataLoad, args: [x]}\n"
+        "fileSystemType: fuse\n"
+        "dataOperationSpecs: [{name: DataLoad}, {name: DataLoad, args: [x]}]\n"
     )
     assert len(problems(text)) == 2
 

@@ -80,6 +80,15 @@ def test_a_syntax_problem_shows_nothing_of_the_text() -> None:
     assert problem.startswith("f:2:20: not YAML: ")
 
 
+@pytest.mark.parametrize(
+    "password", ["*hunter2", "!hunter2", "!a!hunter2", "&hunter2 &x y", "@hunter2"]
+)
+def test_an_unquoted_password_that_is_no_plain_yaml_is_not_shown(password: str) -> None:
+    _, (problem,) = _read(f"data:\n  password: {password}\n")
+    assert "hunter2" not in problem
+    assert problem.startswith("f:2:")
+
+
 def test_a_control_character_is_named() -> None:
     _, (problem,) = _read("a: 1\nb: \x07\n")
     assert problem.startswith("f:2:4: not YAML: character U+0007: ")
@@ -144,7 +153,7 @@ def test_aliases_cannot_nest_deeper_than_text_can() -> None:
     ("text", "message"),
     [
         ("a: !!python/object:os.system x\n", "the tag !!python/object:os.system is not understood"),
-        ("a: !secret x\n", "the tag !secret is not understood"),
+        ("a: !secret x\n", "a tag of your own is not understood; write a plain value, and quote"),
         ("a: !!set {b}\n", "the tag !!set is not understood"),
         ("a: !!int x\n", "the value does not fit the tag !!int"),
         ("a: .inf\n", ".inf is not a number"),

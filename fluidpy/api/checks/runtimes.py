@@ -122,7 +122,7 @@ def _check_thin(
                 findings.ignored(one, at, "a ThinRuntime uses the first level only")
                 continue
             for name in ("quota", "quotaList", "high", "low"):
-                if (*at, name) in one.positions.values:
+                if one.has((*at, name)):
                     reason = "a ThinRuntime uses the path of its level only"
                     findings.ignored(one, (*at, name), reason)
 

@@ -146,7 +146,9 @@ class ComponentDependencies(Model):
 class ComponentDefinition(Model):
     """A component of an engine."""
 
-    template: PodTemplateSpec | None = optional("The pod; the first container is the engine's.")
+    template: PodTemplateSpec | None = optional(
+        "The pod; the first container is the engine's.", repr=False
+    )
     service: ComponentService | None = optional("How it is found.")
     dependencies: ComponentDependencies | None = optional("What it needs.")
     options: Options = mapping("Default options.")

@@ -73,7 +73,7 @@ class JuiceFSRuntimeSpec(RuntimePodMetadata):
     job_worker: JuiceFSComponent | None = optional("The job workers.")
     fuse: JuiceFSFuse | None = optional("The FUSE client.")
     tieredstore: TieredStore | None = optional("Cache levels of a worker.")
-    configs: list[str] = sequence("Arguments of juicefs format.")
+    configs: list[str] = sequence("Arguments of juicefs format.", repr=False)
     replicas: Count | None = optional("Number of workers.")
     run_as: User | None = optional("User that the engine runs as.")
     disable_prometheus: bool = defaulted(False, "Whether metrics are left out.")
