@@ -11,6 +11,8 @@ from typing import Final, NamedTuple
 
 KEPT_FREE_BYTES: Final = 64 * 1024 * 1024
 """Left free on the file system, or 1 % of it where that is less, so that ENOSPC stays rare."""
+_INDEX_BYTES: Final = 256 * 1024
+"""Left free on the smallest file systems, for the index's log."""
 _STATVFS_SECONDS: Final = 1.0
 _STATVFS_BYTES: Final = 16 * 1024 * 1024
 
@@ -71,7 +73,9 @@ class TierAccount:
         now = time.monotonic()
         if now - self._checked_at > _STATVFS_SECONDS or self._unchecked > _STATVFS_BYTES:
             facts = os.fstatvfs(self.descriptor)
-            kept_free = min(KEPT_FREE_BYTES, facts.f_blocks * facts.f_frsize // 100)
+            kept_free = min(
+                KEPT_FREE_BYTES, max(_INDEX_BYTES, facts.f_blocks * facts.f_frsize // 100)
+            )
             self._free = facts.f_bavail * facts.f_frsize - kept_free - self.reserved
             self._checked_at = now
             self._unchecked = 0

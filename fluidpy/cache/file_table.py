@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 HOT_OBJECTS: Final = 8192
 """Objects kept in memory (about 1 KiB each) beyond those in use; the others are in the index."""
-_LOG_BYTES: Final = 64 * 1024 * 1024
+_LOG_BYTES: Final = 16 * 1024 * 1024
 _TOUCHES: Final = 16384
 
 
@@ -44,6 +44,12 @@ def descriptor_limit() -> int:
     """How many cache files may be open at once: half the process's limit, 512 at most."""
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return 512 if soft == resource.RLIM_INFINITY else max(16, min(512, soft // 2))
+
+
+def _log_limit(tier: Tier) -> int:
+    """How far the index's log may grow before it is emptied, in bytes: little on a small disk."""
+    facts = os.fstatvfs(tier.directory.objects)
+    return min(_LOG_BYTES, max(_LOG_BYTES // 64, facts.f_blocks * facts.f_frsize // 64))
 
 
 class FileTable:
@@ -66,6 +72,7 @@ class FileTable:
         self.gone: list[bytes] = []
         self.listeners: list[Callable[[bytes], None]] = []
         self.object_of: Callable[[bytes, int, int], CachedObject]
+        self.log_limit = _log_limit(tiers[0])
         self._serial = 0
         self._by_id = {tier.id: tier for tier in tiers}
 
@@ -73,7 +80,11 @@ class FileTable:
 
     def oldest(self, tier: int, limit: int) -> list[Candidate]:
         """The files of a tier used longest ago, all that is queued taken into account."""
-        self.flush()
+        try:
+            self.flush()
+            self.index.apply_touches()
+        except CacheError as error:  # a full disk: files have to leave before it can be written
+            _LOG.warning("files are evicted in an older order: %s", error.message)
         return self.index.oldest(tier, limit)
 
     def touch(self, file: FileId, last_use: int) -> None:
@@ -353,7 +364,8 @@ class FileTable:
             self.dirty.clear()
         if self.index.queued_touches > _TOUCHES:
             self.index.apply_touches()
-        if self.index.log_bytes() > _LOG_BYTES:
+        self.tiers[0].account.freed_on_disk()  # the log grew: the disk is asked again
+        if self.index.log_bytes() > self.log_limit:
             self.index.checkpoint()
 
     def announce(self) -> None:

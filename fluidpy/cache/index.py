@@ -6,6 +6,7 @@ Its owner (the store) holds its lock around every call. Rows handed over are in 
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from array import array
 from collections.abc import Iterable, Sequence
@@ -16,6 +17,7 @@ from fluidpy.cache.eviction import Candidate, FileId
 from fluidpy.cache.index_schema import open_index, remove_index
 from fluidpy.errors import CacheError
 
+_LOG = logging.getLogger(__name__)
 _UPSERT: Final = f"INSERT OR REPLACE INTO file VALUES({','.join('?' * 14)})"
 _COLUMNS: Final = (
     "key, number, size, segment, tier, bytes, complete, ino, ctime, mtime, generation, pinned, "
@@ -188,8 +190,7 @@ class Index:
             self._touches.clear()
 
     def oldest(self, tier: int, limit: int) -> list[Candidate]:
-        """The files of a tier used longest ago that are not pinned."""
-        self.apply_touches()
+        """The files of a tier used longest ago that are not pinned, as far as written."""
         found = self._fetch(
             "SELECT key, number, last_use FROM file WHERE tier=? AND pinned=0 "
             "ORDER BY last_use LIMIT ?",
@@ -248,8 +249,8 @@ class Index:
         try:
             if not self.damaged:
                 self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        except sqlite3.Error as error:
-            raise self._failure(error) from error
+        except sqlite3.Error as error:  # nothing is lost: the log is read at the next start
+            _LOG.warning("the log of %s stays: %s", self.path, error)
         finally:
             self._connection.close()
             if self.damaged:
