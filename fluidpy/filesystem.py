@@ -31,7 +31,8 @@ from fluidpy.client.bulk_read import Range, Result, clip, read_many
 from fluidpy.client.file import DatasetFile, ObjectReader
 from fluidpy.client.protocol import RemoteEntry
 from fluidpy.client.read_only import ReadOnly, read_only_error
-from fluidpy.client.session import DIRECTORY, DatasetSession
+from fluidpy.client.session import DIRECTORY, DatasetSession, version_of
+from fluidpy.client.symlinks import SYMLINK
 from fluidpy.errors import IsADirectoryInDatasetError, SourceChangedError
 
 
@@ -125,14 +126,14 @@ class FluidFileSystem(ReadOnly, Awaited, AsyncFileSystem):  # type: ignore[misc]
         named = {"cache_dir": self._cache_dir, "runtime_dir": self._runtime_dir}
         return {name: os.fspath(value) for name, value in named.items() if value is not None}
 
-    def _split(self, path: Any) -> tuple[DatasetSession, str, str]:
-        """The session, the Dataset as it was written, and the path inside it."""
+    def _split(self, path: Any) -> tuple[DatasetSession, str]:
+        """The session of the Dataset that a path begins with, and the path inside it."""
         dataset, _, inside = str(self._strip_protocol(path)).partition("/")
         if not dataset:
             raise IsADirectoryInDatasetError(
                 "fluid:// names no Dataset", cure="Use fluid://DATASET/PATH."
             )
-        return self._session(dataset), dataset, inside
+        return self._session(dataset), inside
 
     # -- metadata --------------------------------------------------------------------------------
 
@@ -144,7 +145,7 @@ class FluidFileSystem(ReadOnly, Awaited, AsyncFileSystem):  # type: ignore[misc]
         name = str(self._strip_protocol(path))
         if not name:
             return _folder_info("")
-        session, _, inside = self._split(name)
+        session, inside = self._split(name)
         return _info(name, session.entry(inside, refresh=refresh))
 
     def ls(self, path: str, detail: bool = True, refresh: bool = False, **_: Any) -> list[Any]:
@@ -156,14 +157,23 @@ class FluidFileSystem(ReadOnly, Awaited, AsyncFileSystem):  # type: ignore[misc]
     def _listing(self, name: str, refresh: bool) -> list[dict[str, Any]]:
         if not name:
             return self._datasets()
-        session, _, inside = self._split(name)
+        session, inside = self._split(name)
         if refresh:
             session.entry(inside, refresh=True)
         try:
             entries = session.listdir(inside)
         except NotADirectoryError:
             return [self.info(name)]
-        return [_info(f"{name}/{os.fsdecode(entry.name)}", entry) for entry in entries]
+        return [self._child(f"{name}/{os.fsdecode(entry.name)}", entry) for entry in entries]
+
+    def _child(self, name: str, entry: RemoteEntry) -> dict[str, Any]:
+        """A child as `info` tells of it; a symlink to nothing is of type `link`."""
+        if entry.kind != SYMLINK:
+            return _info(name, entry)
+        try:
+            return {**self.info(name), "islink": True}
+        except (FileNotFoundError, NotADirectoryError):
+            return {**_info(name, entry), "type": "link", "size": 0, "islink": True}
 
     def _datasets(self) -> list[dict[str, Any]]:
         from fluidpy.client.locate import Locator
@@ -210,7 +220,7 @@ class FluidFileSystem(ReadOnly, Awaited, AsyncFileSystem):  # type: ignore[misc]
     # -- bytes -----------------------------------------------------------------------------------
 
     def _reader(self, path: str) -> ObjectReader:
-        session, _, inside = self._split(path)
+        session, inside = self._split(path)
         return ObjectReader(session, session.open_object(inside))
 
     def _open(self, path: str, mode: str = "rb", **_: Any) -> DatasetFile:
@@ -223,7 +233,7 @@ class FluidFileSystem(ReadOnly, Awaited, AsyncFileSystem):  # type: ignore[misc]
         file = DatasetFile(reader, path)
         file.fs = self
         file.details = _info(path, reader.entry)
-        file.reopen_with = lambda: (_reopen, (self, path, reader.entry.version, file.tell()))
+        file.reopen_with = lambda: (_reopen, (self, path, version_of(reader.entry), file.tell()))
         return file
 
     def cat_file(
@@ -331,10 +341,12 @@ def _folder_info(name: str) -> dict[str, Any]:
     return {"name": name, "size": 0, "type": "directory"}
 
 
-def _reopen(fs: FluidFileSystem, path: str, version: bytes, position: int) -> DatasetFile:
+def _reopen(
+    fs: FluidFileSystem, path: str, version: tuple[bytes, int, int], position: int
+) -> DatasetFile:
     """An open file that was pickled. Raises SourceChangedError when it is another version now."""
     file = fs._open(path)
-    if file.reader.entry.version != version:
+    if version_of(file.reader.entry) != version:
         file.close()
         raise SourceChangedError(
             f"{path} changed at its source since the open file was pickled",

@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar
 from fluidpy.client import protocol
 from fluidpy.client.connection import LostConnectionError, WorkerConnection, connection_for
 from fluidpy.client.protocol import Message, Operation, RemoteEntry
+from fluidpy.client.symlinks import SYMLINK, follow, read_link_of
 from fluidpy.errors import SourceChangedError, WorkerError, WorkerTimeoutError
 from fluidpy.settings import Settings
 
@@ -23,8 +24,6 @@ FILE: Final = 1
 """`Kind.FILE` of the under storages, not imported here to keep clients light."""
 DIRECTORY: Final = 2
 """`Kind.DIRECTORY`."""
-SYMLINK: Final = 3
-"""`Kind.SYMLINK`."""
 
 _GRACE_SECONDS: Final = 5.0
 """A client waits this much longer than the worker's own deadline, so that the worker's error, which
@@ -163,15 +162,23 @@ class DatasetSession:
     def entry(self, path: str, *, refresh: bool = False) -> RemoteEntry:
         """What lies at a path. Raises PathNotFoundError, NotADirectoryInDatasetError, SourceError.
 
-        `refresh` asks the source even when the catalog is fresh.
+        `refresh` asks the source even when the catalog is fresh. Symlinks are followed, so that
+        the entry's name may be another one.
         """
         fields = {"refresh": True} if refresh else {}
+        entry = self._resolve(path, fields)
+        if entry.kind != SYMLINK:
+            return entry
+        read_link = read_link_of(self.attachment().catalog)
+        return follow(path, lambda at: self._resolve(at, {}), read_link)
+
+    def _resolve(self, path: str, fields: dict[str, Any]) -> RemoteEntry:
         _, ok, fds = self._call(Operation.RESOLVE, path=path, **fields)
         protocol.close_all(fds)
         return protocol.entry_from_wire(ok["entry"])
 
     def listdir(self, path: str) -> list[RemoteEntry]:
-        """The entries of a folder, by name. Raises as `entry` does."""
+        """The entries of a folder, by name, symlinks not followed. Raises as `entry` does."""
         return self._list({"path": path})
 
     def list_directory(self, directory: int) -> list[RemoteEntry]:
@@ -200,7 +207,7 @@ class DatasetSession:
             opened = self._open(entry=entry.id)
         except FileNotFoundError as error:
             raise _gone(entry) from error
-        if (opened.entry.version, opened.entry.size) != (entry.version, entry.size):
+        if version_of(opened.entry) != version_of(entry):
             self.close_object(opened)
             raise _gone(entry)
         return opened
@@ -245,6 +252,14 @@ class DatasetSession:
     def close(self) -> None:
         """Forgets the attachment; files that are open stay so. The connection is the process's."""
         self._attachment = None
+
+
+def version_of(entry: RemoteEntry) -> tuple[bytes, int, int]:
+    """What must be equal for two entries to have the same bytes.
+
+    Size and time count too: the version is empty where the source has none, or none yet.
+    """
+    return entry.version, entry.size, entry.mtime_ns
 
 
 def _read_whole(fd: int) -> bytes:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from fluidpy.client.bulk_read import clip, merged
 from fluidpy.client.file import DatasetFile, ObjectReader
 from fluidpy.client.session import DatasetSession
-from fluidpy.errors import CacheError, SourceChangedError
+from fluidpy.errors import CacheError, SourceChangedError, errno_of
 from tests.client.fake_worker import BLOCK, FakeWorker
 
 CONTENT = random.Random(1).randbytes(10 * BLOCK + 123)
@@ -193,7 +193,7 @@ def test_a_version_that_is_gone_is_estale_never_a_mix(
         fake.start()
         with pytest.raises(SourceChangedError) as caught:
             file.read()
-        assert caught.value.errno == errno.ESTALE
+        assert errno_of(caught.value) == errno.ESTALE
 
 
 def test_an_old_handle_of_a_complete_file_finishes_on_its_version(
