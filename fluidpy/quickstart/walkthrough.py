@@ -17,6 +17,7 @@ from fluidpy.quickstart.place import Place, temporary_place
 from fluidpy.storage.local_files import SETTLED_NS
 from fluidpy.testing.servers.seaweedfs import SeaweedServer, seaweedfs
 
+FUSE_DEVICE = Path("/dev/fuse")
 SETTLE_SECONDS = SETTLED_NS / 1e9 + 0.1
 """A file on a NAS that changed just now is served and not kept: it may be changing still."""
 
@@ -74,7 +75,7 @@ def declare(place: Place, server: SeaweedServer) -> None:
 
 def _mount_obstacle() -> Finding | None:
     found = (
-        check_fuse_device(Path("/dev/fuse")),
+        check_fuse_device(FUSE_DEVICE),
         check_fusermount(os.geteuid(), shutil.which("fusermount3")),
     )
     return next((finding for finding in found if finding.verdict is Verdict.BROKEN), None)
