@@ -10,6 +10,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from fluidpy.errors import (
     IsADirectoryInDatasetError,
     NotADirectoryInDatasetError,
     PathNotFoundError,
+    UsageError,
 )
 from fluidpy.settings import Settings
 
@@ -61,6 +63,7 @@ class FakeWorker:
         self._handles: dict[int, FakeFile] = {}
         self._peers: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
+        self._answers: list[threading.Thread] = []
         self._listener: socket.socket | None = None
         self._counter = 0
 
@@ -113,39 +116,58 @@ class FakeWorker:
     # -- the socket ------------------------------------------------------------------------------
 
     def start(self) -> None:
-        self.settings.runtime_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        """Listens; in the place of an earlier listener without a moment of nobody listening."""
+        directory = self.settings.runtime_dir
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._listener = protocol.new_socket()
-        self._listener.bind(os.fspath(self.settings.worker_socket))
+        self._listener.bind(os.fspath(directory / "next.sock"))
         self._listener.listen()
-        self._run(self._accept)
+        (directory / "next.sock").rename(self.settings.worker_socket)
+        self._run(self._accept, self._listener)
+
+    def restart(self) -> None:
+        """Dies and is there again, knowing of no connection and no handle."""
+        stale = self._listener, self._peers, self._threads
+        self._peers, self._threads, self._handles = [], [], {}
+        self.start()
+        self._end(*stale)
 
     def stop(self) -> None:
         """Dies: the listener and all connections are gone at once."""
-        assert self._listener is not None
         self.settings.worker_socket.unlink(missing_ok=True)
-        self._listener.shutdown(socket.SHUT_RDWR)
-        for peer in self._peers:
-            try:
-                peer.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                continue  # closed already
-        for thread in self._threads:
-            thread.join(10)
-        self._listener.close()
-        self._peers.clear()
-        self._threads.clear()
-        self._handles.clear()
+        self._end(self._listener, self._peers, self._threads)
 
-    def _run(self, target: Callable[..., None], *args: Any) -> None:
+    def _end(
+        self,
+        listener: socket.socket | None,
+        peers: list[socket.socket],
+        threads: list[threading.Thread],
+    ) -> None:
+        assert listener is not None
+        listener.shutdown(socket.SHUT_RDWR)
+        threads[0].join(10)
+        listener.close()
+        for peer in peers:
+            with suppress(OSError):  # closed already
+                peer.shutdown(socket.SHUT_RDWR)
+        for thread in threads:
+            thread.join(10)
+
+    def settle(self) -> None:
+        """Waits until all answers are given, and the fds that went along are closed here."""
+        for thread in self._answers:
+            thread.join(10)
+
+    def _run(self, target: Callable[..., None], *args: Any) -> threading.Thread:
         thread = threading.Thread(target=target, args=args)
         self._threads.append(thread)
         thread.start()
+        return thread
 
-    def _accept(self) -> None:
-        assert self._listener is not None
+    def _accept(self, listener: socket.socket) -> None:
         while True:
             try:
-                peer, _ = self._listener.accept()
+                peer, _ = listener.accept()
             except OSError:
                 return
             self._peers.append(peer)
@@ -161,7 +183,7 @@ class FakeWorker:
                 if received is None:
                     return
                 self.requests.append(received.message)
-                self._run(self._answer, peer, received.message)
+                self._answers.append(self._run(self._answer, peer, received.message))
 
     def _answer(self, peer: socket.socket, message: Message) -> None:
         self.released += message.get("closed", [])
@@ -176,12 +198,9 @@ class FakeWorker:
             reply = protocol.answer(message["id"], ok)
         except FluidpyError as error:
             reply = protocol.failure(message["id"], error)
-        try:
+        with suppress(OSError):  # the client may have gone
             protocol.send(peer, reply, fds)
-        except OSError:
-            pass  # the client has gone
-        finally:
-            protocol.close_all(fds)
+        protocol.close_all(fds)
 
     # -- operations ------------------------------------------------------------------------------
 
@@ -221,7 +240,9 @@ class FakeWorker:
         return ok, [os.open(file.path, os.O_RDONLY)]
 
     def _op_read(self, message: Message) -> tuple[Message, list[int]]:
-        file = self._handles[message["handle"]]
+        file = self._handles.get(message["handle"])
+        if file is None:
+            raise UsageError("no such handle")
         start, end = message["start"], message["end"]
         if not self.keep:
             return {"fd": True, "offset": 0, "complete": False}, [_memfd(file.content[start:end])]

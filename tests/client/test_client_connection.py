@@ -65,6 +65,7 @@ def test_the_file_of_an_abandoned_open_is_closed_and_its_handle_released(fake: F
             go_on.wait(10)
 
     fake.hook = wait_on_open
+    fake.settle()
     before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(WorkerTimeoutError):
         connection.call("open", deadline=0.05, dataset=1, path="a")
@@ -73,6 +74,7 @@ def test_the_file_of_an_abandoned_open_is_closed_and_its_handle_released(fake: F
     while 1 not in fake.released and time.monotonic() < deadline:
         connection.call("slow", deadline=10)
     assert 1 in fake.released
+    fake.settle()
     assert len(os.listdir("/proc/self/fd")) == before
     connection.close()
 

@@ -133,11 +133,13 @@ def test_bytes_that_are_not_kept_come_through_memfds(
     fake.keep = False
     fake.put("a", CONTENT, complete=False)
     session.entry("a")
+    fake.settle()
     before = len(os.listdir("/proc/self/fd"))
     with _open(session, "a") as file:
         assert file.read() == CONTENT
         file.seek(5)
         assert file.read(5) == CONTENT[5:10]
+    fake.settle()
     assert len(os.listdir("/proc/self/fd")) == before
 
 
@@ -155,8 +157,7 @@ def test_a_reader_goes_on_with_a_new_worker(fake: FakeWorker, session: DatasetSe
     fake.put("a", CONTENT, complete=False)
     with _open(session, "a") as file:
         assert file.read(BLOCK) == CONTENT[:BLOCK]
-        fake.stop()
-        fake.start()
+        fake.restart()
         assert file.read() == CONTENT[BLOCK:]
 
 
@@ -177,8 +178,7 @@ def test_a_worker_that_dies_in_the_midst_of_a_read_costs_time_only(
         asked.wait(10)
         session.connection.close()
         dead.set()
-        fake.stop()
-        fake.start()
+        fake.restart()
         assert reading.result() == CONTENT
 
 
@@ -189,8 +189,7 @@ def test_a_version_that_is_gone_is_estale_never_a_mix(
     with _open(session, "a") as file:
         assert file.read(BLOCK) == CONTENT[:BLOCK]
         fake.put("a", CONTENT[::-1], complete=False)
-        fake.stop()
-        fake.start()
+        fake.restart()
         with pytest.raises(SourceChangedError) as caught:
             file.read()
         assert errno_of(caught.value) == errno.ESTALE
@@ -225,12 +224,14 @@ def test_a_truncated_cache_file_is_an_error_not_zeros(
 def test_closing_gives_back_fd_and_handle(fake: FakeWorker, session: DatasetSession) -> None:
     fake.put("a", b"x")
     session.entry("a")
+    fake.settle()
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(40):
         with _open(session, "a") as file:
             file.read()
             file.close()
     session.entry("a")
+    fake.settle()
     assert len(os.listdir("/proc/self/fd")) == before
     assert sorted(fake.released) == list(range(1, 41))
 

@@ -56,8 +56,7 @@ def test_a_new_worker_is_attached_to_without_a_word(
 ) -> None:
     fake.put("a", b"x")
     assert session.entry("a").size == 1
-    fake.stop()
-    fake.start()
+    fake.restart()
     assert session.entry("a").size == 1
     assert [m["op"] for m in fake.requests].count("attach") == 2
 
