@@ -43,6 +43,12 @@ OpenStorage: TypeAlias = "Callable[[MountSource, Settings], UnderStorage]"
 Listener: TypeAlias = Callable[["AttachedDataset", "Changes"], None]
 
 
+VERSIONS_COME_LATER: Final = ("local", "file", "pvc")
+"""Schemes of sources that give a file no version as long as it may be changing."""
+
+SETTLED_SECONDS: Final = 10.0
+"""How old a listing must be before it is made again for the sake of such a file."""
+
 SYMLINKS_FOLLOWED: Final = 40
 """As many as Linux follows in one path (`MAXSYMLINKS`, include/linux/namei.h)."""
 
@@ -148,6 +154,19 @@ class AttachedDataset:
         entry = await self.namespace.resolve(path)
         self._remember(path, entry)
         return entry
+
+    async def settled(self, entry: Entry) -> Entry:
+        """The entry, looked at again where its source could not yet tell its version.
+
+        A NAS cannot for files of the last seconds, and they are not kept in the cache; a listing
+        later on finds their version.
+        """
+        if entry.version or entry.mount < 0:
+            return entry
+        if self.definition.mounts[entry.mount].source.scheme not in VERSIONS_COME_LATER:
+            return entry
+        await self.namespace.ensure_listed(entry.parent, SETTLED_SECONDS)
+        return self.namespace.reader.lookup(entry.parent, entry.name) or entry
 
     async def follow(self, path: str) -> Entry:
         """The entry at a path, a symlink at its end followed inside the Dataset."""

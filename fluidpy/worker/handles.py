@@ -20,9 +20,19 @@ MOST_HANDLES: Final = 100_000
 
 
 class Handle:
-    """One open file: its cache file if the store keeps it, its fill once bytes are missing."""
+    """One open file: its cache file if the store keeps it, its fill while bytes are missing."""
 
-    __slots__ = ("cached", "dataset", "entry", "fill", "key", "number", "read_ahead", "serial")
+    __slots__ = (
+        "cached",
+        "dataset",
+        "entry",
+        "fill",
+        "key",
+        "namespace",
+        "number",
+        "read_ahead",
+        "serial",
+    )
 
     def __init__(
         self,
@@ -35,6 +45,8 @@ class Handle:
         """`number` is unique in the worker: it is the owner of this handle's read-ahead."""
         self.number = number
         self.dataset = dataset
+        self.namespace = dataset.namespace
+        """The one it was opened in: the Dataset's own until its definition changes."""
         self.entry = entry
         self.key = key
         self.cached = cached

@@ -42,7 +42,8 @@ GUARD_SECONDS: Final = 5.0
 """How much longer than its own deadline a storage's read may take before it is given up here."""
 
 _ATTEMPTS: Final = 3
-"""How often a reader tries again when blocks it waited for left before it could use them."""
+"""How often a reader tries when blocks it waited for left before it could use them, as happens in
+a tier smaller than the range; at the last try they stay in memory."""
 
 
 class Origin(Protocol):
@@ -110,12 +111,19 @@ class ObjectFill:
         return [(start // block * block, min(-(-end // block) * block, self.size))]
 
     def parts(
-        self, start: int, end: int, owner: Hashable = None, *, ahead: bool = False
+        self,
+        start: int,
+        end: int,
+        owner: Hashable = None,
+        *,
+        ahead: bool = False,
+        keep: bool = True,
     ) -> list[Part]:
         """The parts that bring what is missing of `[start, end)`, started where none is under way.
 
         `owner` None means that a reader waits for them; else they wait for the owner's turn.
-        `ahead` parts use up the budget of read-ahead. Parts are at most `part_bytes` long, and a
+        `ahead` parts use up the budget of read-ahead; new parts that are not to be kept (`keep`
+        false) stay in memory. Parts are at most `part_bytes` long, and a
         quarter of the range where that is less, so that one range uses several requests.
         """
         found: list[Part] = []
@@ -128,6 +136,7 @@ class ObjectFill:
                 part = self.running.get(number) or self.unkept.get(number)
                 if part is None:
                     part = self._launch(position, self._stop(number, high, longest), owner, ahead)
+                    part.keep = keep
                 elif owner is None and part.request is not None:
                     self.table.admission.hurry(part.request)
                 found.append(part)
@@ -140,8 +149,8 @@ class ObjectFill:
         `deadline` is a time of the event loop's clock. Raises SourceTimeoutError when it passes,
         or the error of a part, as an exception of this waiter's own.
         """
-        for _ in range(_ATTEMPTS):
-            parts = self.parts(start, end)
+        for attempt in range(_ATTEMPTS):
+            parts = self.parts(start, end, keep=attempt < _ATTEMPTS - 1)
             await self.wait(parts, deadline)
             unkept = [part for part in parts if part.data is not None]
             if self._covered(start, end, unkept):
@@ -275,7 +284,7 @@ class ObjectFill:
 
     def _reserve(self, part: Part) -> CachedObject | None:
         """Room for the part in the store; None when it cannot be kept."""
-        if self.cached is None:
+        if self.cached is None or not part.keep:
             return None
         try:
             self.cached.reserve(part.start, part.end)

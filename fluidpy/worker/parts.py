@@ -29,7 +29,18 @@ class MountKey(NamedTuple):
 class Part:
     """Bytes `[start, end)` of an object on their way; `done` is resolved however it ends."""
 
-    __slots__ = ("ahead", "data", "done", "end", "error", "request", "start", "task", "waiters")
+    __slots__ = (
+        "ahead",
+        "data",
+        "done",
+        "end",
+        "error",
+        "keep",
+        "request",
+        "start",
+        "task",
+        "waiters",
+    )
 
     def __init__(self, start: int, end: int, done: asyncio.Future[None], ahead: bool) -> None:
         """`ahead`: planned before a reader asked, at the expense of the read-ahead's budget."""
@@ -37,6 +48,8 @@ class Part:
         self.end = end
         self.done = done
         self.ahead = ahead
+        self.keep = True
+        """Whether the store shall keep it, if it can."""
         self.error: FluidpyError | None = None
         self.data: Buffer | None = None
         """The bytes, when the store did not keep them."""

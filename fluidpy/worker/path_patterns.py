@@ -87,18 +87,18 @@ def _name_expression(name: str) -> str:
 
 
 def _set_expression(members: str) -> str:
-    """The expression of a set `[members]`; ranges stay ranges, all else is literal."""
+    """The expression of a set `[members]`; a range that runs backwards holds nothing."""
     negated = members.startswith("!")
-    body = re.sub(r"([\\\[\]^&~|])", r"\\\1", members[1:] if negated else members)
-    if _is_empty_range(body):
-        return "[^/]" if negated else "(?!)"
-    return f"[^/{body}]" if negated else f"(?!/)[{body}]"
-
-
-def _is_empty_range(body: str) -> bool:
-    """Whether a range in the set runs backwards, as `z-a`, which matches nothing."""
-    try:
-        re.compile(f"[{body}]")
-    except re.error:
-        return True
-    return False
+    left = members[1:] if negated else members
+    items: list[str] = []
+    while left:
+        if len(left) > 2 and left[1] == "-":
+            if left[0] <= left[2]:
+                items.append(f"{re.escape(left[0])}-{re.escape(left[2])}")
+            left = left[3:]
+        else:
+            items.append(re.escape(left[0]))
+            left = left[1:]
+    if negated:
+        return f"[^/{''.join(items)}]"
+    return f"(?!/)[{''.join(items)}]" if items else "(?!)"

@@ -49,7 +49,7 @@ def open_file(session: Session, request: Message, _: Progress) -> Answer:
             )
     elif isinstance(path, str):
         entry = dataset.fresh_entry(path)
-        if entry is None or entry.kind == Kind.SYMLINK:
+        if entry is None or entry.kind == Kind.SYMLINK or not entry.version:
             return _open_path(session, dataset, path)
     else:
         raise malformed("path", "a text", path)
@@ -57,7 +57,7 @@ def open_file(session: Session, request: Message, _: Progress) -> Answer:
 
 
 async def _open_path(session: Session, dataset: AttachedDataset, path: str) -> Reply:
-    entry = await dataset.follow(path)
+    entry = await dataset.settled(await dataset.follow(path))
     answer = _open_entry(session, dataset, entry)
     return answer if isinstance(answer, Reply) else await answer
 
@@ -75,14 +75,14 @@ def _open_entry(session: Session, dataset: AttachedDataset, entry: Entry) -> Ans
     handle = Handle(session.worker.next_handle(), dataset, entry, key, cached)
     session.handles.add(handle)
     if cached is not None and cached.suspect:
-        return _verified(handle, cached)
-    return _opened(handle, cached)
+        return _verified(session, handle, cached)
+    return _opened(session, handle, cached)
 
 
-async def _verified(handle: Handle, cached: CachedObject) -> Reply:
+async def _verified(session: Session, handle: Handle, cached: CachedObject) -> Reply:
     """Verifies in a thread what the last stop left in doubt, before its fd is passed."""
     await asyncio.to_thread(cached.verify, 0, cached.size)
-    return _opened(handle, cached)
+    return _opened(session, handle, cached)
 
 
 def _cached_object(dataset: AttachedDataset, key: bytes, entry: Entry) -> CachedObject | None:
@@ -96,7 +96,7 @@ def _cached_object(dataset: AttachedDataset, key: bytes, entry: Entry) -> Cached
         return None
 
 
-def _opened(handle: Handle, cached: CachedObject | None) -> Reply:
+def _opened(session: Session, handle: Handle, cached: CachedObject | None) -> Reply:
     entry = handle.entry
     ok: Message = {
         "handle": handle.number,
@@ -104,9 +104,13 @@ def _opened(handle: Handle, cached: CachedObject | None) -> Reply:
         "complete": entry.size == 0,
         "segmented": False,
     }
+    if entry.size == 0:
+        return Reply(ok, (empty_fd(),))
+    complete = cached is not None and cached.complete
+    if not complete:
+        session.fill_of(handle)
     if cached is None:
-        return Reply(ok, (empty_fd(),) if entry.size == 0 else ())
-    complete = cached.complete
+        return Reply(ok)
     if not complete:
         handle.read_ahead = ReadAhead(entry.size, handle.dataset.largest_window)
     if cached.segment_bytes:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from fluidpy.client.protocol import Message, Operation
-from fluidpy.errors import UsageError
+from fluidpy.errors import SourceChangedError, UsageError
 from fluidpy.worker import (
     cache_operations,
     load_operation,
@@ -60,9 +60,17 @@ class Session:
         return self.worker.datasets.get(integer(request, "dataset"))
 
     def fill_of(self, handle: Handle) -> ObjectFill:
-        """The fill of an open file, begun with the first byte that is missing."""
+        """The fill of an open file; of one that was complete, begun when bytes got lost.
+
+        Raises SourceChangedError when the Dataset has other sources by now.
+        """
         if handle.fill is None:
             dataset = handle.dataset
+            if dataset.namespace is not handle.namespace:
+                raise SourceChangedError(
+                    f"Dataset {dataset.definition.key} was defined anew since the file was opened",
+                    cure="Open the file again.",
+                )
             handle.fill = self.worker.fills.acquire(
                 handle.key, dataset.locate(handle.entry), handle.cached, dataset
             )

@@ -1,0 +1,136 @@
+"""Read-ahead: what is planned for readers of every habit."""
+
+from __future__ import annotations
+
+import random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fluidpy.worker.read_ahead import MIB, NOTHING, WHOLE_FILE_BYTES, Plan, ReadAhead
+
+GIB = 1024 * MIB
+WINDOW = 64 * MIB
+READ = 128 * 1024
+
+
+def plans_of(ahead: ReadAhead, reads: list[tuple[int, int]], allowance: int = GIB) -> list[Plan]:
+    plans = [ahead.read(start, end, allowance) for start, end in reads]
+    return [plan for plan in plans if plan.size]
+
+
+def sequential(start: int, end: int, step: int = READ) -> list[tuple[int, int]]:
+    return [(at, min(at + step, end)) for at in range(start, end, step)]
+
+
+def test_a_sequential_reader_gets_a_window_that_doubles_up_to_the_largest() -> None:
+    ahead = ReadAhead(GIB, WINDOW)
+    reached = 0
+    growth = []
+    for start, end in sequential(0, 256 * MIB):
+        plan = ahead.read(start, end, GIB)
+        if plan.size:
+            assert plan.start == max(reached, end) or plan.start == reached
+            reached = plan.end
+            growth.append(reached - end)
+    assert growth[:4] == [2 * MIB, 4 * MIB, 8 * MIB, 16 * MIB]
+    assert max(growth) == WINDOW
+    assert min(growth[8:]) >= WINDOW * 3 // 4
+
+
+def test_a_sequential_reader_finds_all_but_its_first_read_planned() -> None:
+    ahead = ReadAhead(GIB, WINDOW)
+    reached = 0
+    for number, (start, end) in enumerate(sequential(0, 512 * MIB, MIB)):
+        assert number == 0 or end <= reached
+        plan = ahead.read(start, end, GIB)
+        reached = max(reached, plan.end, end)
+
+
+def test_reads_out_of_order_within_the_kernels_window_count_as_sequential() -> None:
+    reads = sequential(0, 64 * MIB)
+    shuffled = []
+    for at in range(0, len(reads), 8):
+        batch = reads[at : at + 8]
+        random.Random(at).shuffle(batch)
+        shuffled += batch
+    ahead = ReadAhead(GIB, WINDOW)
+    plans = plans_of(ahead, shuffled)
+    assert plans[-1].end > 64 * MIB + WINDOW // 2
+
+
+def test_random_reads_plan_nothing() -> None:
+    chance = random.Random(1)
+    ahead = ReadAhead(100 * GIB, WINDOW)
+    starts = [chance.randrange(1, 100 * GIB // 4096) * 4096 for _ in range(2000)]
+    assert plans_of(ahead, [(start, start + 4096) for start in starts]) == []
+
+
+def test_backward_reads_plan_nothing() -> None:
+    ahead = ReadAhead(GIB, WINDOW)
+    reads = sequential(256 * MIB, 512 * MIB)
+    assert plans_of(ahead, reads[::-1]) == []
+
+
+def test_strided_reads_soon_plan_nothing() -> None:
+    ahead = ReadAhead(GIB, WINDOW)
+    reads = [(at, at + 4096) for at in range(MIB, 512 * MIB, MIB)]
+    assert plans_of(ahead, reads) == []
+
+
+def test_strides_after_a_long_run_end_its_read_ahead() -> None:
+    ahead = ReadAhead(8 * GIB, WINDOW)
+    plans_of(ahead, sequential(0, GIB, MIB))
+    strides = [(at, at + 4096) for at in range(GIB + MIB, 2 * GIB, MIB)]
+    assert plans_of(ahead, strides[64:]) == [] or plans_of(ahead, strides[128:]) == []
+
+
+def test_two_readers_of_one_handle_each_get_their_window() -> None:
+    ahead = ReadAhead(GIB, WINDOW)
+    first, second = sequential(0, 32 * MIB), sequential(512 * MIB, 544 * MIB)
+    reads = [read for pair in zip(first, second, strict=True) for read in pair]
+    plans = plans_of(ahead, reads)
+    assert any(plan.start < 512 * MIB for plan in plans[-6:])
+    assert any(plan.start > 512 * MIB for plan in plans[-6:])
+
+
+def test_a_small_file_is_planned_whole_once() -> None:
+    ahead = ReadAhead(WHOLE_FILE_BYTES, WINDOW)
+    assert ahead.read(MIB, MIB + 4096, GIB) == Plan(0, WHOLE_FILE_BYTES)
+    assert ahead.read(2 * MIB, 3 * MIB, GIB) == NOTHING
+
+
+def test_a_reader_that_stops_wastes_what_was_planned() -> None:
+    ahead = ReadAhead(GIB, WINDOW)
+    ahead.read(0, READ, GIB)
+    ahead.close()
+    assert (ahead.planned_bytes, ahead.used_bytes) == (2 * MIB, 0)
+    assert ahead.wasted_bytes == 2 * MIB
+
+
+@given(
+    size=st.integers(1, 200 * MIB),
+    largest=st.integers(4096, WINDOW),
+    reads=st.lists(st.tuples(st.integers(0, 200 * MIB), st.integers(1, 8 * MIB)), max_size=60),
+    allowances=st.lists(st.integers(0, 32 * MIB), min_size=60, max_size=60),
+)
+def test_plans_stay_in_the_file_the_window_and_the_allowance(
+    size: int, largest: int, reads: list[tuple[int, int]], allowances: list[int]
+) -> None:
+    ahead = ReadAhead(size, largest)
+    for (start, length), allowance in zip(reads, allowances, strict=False):
+        start %= size
+        end = min(start + length, size)
+        plan = ahead.read(start, end, allowance)
+        assert 0 <= plan.start <= plan.end <= size
+        if size > WHOLE_FILE_BYTES:
+            assert plan.size <= allowance
+            assert plan.size == 0 or plan.end - end <= largest + 8 * MIB
+    ahead.close()
+    assert 0 <= ahead.used_bytes + ahead.wasted_bytes <= ahead.planned_bytes
+
+
+@given(start=st.integers(-5, 5), end=st.integers(-5, 20))
+def test_ranges_that_make_no_sense_plan_nothing(start: int, end: int) -> None:
+    if not 0 <= start < end <= 10:
+        assert ReadAhead(10, WINDOW).read(start, end, GIB) == NOTHING
