@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 from collections.abc import Iterator
@@ -120,3 +121,26 @@ def test_the_licence_is_whole() -> None:
     text = (ROOT / "LICENSE").read_text()
     assert "Apache License" in text
     assert "END OF TERMS AND CONDITIONS" in text
+
+
+def _texts() -> list[str]:
+    """Every text of the source, f-strings in pieces."""
+    return [
+        node.value
+        for path in (ROOT / "fluidpy").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+
+
+def test_the_messages_explained_are_those_that_are_said() -> None:
+    page = (ROOT / "docs" / "troubleshooting.md").read_text()
+    texts = _texts()
+    rows = re.findall(r"^\| `([^`]+)`[^|]*\|", page, re.MULTILINE)
+    assert len(rows) > 20
+    for message in rows:
+        if message == "Transport endpoint is not connected":  # the kernel's
+            continue
+        for piece in re.split(r" ?… ?|\?$", message):
+            words = piece.strip(" :")
+            assert any(words in text for text in texts), f"{message}: {words!r} is said nowhere"
