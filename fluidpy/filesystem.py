@@ -221,6 +221,10 @@ class FluidFileSystem(ReadOnly, Awaited, AsyncFileSystem):  # type: ignore[misc]
 
     def _reader(self, path: str) -> ObjectReader:
         session, inside = self._split(path)
+        if not inside:
+            raise IsADirectoryInDatasetError(
+                f"{path} is a Dataset, not a file", cure="Name a file in it, or list it."
+            )
         return ObjectReader(session, session.open_object(inside))
 
     def _open(self, path: str, mode: str = "rb", **_: Any) -> DatasetFile:

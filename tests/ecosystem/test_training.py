@@ -1,0 +1,76 @@
+"""Training libraries, in processes of their own. See requirements.txt beside this file."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any
+
+import pytest
+
+from tests.ecosystem.training_dataset import Records
+from tests.filesystem.conftest import Demo
+
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(300)]
+
+RECORDS = 64
+
+
+@pytest.fixture
+def records(own_demo: Demo) -> Records:
+    folder = own_demo.source / "records"
+    folder.mkdir()
+    for number in range(RECORDS):
+        (folder / f"{number:03}").write_bytes(bytes([number]) * 20_000)
+    return Records("fluid://demo/records", own_demo.options)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_torch_loader_reads_every_record(records: Records, method: str) -> None:
+    torch_data: Any = pytest.importorskip("torch.utils.data")
+    assert records[3] == (3, 20_000)  # the parent has a connection before it forks
+    loader = torch_data.DataLoader(
+        records, num_workers=4, batch_size=8, multiprocessing_context=method
+    )
+    for _ in range(2):
+        seen = [pair for batch in loader for pair in zip(*batch, strict=True)]
+        assert sorted(int(number) for number, _ in seen) == list(range(RECORDS))
+        assert {int(size) for _, size in seen} == {20_000}
+
+
+def test_a_torch_loader_whose_worker_is_killed_says_so(records: Records) -> None:
+    torch_data: Any = pytest.importorskip("torch.utils.data")
+    loader = torch_data.DataLoader(
+        records, num_workers=2, batch_size=1, multiprocessing_context="fork"
+    )
+    batches = iter(loader)
+    next(batches)
+    os.kill(batches._workers[0].pid, signal.SIGKILL)
+    with pytest.raises(RuntimeError, match="DataLoader worker"):
+        list(batches)
+    assert records[5] == (5, 20_000)
+
+
+def test_hugging_face_datasets_reads_parquet(own_demo: Demo) -> None:
+    datasets: Any = pytest.importorskip("datasets")
+    import pandas as pd
+
+    frame = pd.DataFrame({"number": range(1000)})
+    frame.to_parquet(own_demo.source / "table.parquet")
+    loaded = datasets.load_dataset(
+        "parquet",
+        data_files="fluid://demo/table.parquet",
+        storage_options=own_demo.options,
+        split="train",
+        cache_dir=str(own_demo.source.parent / "datasets"),
+    )
+    assert loaded["number"][:] == list(range(1000))
+    streamed = datasets.load_dataset(
+        "parquet",
+        data_files="fluid://demo/table.parquet",
+        storage_options=own_demo.options,
+        split="train",
+        streaming=True,
+        cache_dir=str(own_demo.source.parent / "datasets"),
+    )
+    assert sum(row["number"] for row in streamed) == sum(range(1000))

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+
+from tests.filesystem.conftest import Demo
+
+FORBIDDEN = ("obstore", "aiohttp", "pydantic", "yaml", "sqlite3")
+IMPORT_BUDGET_SECONDS = 0.060
+
+
+def _seconds(code: str) -> float:
+    begun = time.perf_counter()
+    subprocess.run([sys.executable, "-c", code], check=True)
+    return time.perf_counter() - begun
+
+
+def test_importing_costs_little_beyond_fsspec() -> None:
+    pairs = [
+        (_seconds("import fsspec"), _seconds("import fsspec, fluidpy.filesystem")) for _ in range(9)
+    ]
+    assert statistics.median(ours - theirs for theirs, ours in pairs) <= IMPORT_BUDGET_SECONDS
+
+
+def test_importing_loads_no_heavy_library() -> None:
+    code = "import sys, fluidpy.filesystem; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout
+    assert not set(FORBIDDEN) & set(loaded.decode().split())
+
+
+def test_reading_loads_no_object_store_library(demo: Demo) -> None:
+    code = (
+        "import sys, json, fsspec\n"
+        "options = json.loads(sys.argv[1])\n"
+        "fs = fsspec.filesystem('fluid', **options)\n"
+        "assert fs.cat_file('demo/readme.txt') and fs.find('demo')\n"
+        "assert fs.open('demo/train/large.bin').read()\n"
+        "print(*sys.modules)\n"
+    )
+    command = [sys.executable, "-c", code, json.dumps(demo.options)]
+    loaded = subprocess.run(command, check=True, capture_output=True).stdout.decode().split()
+    assert not {"obstore", "aiohttp", "s3fs", "ossfs", "fluidpy.worker"} & set(loaded)
