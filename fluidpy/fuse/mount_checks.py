@@ -17,7 +17,7 @@ from fluidpy.namespace.definition import DatasetDefinition
 from fluidpy.settings import Settings
 
 PROBE_SECONDS: Final = 5.0
-"""How long a mount that is there already may take to answer one `stat`."""
+"""How long a mount that is there already may take to answer one `statvfs`."""
 
 _DEAD: Final = frozenset({errno.ENOTCONN, errno.ECONNABORTED})
 """What a FUSE mount without its server answers."""
@@ -72,7 +72,8 @@ def _check_overlap(directory: Path, definition: DatasetDefinition, settings: Set
 
 
 def _clear_dead(point: MountPoint) -> None:
-    error = probe(point.directory.stat, PROBE_SECONDS)
+    # Not stat: the kernel may know the root's attributes and not ask.
+    error = probe(lambda: os.statvfs(point.directory), PROBE_SECONDS)
     if error is not None and error.errno in _DEAD:
         kernel_mount.take_down(point.directory)
         return
@@ -86,7 +87,7 @@ def _clear_dead(point: MountPoint) -> None:
 def _check_directory(directory: Path, *, allow_non_empty: bool) -> None:
     try:
         status = directory.stat()
-        content = next(iter(os.scandir(directory)), None) if stat.S_ISDIR(status.st_mode) else None
+        content = next(directory.iterdir(), None) if stat.S_ISDIR(status.st_mode) else None
     except FileNotFoundError:
         raise MountError(
             f"the mount point {directory} does not exist", cure=f"Make it: mkdir -p {directory}"

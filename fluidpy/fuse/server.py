@@ -45,6 +45,9 @@ _logger = logging.getLogger("fluidpy.fuse.server")
 MOST_OPEN_FILES: Final = 65536
 """Upper bound of cache fds in one server, when the rlimit allows so many."""
 
+TAKE_DOWN_SECONDS: Final = 30.0
+"""How long a server whose holder is gone may take to unmount."""
+
 _SPARE_FDS: Final = 64
 """Fds of the rlimit that are left for sockets, catalog and passed segments."""
 
@@ -100,6 +103,7 @@ class MountServer:
         self._channel = channel
         self._loop = EventLoop()
         self._failure: MountError | None = None
+        self._taking_down: threading.Thread | None = None
         label = f"{order.definition.key} at {order.directory}"
         self._trouble = TroubleLog(label)
 
@@ -122,6 +126,8 @@ class MountServer:
         self._loop.watch(self._channel.fileno(), self._on_channel)
         session_parts.start()
         self._loop.run()
+        if self._taking_down is not None:
+            self._taking_down.join(TAKE_DOWN_SECONDS)
         self._link.close()
         self._files.close()
         catalog.close()
@@ -204,7 +210,7 @@ class MountServer:
         control.tell(self._channel, {"negotiated": negotiated.to_wire()})
 
     def _end(self, failure: MountError | None) -> None:
-        self._failure = failure
+        self._failure = self._failure or failure
         self._loop.stop()
 
     def _on_channel(self, _events: int) -> None:
@@ -215,7 +221,8 @@ class MountServer:
             cure="Mount the Dataset again.",
         )
         # The kernel may wait for answers of ours in this, so the loop goes on until it is done.
-        threading.Thread(target=self._take_down, name="take-down", daemon=True).start()
+        self._taking_down = threading.Thread(target=self._take_down, name="take-down", daemon=True)
+        self._taking_down.start()
 
     def _take_down(self) -> None:
         try:

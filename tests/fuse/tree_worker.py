@@ -11,15 +11,14 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 from fluidpy.client import protocol
 from fluidpy.client.protocol import Message, entry_to_wire
 from fluidpy.errors import FluidpyError, PathNotFoundError
-from fluidpy.namespace.catalog import Entry
-from fluidpy.namespace.catalog import CatalogReader
+from fluidpy.namespace.catalog import CatalogReader, Entry
 from fluidpy.namespace.catalog_writer import CatalogWriter
 from fluidpy.namespace.definition import DatasetDefinition, MountDefinition
 from fluidpy.settings import Settings
@@ -97,6 +96,10 @@ class TreeWorker:
             self._run(self._serve, peer)
 
     def _serve(self, peer: Any) -> None:
+        with peer:
+            self._converse(peer)
+
+    def _converse(self, peer: Any) -> None:
         while True:
             try:
                 received = protocol.receive(peer)
@@ -240,7 +243,8 @@ class TreeWorker:
         self._subscribed.clear()
         peers, self._peers = self._peers, []
         for peer in peers:
-            peer.shutdown(socket.SHUT_RDWR)
+            with suppress(OSError):  # its client has gone, and it is closed
+                peer.shutdown(socket.SHUT_RDWR)
 
     def stop(self) -> None:
         if self.stall is not None:
@@ -250,6 +254,4 @@ class TreeWorker:
         self.drop_peers()
         for thread in self._threads:
             thread.join(5)
-        for peer in self._peers:
-            peer.close()
         self.writer.close()

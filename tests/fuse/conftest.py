@@ -1,0 +1,110 @@
+"""A mount that never outlives its test: whatever happens, it is taken down."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fluidpy.fuse.mount_record import MountRecord
+from fluidpy.fuse.mount_table import read_mounts
+from fluidpy.fuse.mounting import mount_dataset
+from fluidpy.settings import Settings
+from tests.fuse.tree_worker import Link, Node, TreeWorker, definition
+
+Mounted = Callable[..., MountRecord]
+
+
+@pytest.fixture
+def short_directory() -> Iterator[Path]:
+    """A directory with a path short enough for a unix socket."""
+    directory = Path(tempfile.mkdtemp(prefix="fluidpy-fuse-"))
+    yield directory
+    shutil.rmtree(directory)
+
+
+@pytest.fixture
+def fuse_settings(short_directory: Path) -> Settings:
+    return Settings(
+        cache_dir=short_directory / "cache",
+        runtime_dir=short_directory / "run",
+        source_deadline_seconds=20,
+    )
+
+
+@pytest.fixture
+def tree() -> dict[bytes, Node]:
+    return {
+        b"empty": b"",
+        b"small.txt": b"hello\n",
+        b"large.bin": os.urandom(3 * 1024 * 1024 + 17),
+        b"folder": None,
+        b"folder/inner.txt": b"inner",
+        b"folder/deeper": None,
+        b"folder/deeper/x": b"x" * 70_000,
+        b"no\xff utf-8 \n\\ name": b"odd",
+        "日本語".encode(): b"unicode",
+        b"n" * 255: b"long name",
+        b"link": Link(b"folder/inner.txt"),
+        b"absolute": Link(b"/etc/hostname"),
+        b"dangling": Link(b"nowhere"),
+    }
+
+
+@pytest.fixture
+def worker(
+    fuse_settings: Settings, short_directory: Path, tree: dict[bytes, Node]
+) -> Iterator[TreeWorker]:
+    worker = TreeWorker(fuse_settings, short_directory, tree)
+    worker.start()
+    yield worker
+    worker.stop()
+
+
+@pytest.fixture
+def mount_point(short_directory: Path) -> Path:
+    directory = short_directory / "mnt"
+    directory.mkdir()
+    return directory
+
+
+def clear(directory: Path, records: list[MountRecord]) -> None:
+    """Ends what a test left, by force."""
+    for point in read_mounts():
+        if point.directory == directory:
+            subprocess.run(["umount", "-l", os.fspath(directory)], check=False)
+    for record in records:
+        for pid in (record.server_pid, record.holder_pid):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        with suppress(ChildProcessError):
+            os.waitpid(record.holder_pid, 0)
+
+
+@pytest.fixture
+def mounted(worker: TreeWorker, fuse_settings: Settings, mount_point: Path) -> Iterator[Mounted]:
+    """Mounts the worker's tree at `mount_point`; keywords change the definition."""
+    records: list[MountRecord] = []
+
+    def mount(**changes: Any) -> MountRecord:
+        record = mount_dataset(
+            definition(**changes),
+            mount_point,
+            fuse_settings,
+            foreground=False,
+            file=None,
+            deadline=20,
+        )
+        records.append(record)
+        return record
+
+    yield mount
+    clear(mount_point, records)

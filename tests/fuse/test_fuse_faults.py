@@ -1,0 +1,324 @@
+"""What goes wrong ends in the right bytes or a clear error, soon, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fluidpy.errors import MountError, SourceAccessError, SourceUnavailableError
+from fluidpy.fuse.mount_record import MountRecord, log_path, read_records
+from fluidpy.fuse.mount_table import mounted_at
+from fluidpy.fuse.mounting import list_mounts, mount_dataset, unmount
+from fluidpy.settings import Settings
+from tests.fuse.conftest import Mounted
+from tests.fuse.test_fuse_serving import until
+from tests.fuse.tree_worker import TreeWorker, definition
+
+
+def running(pid: int) -> bool:
+    """Whether the process is there and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def gone(record: MountRecord) -> bool:
+    return not running(record.holder_pid) and not running(record.server_pid)
+
+
+def test_unmounting_leaves_nothing(
+    mounted: Mounted, mount_point: Path, fuse_settings: Settings
+) -> None:
+    record = mounted()
+    assert list_mounts(fuse_settings) == [record]
+    assert record.dataset == "tree"
+    unmount(mount_point, fuse_settings)
+    assert mounted_at(mount_point) is None
+    assert gone(record)
+    assert list_mounts(fuse_settings) == []
+    assert os.listdir(mount_point) == []
+    assert mount_point.stat().st_ino != 1
+
+
+def test_a_source_that_fails_at_once_mounts_nothing(
+    worker: TreeWorker, mounted: Mounted, mount_point: Path, fuse_settings: Settings
+) -> None:
+    worker.failure = SourceAccessError("the bucket refuses the key", cure="Check the secret.")
+    with pytest.raises(SourceAccessError, match="Check the secret"):
+        mounted()
+    assert mounted_at(mount_point) is None
+    assert read_records(fuse_settings) == []
+
+
+def test_two_mounts_at_one_place_are_refused(mounted: Mounted, mount_point: Path) -> None:
+    mounted()
+    with pytest.raises(MountError, match=r"already\. Unmount it first"):
+        mounted()
+    assert (mount_point / "small.txt").read_bytes() == b"hello\n"
+
+
+def test_errors_of_the_source_have_their_errno_and_a_line_in_the_log(
+    worker: TreeWorker, mounted: Mounted, mount_point: Path, fuse_settings: Settings
+) -> None:
+    worker.complete = False
+    mounted()
+    worker.failure = SourceUnavailableError("the source answers 503", cure="Wait for the source.")
+    for _ in range(3):
+        with pytest.raises(OSError) as caught:
+            (mount_point / "large.bin").read_bytes()
+        assert caught.value.errno == errno.EIO
+    log = log_path(fuse_settings, mount_point).read_text()
+    assert log.count("the source answers 503. Wait for the source.") == 1
+    assert str(mount_point) in log
+    assert "large.bin" in log
+    worker.failure = None
+    assert (mount_point / "large.bin").read_bytes() == worker.tree[b"large.bin"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_stalled_read_can_be_given_up(
+    worker: TreeWorker, mounted: Mounted, mount_point: Path, number: signal.Signals
+) -> None:
+    worker.complete = False
+    mounted()
+    worker.stall = threading.Event()
+    reader = subprocess.Popen(["cat", mount_point / "large.bin"], stdout=subprocess.DEVNULL)
+    assert until(lambda: any(m.get("op") == "read" for m in worker.requests))
+    reader.send_signal(number)
+    assert reader.wait(timeout=5) == -number
+    worker.stall.set()
+    worker.stall = None
+    assert (mount_point / "large.bin").read_bytes() == worker.tree[b"large.bin"]
+
+
+def test_a_stalled_folder_answers_a_signal_handler(
+    worker: TreeWorker, mounted: Mounted, mount_point: Path
+) -> None:
+    mounted()
+    worker.stall = threading.Event()
+    program = (
+        "import os, signal, sys\n"
+        "signal.signal(signal.SIGUSR1, lambda *_: sys.exit(7))\n"
+        "print('ready', flush=True)\n"
+        "os.listdir(sys.argv[1])\n"
+    )
+    command = [sys.executable, "-c", program, str(mount_point / "folder")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as reader:
+        assert reader.stdout is not None
+        assert reader.stdout.readline() == b"ready\n"
+        assert until(lambda: sum(m.get("op") == "list" for m in worker.requests) > 1)
+        reader.send_signal(signal.SIGUSR1)
+        assert reader.wait(timeout=5) == 7
+
+
+def test_a_stalled_read_delays_nobody_else(
+    worker: TreeWorker, mounted: Mounted, mount_point: Path
+) -> None:
+    mounted()
+    os.listdir(mount_point / "folder")
+    worker.complete = False
+    worker.stall = threading.Event()
+    readers = [
+        subprocess.Popen(["cat", mount_point / "large.bin"], stdout=subprocess.DEVNULL)
+        for _ in range(3)
+    ]
+    assert until(lambda: any(m.get("op") == "read" for m in worker.requests))
+    worker.complete = True
+    started = time.monotonic()
+    assert (mount_point / "folder/inner.txt").read_bytes() == b"inner"
+    assert time.monotonic() - started < 2
+    worker.stall.set()
+    assert [reader.wait(timeout=20) for reader in readers] == [0, 0, 0]
+
+
+def test_a_worker_that_dies_costs_time_only(
+    worker: TreeWorker, mounted: Mounted, mount_point: Path
+) -> None:
+    worker.complete = False
+    mounted()
+    worker.stall = threading.Event()
+    reader = subprocess.Popen(["cat", mount_point / "large.bin"], stdout=subprocess.PIPE, bufsize=0)
+    assert until(lambda: any(m.get("op") == "read" for m in worker.requests))
+    stall, worker.stall = worker.stall, None
+    worker.drop_peers()
+    out, _ = reader.communicate(timeout=20)
+    stall.set()
+    assert out == worker.tree[b"large.bin"]
+    assert (mount_point / "folder/inner.txt").read_bytes() == b"inner"
+
+
+def test_a_worker_that_never_answers_ends_in_time(
+    worker: TreeWorker, mount_point: Path, fuse_settings: Settings, mounted: Mounted
+) -> None:
+    hurried = replace(fuse_settings, source_deadline_seconds=0.5)
+    worker.complete = False
+    record = mount_dataset(
+        definition(), mount_point, hurried, foreground=False, file=None, deadline=20
+    )
+    worker.stall = threading.Event()
+    started = time.monotonic()
+    with pytest.raises(OSError) as caught:
+        (mount_point / "large.bin").read_bytes()
+    assert caught.value.errno in (errno.ETIMEDOUT, errno.EIO)
+    assert time.monotonic() - started < 15
+    unmount(mount_point, hurried)
+    assert gone(record)
+
+
+def test_a_truncated_cache_file_gives_the_right_bytes(
+    worker: TreeWorker, mounted: Mounted, mount_point: Path, short_directory: Path
+) -> None:
+    mounted()
+    assert (mount_point / "small.txt").read_bytes() == b"hello\n"
+    row = next(m["entry"] for m in worker.requests if m.get("op") == "open")
+    content = os.urandom(200_000)
+    worker.change(b"small.txt", content)
+    worker.list_directory(1)
+    assert until(lambda: (mount_point / "small.txt").stat().st_size == len(content))
+    row = row + len(worker.tree)
+    with (mount_point / "small.txt").open("rb", buffering=0) as stream:
+        assert stream.read(10) == content[:10]
+        (object_file,) = [
+            p for p in short_directory.glob("object-*") if p.stat().st_size == len(content)
+        ]
+        os.truncate(object_file, 100)
+        subprocess.run(["umount", "-l", mount_point], check=True)
+    unmounted = mounted()
+    assert unmounted.server_pid > 0
+    assert (mount_point / "small.txt").read_bytes() == content
+
+
+def test_a_busy_mount_names_its_users_and_leaves_lazily(
+    mounted: Mounted, mount_point: Path, fuse_settings: Settings
+) -> None:
+    record = mounted()
+    with subprocess.Popen(["sleep", "30"], cwd=mount_point / "folder") as user:
+        with pytest.raises(MountError, match=rf"sleep \({user.pid}\).*--lazy"):
+            unmount(mount_point, fuse_settings)
+        assert (mount_point / "small.txt").exists()
+        unmount(mount_point, fuse_settings, lazy=True)
+        assert mounted_at(mount_point) is None
+        user.kill()
+    assert until(lambda: gone(record))
+    assert read_records(fuse_settings) == []
+
+
+def assert_ended(reader: subprocess.Popen[bytes]) -> None:
+    """A reader that was waiting in the mount got an error, and does not hang."""
+    assert reader.wait(timeout=10) != 0
+
+
+@pytest.mark.parametrize("victims", [("server",), ("holder",), ("server", "holder")])
+def test_a_killed_process_takes_the_mount_down_cleanly(
+    worker: TreeWorker,
+    mounted: Mounted,
+    mount_point: Path,
+    fuse_settings: Settings,
+    victims: tuple[str, ...],
+) -> None:
+    worker.complete = False
+    record = mounted()
+    worker.stall = threading.Event()
+    reader = subprocess.Popen(
+        ["cat", mount_point / "large.bin"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    assert until(lambda: any(m.get("op") == "read" for m in worker.requests))
+    for victim in victims:
+        os.kill(getattr(record, f"{victim}_pid"), signal.SIGKILL)
+    assert_ended(reader)
+    worker.stall.set()
+    worker.stall = None
+    if len(victims) == 1:
+        assert until(lambda: mounted_at(mount_point) is None)
+        assert until(lambda: gone(record))
+        assert read_records(fuse_settings) == []
+    assert until(lambda: gone(record))
+    again = mounted()  # clears what is dead
+    assert (mount_point / "small.txt").read_bytes() == b"hello\n"
+    unmount(mount_point, fuse_settings)
+    assert gone(again)
+
+
+def test_the_server_says_why_it_ended(
+    mounted: Mounted, mount_point: Path, fuse_settings: Settings
+) -> None:
+    record = mounted()
+    os.kill(record.server_pid, signal.SIGKILL)
+    assert until(lambda: not running(record.holder_pid))
+    log = log_path(fuse_settings, mount_point)
+    assert "the FUSE server ended (status -9), so the mount is taken down" in log.read_text()
+    assert log.stat().st_mode & 0o777 == 0o600
+
+
+FOREGROUND = """
+import sys
+from pathlib import Path
+from fluidpy.errors import FluidpyError
+from fluidpy.fuse.mounting import mount_dataset
+from fluidpy.settings import load_settings
+from tests.fuse.tree_worker import definition
+mount_dataset(definition(), Path(sys.argv[1]), load_settings(), foreground=True, file=None,
+              deadline=20, on_ready=lambda record: print(record.server_pid, flush=True))
+print("ended", flush=True)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_mount_in_the_foreground_ends_with_a_signal(
+    worker: TreeWorker, mount_point: Path, fuse_settings: Settings, number: signal.Signals
+) -> None:
+    environment = {
+        **os.environ,
+        "FLUIDPY_RUNTIME_DIR": str(fuse_settings.runtime_dir),
+        "FLUIDPY_CACHE_DIR": str(fuse_settings.cache_dir),
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+    }
+    command = [sys.executable, "-c", FOREGROUND, str(mount_point)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as process:
+        assert process.stdout is not None
+        server = int(process.stdout.readline())
+        assert (mount_point / "small.txt").read_bytes() == b"hello\n"
+        process.send_signal(number)
+        assert process.wait(timeout=20) == 0
+        assert process.stdout.read() == b"ended\n"
+    assert mounted_at(mount_point) is None
+    assert not running(server)
+
+
+def test_secrets_are_in_no_argument_and_no_environment(
+    worker: TreeWorker, mounted: Mounted, mount_point: Path, fuse_settings: Settings
+) -> None:
+    from fluidpy.namespace.definition import MountDefinition
+    from fluidpy.storage.under_storage import MountSource
+
+    source = MountSource("file:///nowhere", label="data", secrets={"key": "hush-hush"})
+    record = mounted(mounts=(MountDefinition("data", "/", source),))
+    for pid in (record.holder_pid, record.server_pid):
+        for name in ("cmdline", "environ"):
+            assert b"hush-hush" not in Path(f"/proc/{pid}/{name}").read_bytes()
+    for path in fuse_settings.runtime_dir.rglob("*"):
+        if path.is_file():
+            assert b"hush-hush" not in path.read_bytes()
+
+
+def test_processes_hold_only_the_fds_they_need(mounted: Mounted) -> None:
+    inherited = os.open("/etc/hostname", os.O_RDONLY)
+    os.set_inheritable(inherited, True)
+    try:
+        record = mounted()
+        for pid in (record.holder_pid, record.server_pid):
+            open_files = [os.readlink(fd) for fd in Path(f"/proc/{pid}/fd").iterdir()]
+            assert os.path.realpath("/etc/hostname") not in open_files
+            assert open_files.count("/dev/fuse") == 1
+    finally:
+        os.close(inherited)
