@@ -13,8 +13,8 @@ quickstart: $(INSTALLED) system
 	$(BIN)/python -m fluidpy.quickstart
 
 test: $(INSTALLED) system
-	$(BIN)/ruff check --quiet .
 	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/ruff check --quiet .
 
 # All static checks; CONTRIBUTING.md says what each one guards.
 lint: $(INSTALLED)
