@@ -53,7 +53,7 @@ class FillTable:
         self.ahead_allowance = read_ahead_budget
         self.writers = ThreadPoolExecutor(2, thread_name_prefix="fluidpy-write")
         self._objects: dict[bytes, ObjectFill] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], Part] = {}
         self._logged: dict[str, float] = {}
 
     def acquire(
@@ -94,7 +94,7 @@ class FillTable:
     def spawn(self, part: Part, work: asyncio.Task[None]) -> None:
         """Keeps a part's task alive until it has ended."""
         part.task = work
-        self._tasks.add(work)
+        self._tasks[work] = part
         work.add_done_callback(self._ended)
 
     def may_log(self, kind: str) -> bool:
@@ -106,9 +106,20 @@ class FillTable:
         return True
 
     def _ended(self, work: asyncio.Task[None]) -> None:
-        self._tasks.discard(work)
+        self._tasks.pop(work, None)
         if not work.cancelled() and (error := work.exception()) is not None:
             _log.error("a fill failed in a way it should not", exc_info=error)
+
+    def end_overdue(self) -> None:
+        """Breaks off parts whose source neither answers nor keeps its own deadline.
+
+        Called now and then, so that no part needs a timer of its own.
+        """
+        now = asyncio.get_running_loop().time()
+        for task, part in list(self._tasks.items()):
+            if now > part.ends_by:
+                part.ends_by = -1.0
+                task.cancel()
 
     async def close(self, grace_seconds: float) -> None:
         """Lets running parts finish for a while, cancels the rest, and waits for the writes."""

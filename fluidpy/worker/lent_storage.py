@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 
 from fluidpy.settings import Settings
+from fluidpy.storage.options import limits_of
 from fluidpy.storage.under_storage import MountSource, UnderStorage
+from fluidpy.worker.parts import MountLimits
 
 
 class LentStorage:
@@ -19,9 +21,10 @@ class LentStorage:
     The calls are the inner storage's own bound methods, so that lending costs a read nothing.
     """
 
-    def __init__(self, inner: UnderStorage) -> None:
-        """Lends `inner`."""
+    def __init__(self, inner: UnderStorage, limits: MountLimits) -> None:
+        """Lends `inner`; `limits` are its mount's, worked out once."""
         self.inner = inner
+        self.limits = limits
         self.returned = False
         self.source_id = inner.source_id
         self.identity = inner.identity
@@ -45,7 +48,14 @@ class StorageLender:
 
     def lend(self, source: MountSource, settings: Settings) -> UnderStorage:
         """A lent storage of a mount; raises as `open_storage` does."""
-        lent = LentStorage(self._open_storage(source, settings))
+        limits = limits_of(source)
+        lent = LentStorage(
+            self._open_storage(source, settings),
+            MountLimits(
+                limits.max_requests or settings.fetch_concurrency,
+                limits.deadline_seconds or settings.source_deadline_seconds,
+            ),
+        )
         self._lent.append(lent)
         return lent
 

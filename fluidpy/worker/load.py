@@ -168,7 +168,7 @@ class Load:
         key = self._dataset.object_key(entry)
         store = self._dataset.store
         try:
-            cached = store.get(key) or store.create(key, entry.size)
+            cached = store.create(key, entry.size)
         except CacheError as error:
             self._counts.fail(path, error.message)
             return None

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Hashable
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
@@ -296,18 +297,19 @@ class ObjectFill:
     async def _read(self, part: Part) -> Buffer:
         located = self.located
         seconds = self.mount_key.limits.deadline_seconds + GUARD_SECONDS
+        part.ends_by = asyncio.get_running_loop().time() + seconds
         try:
-            async with asyncio.timeout(seconds):
-                data = await located.storage.read(
-                    located.path, part.start, part.end, located.entry.version
-                )
-        except SourceError:
-            raise
-        except TimeoutError as error:
+            data = await located.storage.read(
+                located.path, part.start, part.end, located.entry.version
+            )
+        except asyncio.CancelledError as error:
+            if part.ends_by > 0:
+                raise
             raise SourceTimeoutError(
                 f"{self.describe()}: the source did not answer in {seconds:.0f} s",
                 cure="Look whether the source is up; try again.",
             ) from error
+        part.ends_by = math.inf
         length = len(data) if isinstance(data, bytes) else memoryview(data).nbytes
         if length != part.end - part.start:
             raise SourceError(

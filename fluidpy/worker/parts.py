@@ -34,6 +34,7 @@ class Part:
         "data",
         "done",
         "end",
+        "ends_by",
         "error",
         "keep",
         "request",
@@ -48,6 +49,8 @@ class Part:
         self.end = end
         self.done = done
         self.ahead = ahead
+        self.ends_by = float("inf")
+        """When a part that is fetched has taken too long, on the event loop's clock."""
         self.keep = True
         """Whether the store shall keep it, if it can."""
         self.error: FluidpyError | None = None

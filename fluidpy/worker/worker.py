@@ -21,13 +21,12 @@ from fluidpy.cache.store import BlockStore
 from fluidpy.errors import CacheError
 from fluidpy.settings import Settings
 from fluidpy.storage.factory import open_storage
-from fluidpy.storage.options import limits_of
 from fluidpy.storage.under_storage import MountSource, UnderStorage
 from fluidpy.worker import metadata_operations
 from fluidpy.worker.connection import Connection
 from fluidpy.worker.datasets import AttachedDataset, Datasets, Listener
 from fluidpy.worker.fills import FillTable
-from fluidpy.worker.lent_storage import StorageLender
+from fluidpy.worker.lent_storage import LentStorage, StorageLender
 from fluidpy.worker.parts import MountLimits
 from fluidpy.worker.session import Session
 from fluidpy.worker.stores import Stores
@@ -73,7 +72,9 @@ class Worker:
         self._lender = StorageLender(open_storage)
         self.datasets = Datasets(settings, self.stores, self._lender.lend)
         self.fills = FillTable(
-            block_bytes=settings.block_bytes, part_bytes=settings.part_bytes, limits_of=self._limits
+            block_bytes=settings.block_bytes,
+            part_bytes=settings.part_bytes,
+            limits_of=_limits_of,
         )
         self._connections: set[Connection] = set()
         self._handle_numbers = count(1)
@@ -158,13 +159,6 @@ class Worker:
             Connection(peer, lambda c: Session(self, c), self._connections.discard)
         )
 
-    def _limits(self, located: Located) -> MountLimits:
-        limits = limits_of(located.mount.source)
-        return MountLimits(
-            limits.max_requests or self.settings.fetch_concurrency,
-            limits.deadline_seconds or self.settings.source_deadline_seconds,
-        )
-
     async def _flush_often(self) -> None:
         while True:
             await asyncio.sleep(FLUSH_SECONDS)
@@ -181,6 +175,7 @@ class Worker:
         step = min(UPKEEP_SECONDS, self.settings.idle_seconds / 4)
         while True:
             await asyncio.sleep(step)
+            self.fills.end_overdue()
             if self._connections or self.fills.busy:
                 idle_since = time.monotonic()
             elif time.monotonic() - idle_since >= self.settings.idle_seconds:
@@ -227,3 +222,9 @@ class Worker:
         await self.datasets.close()
         await self._lender.close_returned()
         self.stores.close()
+
+
+def _limits_of(located: Located) -> MountLimits:
+    """The limits of an object's mount; every storage of a worker is a lent one."""
+    assert isinstance(located.storage, LentStorage)
+    return located.storage.limits

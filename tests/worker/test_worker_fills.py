@@ -46,7 +46,9 @@ class Dataset:
 class Bench:
     """A fill table over a real store and a held source."""
 
-    def __init__(self, directory: Path, quota: int, size: int, requests: int) -> None:
+    def __init__(
+        self, directory: Path, quota: int, size: int, requests: int, deadline_seconds: float = 60.0
+    ) -> None:
         self.storage = HeldStorage(os.urandom(size))
         self.store = BlockStore.open(
             [TierDefinition(str(directory), quota)], block_bytes=BLOCK, clean_token="boot"
@@ -55,7 +57,7 @@ class Bench:
         self.table = FillTable(
             block_bytes=BLOCK,
             part_bytes=8 * BLOCK,
-            limits_of=lambda _: MountLimits(requests, 60.0),
+            limits_of=lambda _: MountLimits(requests, deadline_seconds),
         )
         entry = Entry(7, 1, b"f", Kind.FILE, size, 0, None, 7, b"1", 0, True)
         mount = MountDefinition("m", "/", MountSource("memory://"))
@@ -267,6 +269,19 @@ async def test_queued_read_ahead_goes_with_its_reader(tmp_path: Path) -> None:
     await bench.close()
     assert len(bench.storage.reads) == 1
     assert bench.table.ahead_allowance > 0
+
+
+async def test_a_source_without_an_end_is_broken_off(tmp_path: Path) -> None:
+    bench = Bench(tmp_path / "tier", 64 << 20, BLOCK, 16, deadline_seconds=-10.0)
+    fill = bench.fill()
+    bench.storage.held = True
+    reader = asyncio.create_task(fill.ensure(0, BLOCK, soon()))
+    await bench.storage.asked(1)
+    bench.table.end_overdue()
+    with pytest.raises(SourceTimeoutError, match="did not answer in -5 s"):
+        await reader
+    bench.table.release(fill)
+    await bench.close()
 
 
 async def test_closing_breaks_off_what_takes_too_long(bench: Bench) -> None:
