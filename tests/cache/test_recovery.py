@@ -305,3 +305,52 @@ def test_an_evicted_damaged_object_keeps_old_readers_bytes(open_store: OpenStore
     assert os.fstat(fd).st_nlink == 0
     item.release()
     assert used(store) == 0
+
+
+def test_what_a_crash_left_unindexed_in_a_partial_file_is_counted(
+    open_store: OpenStore, tmp_path: Path
+) -> None:
+    store = open_store()
+    content = content_of(1, SIZE)
+    item = store.create(key_of(1), SIZE)
+    fill(item, content, 0, BLOCK)
+    store.flush()
+    fill(item, content, BLOCK, 4 * BLOCK)
+    crash(store)
+    store = open_store()
+    assert used(store) == BLOCK
+    reconcile(store)
+    assert used(store) == on_disk(tmp_path / "tier0") == 4 * BLOCK
+    again = store.get(key_of(1))
+    assert again is not None
+    assert again.missing(0, SIZE) == [(BLOCK, SIZE)]
+    fill(again, content)
+    assert used(store) == on_disk(tmp_path / "tier0") == 6 * BLOCK
+
+
+def test_a_file_found_damaged_during_a_write_does_not_get_the_block(
+    open_store: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store()
+    content = content_of(1, SIZE)
+    item = store.create(key_of(1), SIZE)
+    fill(item, content, 0, 2 * BLOCK)
+    alter(item.path)
+    assert store.get(key_of(1)) is item
+    item.reserve(2 * BLOCK, 3 * BLOCK)
+    real = os.pwrite
+
+    def verifying(fd: int, data: memoryview, offset: int) -> int:
+        assert not item.verify(0, 2 * BLOCK)
+        return real(fd, data, offset)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", verifying)
+        with pytest.raises(CacheError, match="replaced"):
+            item.write(2 * BLOCK, content[2 * BLOCK : 3 * BLOCK])
+    with pytest.raises(CacheError, match="replaced"):
+        item.commit(2 * BLOCK, 3 * BLOCK)
+    assert item.missing(0, SIZE) == [(0, SIZE)]
+    fill(item, content)
+    assert read_back(item) == content
+    assert used(store) == 6 * BLOCK
