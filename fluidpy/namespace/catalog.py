@@ -78,8 +78,8 @@ WHERE entry.parent=below.id AND entry.retired_at IS NULL AND entry.kind=1"""
 
 def entry_of(row: Sequence[Any]) -> Entry:
     """The entry of a row selected as `COLUMNS`."""
-    entry_id, parent, name, kind, *rest, live = row
-    return Entry._make((entry_id, parent, name, _KINDS[kind], *rest, bool(live)))
+    i, p, n, k, s, t, m, o, v, u, live = row
+    return tuple.__new__(Entry, (i, p, n, _KINDS[k], s, t, m, o, v, u, live == 1))
 
 
 class CatalogReader:
