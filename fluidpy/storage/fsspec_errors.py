@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from fluidpy.errors import (
     SourceAccessError,
+    SourceChangedError,
     SourceConfigurationError,
     SourceError,
     SourceNotFoundError,
@@ -40,6 +41,10 @@ def error_of_fsspec(error: Exception, shown: str, secrets: Iterable[str]) -> Sou
         status == 404
     ):
         return SourceNotFoundError(f"{shown} is not there: {said}")
+    if status in (412, 416):
+        return SourceChangedError(
+            f"{shown} is no longer the version that was listed", cure="Open it again."
+        )
     if isinstance(error, TimeoutError):
         return SourceTimeoutError(f"{shown} was not answered in time: {said}")
     if isinstance(error, NotImplementedError | TypeError | ImportError | ValueError):
@@ -52,7 +57,11 @@ def error_of_fsspec(error: Exception, shown: str, secrets: Iterable[str]) -> Sou
 
 def _status(error: Exception) -> int:
     """The HTTP status an exception of oss2, aiohttp or botocore carries; 0 for others."""
-    status = getattr(error, "status", 0)
-    if isinstance(status, int):
-        return status
+    for raised in (error, error.__cause__):
+        status = getattr(raised, "status", 0)
+        response = getattr(raised, "response", None)
+        if isinstance(response, Mapping):
+            status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        if isinstance(status, int) and status:
+            return status
     return 0

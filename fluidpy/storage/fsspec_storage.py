@@ -18,6 +18,7 @@ import fsspec
 from fsspec.asyn import AsyncFileSystem
 
 from fluidpy.errors import (
+    SourceAccessError,
     SourceChangedError,
     SourceConfigurationError,
     SourceNotFoundError,
@@ -79,15 +80,25 @@ class FsspecStorage:
         """The entry at `path`."""
         if not path and not self._root.strip("/"):
             return ObjectInfo("", Kind.DIRECTORY)
-        info = await self._info(path)
         if not path:
-            if info.get("type") != "directory":
-                raise SourceNotFoundError(f"{self._source.url} is not a folder")
-            return ObjectInfo("", Kind.DIRECTORY)
+            return await self._stat_root()
+        info = await self._info(path)
         entry = entry_of(info, path, time.time_ns(), await self._key(path, info))
         if isinstance(entry, OmittedKey):
             raise SourceNotFoundError(f"{self._shown(path)} is {entry.reason}")
         return entry
+
+    async def _stat_root(self) -> ObjectInfo:
+        try:
+            info = await self._info("")
+        except (SourceNotFoundError, SourceAccessError):
+            # To tell of a bucket some ask for the list of all, which a reader may not see.
+            async for _ in self.list(""):
+                break
+            return ObjectInfo("", Kind.DIRECTORY)
+        if info.get("type") != "directory":
+            raise SourceNotFoundError(f"{self._source.url} is not a folder")
+        return ObjectInfo("", Kind.DIRECTORY)
 
     async def list(self, path: str) -> AsyncIterator[ListPage]:
         """The children of a folder, 10,000 at most a page."""
@@ -129,10 +140,17 @@ class FsspecStorage:
         # ossfs takes the end as included and gives one byte more.
         data = memoryview(data)[: end - start]
         if len(data) != end - start:
-            raise SourceUnavailableError(
-                f"{self._shown(path)}: {len(data)} of {end - start} bytes came"
-            )
+            await self._raise_short(path, len(data), start, end)
         return data
+
+    async def _raise_short(self, path: str, came: int, start: int, end: int) -> None:
+        size = (await self._info(path)).get("size")
+        if isinstance(size, int) and size < end:
+            raise SourceChangedError(
+                f"{self._shown(path)} has {size} bytes, fewer than asked for",
+                cure="Open it again to read the new version.",
+            )
+        raise SourceUnavailableError(f"{self._shown(path)}: {came} of {end - start} bytes came")
 
     async def _check(self, path: str, version: bytes) -> None:
         info = await self._info(path)

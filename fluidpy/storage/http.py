@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from urllib.parse import quote, unquote_to_bytes
 
 import aiohttp
+from multidict import CIMultiDict
 from yarl import URL
 
 from fluidpy.errors import (
@@ -107,7 +108,7 @@ class HttpStorage:
     async def _head(self, url: URL) -> tuple[Mapping[str, str], URL]:
         async with self._request("HEAD", url) as answer:
             if answer.status == 200:
-                return dict(answer.headers), answer.url
+                return CIMultiDict(answer.headers), answer.url
             if answer.status not in (405, 501):
                 raise error_for_status(str(url), answer.status)
         return await self._first_byte(url)
@@ -115,7 +116,7 @@ class HttpStorage:
     async def _first_byte(self, url: URL) -> tuple[Mapping[str, str], URL]:
         """What HEAD would say, from a server that does not know it."""
         async with self._request("GET", url, {"Range": "bytes=0-0"}) as answer:
-            headers = dict(answer.headers)
+            headers = CIMultiDict(answer.headers)
             if answer.status == 206:
                 part = content_range(answer.headers)
                 headers["Content-Length"] = str(part.total) if part and part.total else ""

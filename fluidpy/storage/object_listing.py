@@ -49,9 +49,11 @@ class KeyFolder:
         for item in objects:
             key, size, mtime_ns, etag = item
             path = key[cut:]
+            if key in held:
+                continue
             if key[-1:] == "/" or omission(path) or key in clashes:
                 self._odd(item, entries, omitted)
-            elif key not in held:
+            else:
                 version = encode_etag(etag)
                 row = (path, file, size, mtime_ns, version, None, None)
                 entries.append(new(ObjectInfo, row))

@@ -1,3 +1,4 @@
+# ruff: noqa: D102  # names of tests say what they check
 """What every under storage must do, as tests to inherit.
 
     class TestMyStorage(StorageSuite):

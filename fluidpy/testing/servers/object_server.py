@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from typing import NamedTuple
@@ -49,6 +49,11 @@ class ObjectServer:
         etag = f'"{hashlib.md5(data, usedforsecurity=False).hexdigest().upper()}"'
         objects = self.buckets.setdefault(bucket, {})
         objects[key] = StoredObject(data, datetime.now(UTC).replace(microsecond=0), etag)
+
+    def put_all(self, bucket: str, objects: Mapping[str, bytes]) -> None:
+        """Makes many objects."""
+        for key, data in objects.items():
+            self.put(bucket, key, data)
 
     def refusal(self, request: web.BaseRequest, bucket: str, key: str) -> web.Response | None:
         """The answer to a request that may not be done; None when it may."""
@@ -163,7 +168,9 @@ def _object_answer(request: web.BaseRequest, found: StoredObject) -> web.Respons
         end = min(end, len(data) - 1)
         headers["Content-Range"] = f"bytes {start}-{end}/{len(data)}"
         data, status = data[start : end + 1], 206
-    return web.Response(status=status, body=data, headers=headers)
+    headers["Content-Length"] = str(len(data))
+    body = b"" if request.method == "HEAD" else data
+    return web.Response(status=status, body=body, headers=headers)
 
 
 def _text(raw: str) -> str:

@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 
@@ -47,8 +47,13 @@ def free_ports(count: int, *, also: int = 0) -> list[int]:
 
 
 @contextlib.contextmanager
-def server_process(arguments: Sequence[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Runs a server in a session of its own, its output in `log`; ends the whole group."""
+def server_process(
+    arguments: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Runs a server in a session of its own, its output in `log`; ends the whole group.
+
+    `environment` is added to that of this process.
+    """
     with log.open("wb") as output:
         process = subprocess.Popen(
             arguments,
@@ -56,6 +61,7 @@ def server_process(arguments: Sequence[str], log: Path) -> Iterator[subprocess.P
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            env={**os.environ, **(environment or {})},
         )
     try:
         yield process
