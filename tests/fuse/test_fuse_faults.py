@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import signal
 import subprocess
@@ -179,23 +180,18 @@ def test_a_truncated_cache_file_gives_the_right_bytes(
     worker: TreeWorker, mounted: Mounted, mount_point: Path, short_directory: Path
 ) -> None:
     mounted()
-    assert (mount_point / "small.txt").read_bytes() == b"hello\n"
-    row = next(m["entry"] for m in worker.requests if m.get("op") == "open")
-    content = os.urandom(200_000)
-    worker.change(b"small.txt", content)
-    worker.list_directory(1)
-    assert until(lambda: (mount_point / "small.txt").stat().st_size == len(content))
-    row = row + len(worker.tree)
-    with (mount_point / "small.txt").open("rb", buffering=0) as stream:
-        assert stream.read(10) == content[:10]
-        (object_file,) = [
-            p for p in short_directory.glob("object-*") if p.stat().st_size == len(content)
-        ]
-        os.truncate(object_file, 100)
-        subprocess.run(["umount", "-l", mount_point], check=True)
-    unmounted = mounted()
-    assert unmounted.server_pid > 0
-    assert (mount_point / "small.txt").read_bytes() == content
+    fd = os.open(mount_point / "folder/deeper/x", os.O_RDONLY | os.O_DIRECT)
+    buffer = mmap.mmap(-1, 128 * 1024)
+    try:
+        assert os.preadv(fd, [buffer], 0) == 70_000
+        (cached,) = [p for p in short_directory.glob("object-*") if p.stat().st_size == 70_000]
+        os.truncate(cached, 10)
+        buffer[:70_000] = bytes(70_000)
+        assert os.preadv(fd, [buffer], 0) == 70_000
+        assert buffer[:70_000] == b"x" * 70_000
+    finally:
+        os.close(fd)
+        buffer.close()
 
 
 def test_a_busy_mount_names_its_users_and_leaves_lazily(
