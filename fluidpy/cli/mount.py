@@ -46,8 +46,10 @@ def mount(
     target, directory = split_words(words, file)
     settings = load_settings()
     definition = _what_to_mount(target, file, namespace, parse_pairs(option or []), settings)
+    from fluidpy.cli.source_check import check_sources
     from fluidpy.fuse.mounting import mount_dataset
 
+    check_sources(definition, settings)
     mount_dataset(
         definition,
         directory,
