@@ -49,18 +49,18 @@ class _Sampler(threading.Thread):
     def __init__(self, machine: Machine) -> None:
         super().__init__(daemon=True)
         self._pids = machine.processes()
-        self._stop = threading.Event()
+        self._finished = threading.Event()
         self.totals: list[float] = []
         self.by_process: dict[str, float] = dict.fromkeys(self._pids, 0.0)
 
     def run(self) -> None:
-        while not self._stop.wait(_SAMPLE_SECONDS):
+        while not self._finished.wait(_SAMPLE_SECONDS):
             now = {name: private_bytes(pid) / MIB for name, pid in self._pids.items()}
             self.totals.append(sum(now.values()))
             self.by_process = {n: max(v, self.by_process[n]) for n, v in now.items()}
 
     def finish(self) -> None:
-        self._stop.set()
+        self._finished.set()
         self.join()
 
 
