@@ -156,7 +156,7 @@ def place_for(target: DatasetPath, destination: Path, is_folder: bool) -> Path:
 def files_below(
     session: DatasetSession, path: str, entry: RemoteEntry
 ) -> Iterator[tuple[str, RemoteEntry]]:
-    """Each file at or below a path, with its path, folders in the order they are listed."""
+    """Each file and symbolic link at or below a path, with its path; folders are not followed."""
     if entry.kind != 2:
         yield path, entry
         return
@@ -178,10 +178,9 @@ def _copy(
     from fluidpy.cli.progress import TransferProgress
 
     failures: list[str] = []
-    regular = [(path, entry) for path, entry in files if entry.kind == 1]
     with TransferProgress("copy") as progress:
-        progress.update(files=len(regular), bytes=sum(entry.size for _, entry in regular))
-        for path, entry in regular:
+        progress.update(files=len(files), bytes=sum(entry.size for _, entry in files))
+        for path, entry in files:
             local = place / path[len(root) :].lstrip("/") if path != root else place
             try:
                 _copy_file(session, path, entry, local, progress.advance)
@@ -192,7 +191,7 @@ def _copy(
                 progress.finish_file()
     if failures:
         raise FluidpyError(
-            f"{len(failures)} of {len(regular)} files were not copied:\n  "
+            f"{len(failures)} of {len(files)} files were not copied:\n  "
             + "\n  ".join(failures[:20]),
             cure="Run the same command again once the cause is gone.",
         )

@@ -79,6 +79,22 @@ def test_cp(command_line: CommandLine, dataset_file: Path, tree: Path, tmp_path:
     assert not (tmp_path / "no").exists()
 
 
+def test_cp_follows_links_to_files_and_names_those_it_cannot(
+    command_line: CommandLine, tmp_path: Path
+) -> None:
+    source = tmp_path / "linked"
+    (source / "folder").mkdir(parents=True)
+    (source / "folder" / "file").write_text("text")
+    (source / "good").symlink_to("folder/file")
+    (source / "bad").symlink_to("nothing")
+    file = write_dataset(tmp_path / "linked.yaml", f"local://{source}")
+    finished = command_line.run("cp", "-r", "fluid://pets", tmp_path / "out", "-f", file)
+    assert finished.returncode == 1
+    assert b"1 of 3 files were not copied:\n  bad: " in finished.stderr
+    assert (tmp_path / "out" / "good").read_text() == "text"
+    assert not (tmp_path / "out" / "bad").exists()
+
+
 def test_du(command_line: CommandLine, dataset_file: Path) -> None:
     rows = json.loads(command_line.done("du", "fluid://pets", "-f", dataset_file, "-o", "json"))
     assert rows == [
