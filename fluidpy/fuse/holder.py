@@ -55,13 +55,18 @@ class ServerProcess:
     channel: socket.socket
 
     def end(self) -> int:
-        """Waits until it has ended, by force if need be; its exit status."""
+        """Waits until it has ended, by force if need be; its exit status.
+
+        One that waits inside the kernel cannot be killed until its mount is taken down: its status
+        counts as that of a killed one.
+        """
         self.channel.close()
-        try:
-            return self.process.wait(timeout=SERVER_END_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            return self.process.wait()
+        for _ in range(2):
+            try:
+                return self.process.wait(timeout=SERVER_END_SECONDS)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+        return -signal.SIGKILL
 
 
 def start_server(order: control.ServerOrder) -> ServerProcess:
@@ -90,6 +95,7 @@ class Holder:
         self._channel = channel
         self._limit = time.monotonic() + order.deadline
         self._fd = -1
+        self._negotiated: dict[str, Any] = {}
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
     def run(self) -> int:
@@ -115,7 +121,7 @@ class Holder:
         self._hear(server, "attached")
         self._fd = kernel_mount.mount(self._order.directory, self._order.definition.key)
         control.tell(server.channel, {"serve": True}, (self._fd,))
-        self._hear(server, "negotiated")
+        self._negotiated = self._hear(server, "negotiated")
         kernel_mount.raise_read_ahead(self._order.directory)
         record = self._record(server.process.pid)
         try:

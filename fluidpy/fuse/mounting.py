@@ -75,11 +75,15 @@ def mount_dataset(
     order = control.HolderOrder(definition, directory, file, url, deadline)
     with _signals(foreground) as stop:
         holder, channel = _start_holder(order, settings)
-        with channel:
-            record = _await_ready(channel, holder, directory, settings, limit)
-        _check_listing(holder, directory, limit)
-        if on_ready is not None:
-            on_ready(record)
+        try:
+            with channel:
+                record = _await_ready(channel, directory, settings, limit)
+            _check_listing(directory, limit)
+            if on_ready is not None:
+                on_ready(record)
+        except BaseException:  # KeyboardInterrupt, too, leaves nothing mounted
+            _end_holder(holder)
+            raise
         if foreground:
             _stay(holder, stop, directory, settings)
         else:
@@ -115,12 +119,11 @@ def _start_holder(
 
 
 def _await_ready(
-    channel: socket.socket, holder: _Detached, directory: Path, settings: Settings, limit: float
+    channel: socket.socket, directory: Path, settings: Settings, limit: float
 ) -> MountRecord:
     try:
         received = control.hear(channel, limit + 1.0)  # the holder's own word comes first
     except MountError:
-        _end_holder(holder)
         raise MountError(
             f"{directory} was not mounted within the deadline",
             cure=f"Look at {log_path(settings, directory)} and worker.log beside it.",
@@ -128,7 +131,6 @@ def _await_ready(
     message = {} if received is None else received.message
     if "ready" in message:
         return MountRecord.from_wire(message["ready"])
-    _end_holder(holder)
     if "failed" in message:
         raise from_wire(message["failed"])
     raise MountError(
@@ -137,10 +139,9 @@ def _await_ready(
     )
 
 
-def _check_listing(holder: _Detached, directory: Path, limit: float) -> None:
+def _check_listing(directory: Path, limit: float) -> None:
     error = probe(lambda: next(directory.iterdir(), None), limit - time.monotonic())
     if error is not None:
-        _end_holder(holder)
         raise MountError(
             f"{directory} was mounted and cannot be listed: {error.strerror}",
             cure="The log of the mount says why.",

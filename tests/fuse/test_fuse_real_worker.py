@@ -1,0 +1,124 @@
+"""The mount with the real worker and a real directory as its source."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from fluidpy.cache.tier import TierDefinition
+from fluidpy.client.connection import WorkerConnection
+from fluidpy.fuse.mount_record import MountRecord
+from fluidpy.fuse.mounting import mount_dataset, unmount
+from fluidpy.namespace.definition import DatasetDefinition, MountDefinition
+from fluidpy.settings import Settings
+from fluidpy.storage.under_storage import MountSource
+from tests.fuse.conftest import clear
+from tests.fuse.test_fuse_faults import running
+from tests.fuse.test_fuse_serving import until
+
+OLD = time.time() - 3600
+"""Files written longer ago than the few seconds in which a change might go unnoticed."""
+
+
+@pytest.fixture
+def source(short_directory: Path) -> Path:
+    """A directory of files, as a NAS would show it."""
+    top = short_directory / "source"
+    (top / "images/train").mkdir(parents=True)
+    for number in range(20):
+        (top / f"images/train/{number}.jpg").write_bytes(os.urandom(30_000 + number))
+    (top / "large.bin").write_bytes(os.urandom(5_000_001))
+    (top / "latest").symlink_to("images/train/3.jpg")
+    for path in top.rglob("*"):
+        if not path.is_symlink():
+            os.utime(path, (OLD, OLD))
+    return top
+
+
+def worker_pid(settings: Settings) -> int:
+    connection = WorkerConnection(settings)
+    ok, _ = connection.call("hello", deadline=10, version=1)
+    connection.close()
+    return int(ok["pid"])
+
+
+@pytest.fixture
+def real_worker(fuse_settings: Settings) -> Iterator[None]:
+    """Ends the worker that the mount started."""
+    yield
+    pid = worker_pid(fuse_settings)
+    os.kill(pid, signal.SIGTERM)
+    assert until(lambda: not running(pid), 10)
+    with suppress(ChildProcessError):  # ours only if this process had to start it
+        os.waitpid(pid, os.WNOHANG)
+
+
+@pytest.fixture
+def record(
+    source: Path,
+    short_directory: Path,
+    fuse_settings: Settings,
+    mount_point: Path,
+    real_worker: None,
+) -> Iterator[MountRecord]:
+    definition = DatasetDefinition(
+        name="nas",
+        namespace="default",
+        mounts=(MountDefinition("nas", "/", MountSource(f"local://{source}", label="nas")),),
+        tiers=(TierDefinition(str(short_directory / "tier"), 1 << 30),),
+        metadata_ttl_seconds=0.5,
+    )
+    record = mount_dataset(
+        definition, mount_point, fuse_settings, foreground=False, file=None, deadline=30
+    )
+    yield record
+    unmount(mount_point, fuse_settings, lazy=True)
+    clear(mount_point, [record])
+
+
+def same(left: Path, right: Path) -> bool:
+    """Whether two trees have the same names, links and bytes."""
+    names = sorted(os.fspath(p.relative_to(left)) for p in left.rglob("*"))
+    if names != sorted(os.fspath(p.relative_to(right)) for p in right.rglob("*")):
+        return False
+    for name in names:
+        one, other = left / name, right / name
+        if one.is_symlink() and os.readlink(one) != os.readlink(other):
+            return False
+        if one.is_file() and one.read_bytes() != other.read_bytes():
+            return False
+    return True
+
+
+def test_a_directory_is_served_cold_warm_and_without_its_worker(
+    record: MountRecord, source: Path, mount_point: Path, fuse_settings: Settings
+) -> None:
+    assert same(mount_point, source)
+    assert same(mount_point, source)
+    os.kill(worker_pid(fuse_settings), signal.SIGKILL)
+    (source / "late.txt").write_bytes(b"seen by the next worker")
+    assert until(lambda: (mount_point / "late.txt").exists())
+    assert same(mount_point, source)
+
+
+def test_what_changes_at_the_source_is_seen(
+    record: MountRecord, source: Path, mount_point: Path
+) -> None:
+    name = "images/train/3.jpg"
+    assert (mount_point / name).read_bytes() == (source / name).read_bytes()
+    inode = (mount_point / name).stat().st_ino
+    (source / name).write_bytes(b"another picture")
+    os.utime(source / name, (OLD + 60, OLD + 60))
+    (source / "images/train/7.jpg").unlink()
+    (source / "images/added.txt").write_bytes(b"new")
+    assert until(lambda: (mount_point / name).read_bytes() == b"another picture")
+    assert (mount_point / name).stat().st_ino == inode
+    assert until(lambda: not (mount_point / "images/train/7.jpg").exists())
+    assert until(lambda: (mount_point / "images/added.txt").exists())
+    assert same(mount_point, source)
