@@ -109,12 +109,10 @@ def _local(source: MountSource, settings: Settings, policy: RetryPolicy) -> Unde
 
 
 def _fsspec(source: MountSource, settings: Settings, policy: RetryPolicy) -> UnderStorage:
-    from fsspec import available_protocols
-
     from fluidpy.storage import fsspec_storage
 
     scheme = source.scheme
-    if scheme not in available_protocols():
+    if scheme not in fsspec_storage.known_protocols():
         raise _unknown(source)
     if scheme in ("s3", "oss"):
         options = object_store_options(source)[0]
@@ -139,10 +137,10 @@ def _plugin(scheme: str) -> StorageMaker | None:
 
 
 def _unknown(source: MountSource) -> SourceConfigurationError:
-    from fsspec import available_protocols
+    from fluidpy.storage.fsspec_storage import known_protocols
 
     known = known_schemes()
-    close = difflib.get_close_matches(source.scheme, [*known, *available_protocols()], n=1)
+    close = difflib.get_close_matches(source.scheme, [*known, *known_protocols()], n=1)
     hint = f"Did you mean {close[0]}://? " if close else ""
     return SourceConfigurationError(
         f"mount {source.label or source.url}: no driver for {source.scheme}:// "

@@ -222,6 +222,11 @@ class FsspecStorage:
                 await ended
 
 
+def known_protocols() -> set[str]:
+    """Protocols of installed packages, of fsspec itself, and those registered by hand."""
+    return {*fsspec.available_protocols(), *fsspec.registry}
+
+
 def filesystem_class(source: MountSource, protocol: str) -> type[fsspec.AbstractFileSystem]:
     """The class of an fsspec protocol. Raises SourceConfigurationError naming what to install."""
     if protocol == "oss":
