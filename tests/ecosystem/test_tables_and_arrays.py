@@ -43,13 +43,15 @@ def test_pandas_reads_parquet_and_csv(own_demo: Demo, frame: pd.DataFrame) -> No
 def test_pyarrow_reads_a_partitioned_dataset(own_demo: Demo, frame: pd.DataFrame) -> None:
     table = pa.Table.from_pandas(frame.assign(part=frame["number"] % 3), preserve_index=False)
     pq.write_to_dataset(table, own_demo.source / "parts", partition_cols=["part"])
-    filesystem = PyFileSystem(FSSpecHandler(own_demo.fs))
+    handler: Any = FSSpecHandler  # its stubs call it abstract, which it is not
+    filesystem = PyFileSystem(handler(own_demo.fs))
     dataset = pyarrow_dataset.dataset(
         "demo/parts", filesystem=filesystem, format="parquet", partitioning="hive"
     )
     assert dataset.count_rows() == len(frame)
     chosen = dataset.to_table(filter=pyarrow_dataset.field("part") == 1)
-    assert sorted(chosen["number"].to_pylist()) == list(range(1, len(frame), 3))
+    assert set(chosen["number"].to_pylist()) == set(range(1, len(frame), 3))
+    assert len(chosen) == len(range(1, len(frame), 3))
 
 
 def test_zarr_reads_an_array(own_demo: Demo) -> None:
