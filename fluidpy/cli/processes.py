@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import Annotated
 
 import typer
@@ -20,9 +22,9 @@ def worker(
     if stop:
         _stop_worker()
         return
-    import runpy
+    from fluidpy.worker.process import main
 
-    runpy.run_module("fluidpy.worker", run_name="__main__", alter_sys=True)
+    raise typer.Exit(main([]))
 
 
 def _stop_worker() -> None:
@@ -41,8 +43,11 @@ def _stop_worker() -> None:
         connection.close()
 
 
-def fuse() -> None:
+def fuse(
+    control: Annotated[
+        int, typer.Option("--control", help="Descriptor of the socket that gives the order.")
+    ],
+) -> None:
     """Serve one mount; started by the holder, which passes the device."""
-    import runpy
-
-    runpy.run_module("fluidpy.fuse.server", run_name="__main__", alter_sys=True)
+    arguments = [sys.executable, "-m", "fluidpy.fuse.server", "--control", str(control)]
+    os.execv(sys.executable, arguments)

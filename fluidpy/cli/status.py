@@ -84,6 +84,10 @@ def worker_lines(worker: Message | None) -> list[str]:
     lines = ["", f"worker: process {worker['pid']}"]
     for tier in worker.get("tiers", []):
         lines.append(f"  tier {tier['directory']}: {_filled(tier)}")
+    counters = worker.get("counters", {})
+    if counters:
+        fetched, cached = counters["bytes_from_source"], counters["bytes_from_cache"]
+        lines.append(f"  fetched {human_bytes(fetched)}, served from cache {human_bytes(cached)}")
     return lines
 
 

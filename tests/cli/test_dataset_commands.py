@@ -279,3 +279,27 @@ def test_an_interrupted_load_goes_on_where_it_stopped(
     status = json.loads(command_line.done("status", "-o", "json"))
     assert status["worker"]["counters"]["loaded_files"] == 4
     assert time.monotonic() - begin < 40
+
+
+def test_the_worker_in_the_foreground_is_the_one_that_is_used(
+    command_line: CommandLine, dataset_file: Path
+) -> None:
+    process = subprocess.Popen(
+        [command_line.python, "-m", "fluidpy", "worker"],
+        env=command_line.environment,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        socket_path = Path(command_line.environment["FLUIDPY_RUNTIME_DIR"]) / "worker.sock"
+        limit = time.monotonic() + 20
+        while not socket_path.exists() and time.monotonic() < limit:
+            time.sleep(0.02)  # a socket file cannot be waited for
+        command_line.done("ls", "fluid://pets", "-f", dataset_file)
+        worker = json.loads(command_line.done("status", "-o", "json"))["worker"]
+        assert worker["pid"] == process.pid
+        command_line.done("worker", "--stop")
+        assert process.wait(20) == 0
+        assert b"no worker runs" in command_line.run("worker", "--stop").stderr
+    finally:
+        process.kill()
+        process.wait()
