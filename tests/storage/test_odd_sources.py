@@ -140,6 +140,10 @@ class BareFileSystem(MemoryFileSystem):  # type: ignore[misc]  # fsspec has no t
 
     protocol = "bare"
 
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return str(super()._strip_protocol(path.removeprefix("bare://")))
+
     def info(self, path: str, **kwargs: object) -> dict[str, object]:
         found = super().info(path, **kwargs)
         return {key: found[key] for key in ("name", "size", "type")}
