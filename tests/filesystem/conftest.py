@@ -135,7 +135,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
 @pytest.fixture
 def own_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Demo]:
     """A Dataset of this test alone, whose listings are never fresh."""
-    monkeypatch.setenv("FLUIDPY_METADATA_TTL_SECONDS", "0.001")
+    monkeypatch.setenv("FLUIDPY_METADATA_TTL_SECONDS", "0.000001")
     source = tmp_path / "source"
     source.mkdir()
     with serve(source) as served:

@@ -23,7 +23,7 @@ _numbers = itertools.count(1)
 def suite_demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     """One Dataset for the suite, whose listings are never fresh."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FLUIDPY_METADATA_TTL_SECONDS", "0.001")
+        patch.setenv("FLUIDPY_METADATA_TTL_SECONDS", "0.000001")
         with serve(tmp_path_factory.mktemp("suite")) as served:
             yield served
 
