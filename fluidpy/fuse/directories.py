@@ -122,6 +122,9 @@ class Directories:
             entry = self._catalog.lookup(parent, name)
             self._device.reply(unique, self._entry_payload(entry, left))
             return
+        if not self._live(parent):  # the kernel then walks the path again from the top
+            self._device.reply_error(unique, errno.ESTALE)
+            return
         self._waiting.begin(unique)
         fields = {"parent": parent, "name": os.fsdecode(name)}
         self._link.call(
@@ -131,6 +134,10 @@ class Directories:
             lambda answer: self._on_lookup(unique, parent, name, answer),
             survives=True,
         )
+
+    def _live(self, row: int) -> bool:
+        entry = self._catalog.get(row)
+        return entry is not None and entry.live
 
     def _on_lookup(self, unique: int, parent: int, name: bytes, answer: Answer) -> None:
         if isinstance(answer.error, PathNotFoundError):
@@ -157,8 +164,7 @@ class Directories:
     def open(self, unique: int, node: int) -> None:
         """OPENDIR: sees to it that the listing is fresh; the kernel keeps what did not change."""
         row = row_of_node(node)
-        entry = self._catalog.get(row)
-        if entry is None or not entry.live:
+        if not self._live(row):
             self._device.reply_error(unique, errno.ESTALE)
         elif self._freshness.left(row) > 0.0:
             self._device.reply(unique, self._open_payload(row))

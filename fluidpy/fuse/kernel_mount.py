@@ -25,7 +25,8 @@ DEVICE: Final = "/dev/fuse"
 
 READ_AHEAD_KIB: Final = 4096
 """How far the kernel reads ahead of a sequential reader when we may say so: four of its largest
-READs, so that one is always on its way while another is copied."""
+READs, so that some are on their way while one is copied (sequential, 1 MiB: 0.47, 4 MiB: 0.73,
+8 MiB: 0.72 GiB/s on a busy machine of 2 cores)."""
 
 # mount(2) and umount2(2), from <sys/mount.h>
 _MS_RDONLY: Final = 1

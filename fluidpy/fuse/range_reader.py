@@ -1,6 +1,8 @@
 """Answers READ from a cache file: at once when its pages are in memory, else from a thread.
 
-Reading into one buffer and writing it out is used, not splice: see `benchmarks` and the note there.
+Bytes are read into one buffer and written out, not spliced: splice cannot be told not to wait for a
+disk, 1 MiB and a header need a pipe larger than `pipe-max-size` allows, and it won nothing beyond
+the spread (Linux 6.18, 2 cores, sequential: 1.1-1.8 against 1.0-1.5 GiB/s).
 """
 
 from __future__ import annotations

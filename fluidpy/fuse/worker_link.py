@@ -23,7 +23,7 @@ from fluidpy.fuse.event_loop import WRITABLE, EventLoop
 SWEEP_SECONDS: Final = 0.25
 """How often requests past their deadline are looked for."""
 
-ANSWER_GRACE_SECONDS: Final = 2.0
+ANSWER_GRACE_SECONDS: Final = 1.0
 """How long after its deadline an answer is waited for: the worker's own error says more."""
 
 RECONNECT_SECONDS: Final = (0.05, 0.2, 0.5, 1.0)
