@@ -48,8 +48,7 @@ class FluidpyError(Exception):
         self.message = message
         self.cure = cure
         if isinstance(self, OSError):
-            self.errno = self.errno_code
-            self.strerror = message
+            _set_errno(self, self.errno_code, message)
 
     def __str__(self) -> str:
         return f"{self.message}. {self.cure}" if self.cure else self.message
@@ -60,6 +59,11 @@ class FluidpyError(Exception):
     def to_wire(self) -> dict[str, str]:
         """The error as plain values for a message between processes."""
         return {"type": type(self).__name__, "message": self.message, "cure": self.cure}
+
+
+def _set_errno(error: OSError, code: int, message: str) -> None:
+    error.errno = code
+    error.strerror = message
 
 
 def _rebuild(kind: type[FluidpyError], message: str, cure: str) -> FluidpyError:

@@ -66,9 +66,15 @@ class Settings:
         return self.cache_dir / "catalogs"
 
 
+def _base_directory(environ: Mapping[str, str], variable: str, below_home: str) -> Path:
+    """A directory of the XDG base directory specification, or its place below the home."""
+    if named := environ.get(variable):
+        return Path(named)
+    return Path(environ.get("HOME") or Path.home()) / below_home
+
+
 def _default_cache_dir(environ: Mapping[str, str]) -> Path:
-    base = environ.get("XDG_CACHE_HOME") or os.path.join(environ.get("HOME", "/root"), ".cache")
-    return Path(base) / "fluidpy"
+    return _base_directory(environ, "XDG_CACHE_HOME", ".cache") / "fluidpy"
 
 
 def _default_runtime_dir(environ: Mapping[str, str]) -> Path:
@@ -79,8 +85,7 @@ def _default_runtime_dir(environ: Mapping[str, str]) -> Path:
 def _config_file(environ: Mapping[str, str]) -> Path:
     if named := environ.get("FLUIDPY_CONFIG"):
         return Path(named)
-    base = environ.get("XDG_CONFIG_HOME") or os.path.join(environ.get("HOME", "/root"), ".config")
-    return Path(base) / "fluidpy" / "config.toml"
+    return _base_directory(environ, "XDG_CONFIG_HOME", ".config") / "fluidpy" / "config.toml"
 
 
 def _read_file(path: Path) -> dict[str, Any]:

@@ -66,7 +66,7 @@ class UnderStorage(Protocol):
 
     @property
     def source_id(self) -> str:
-        """Endpoint, bucket and prefix as one stable text without secrets; part of each cache key."""
+        """Endpoint, bucket and prefix as one stable text without secrets; part of cache keys."""
         ...
 
     @property
@@ -87,7 +87,7 @@ class UnderStorage(Protocol):
         ...
 
     def walk(self, path: str) -> AsyncIterator[ListPage]:
-        """All files (and symlinks) below `path`, in pages; folders only where the source keeps them.
+        """All files and symlinks below `path`, in pages; folders only where the source keeps them.
 
         As few requests as the source allows: an object store lists flat.
         """
@@ -141,7 +141,10 @@ class MountSource:
 
 
 def identity_digest(*parts: str) -> bytes:
-    """16 bytes that stand for who reads (access key id and secret, user, …), never reversible in use."""
+    """16 bytes that stand for who reads: access key id and secret, user, ….
+
+    The parts cannot be told from it.
+    """
     digest = hashlib.blake2b(digest_size=16, person=b"fluidpy-identity")
     for part in parts:
         digest.update(len(part).to_bytes(4, "little") + part.encode("utf-8", "surrogateescape"))
