@@ -54,6 +54,7 @@ class FillTable:
         self.writers = ThreadPoolExecutor(2, thread_name_prefix="fluidpy-write")
         self._objects: dict[bytes, ObjectFill] = {}
         self._tasks: dict[asyncio.Task[None], Part] = {}
+        self.fetched_parts = 0
         self._logged: dict[str, float] = {}
 
     def acquire(
@@ -107,6 +108,7 @@ class FillTable:
 
     def _ended(self, work: asyncio.Task[None]) -> None:
         self._tasks.pop(work, None)
+        self.fetched_parts += 1
         if not work.cancelled() and (error := work.exception()) is not None:
             _log.error("a fill failed in a way it should not", exc_info=error)
 

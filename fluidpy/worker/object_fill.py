@@ -124,13 +124,13 @@ class ObjectFill:
 
         `owner` None means that a reader waits for them; else they wait for the owner's turn.
         `ahead` parts use up the budget of read-ahead; new parts that are not to be kept (`keep`
-        false) stay in memory. Parts are at most `part_bytes` long, and a
-        quarter of the range where that is less, so that one range uses several requests.
+        false) stay in memory. Parts are at most `part_bytes` long, and a quarter of the range
+        (half of one fetched ahead) where that is less, so that a range uses several requests.
         """
         found: list[Part] = []
         block = self.table.block_bytes
         for low, high in self.missing(start, end):
-            longest = self._part_bytes(high - low)
+            longest = self._part_bytes(high - low, 2 if ahead else 4)
             position = low
             while position < high:
                 number = position // block
@@ -212,10 +212,10 @@ class ObjectFill:
             part.error = WorkerError(f"{self.describe()}: nobody waits for these bytes any more")
             self._end(part)
 
-    def _part_bytes(self, length: int) -> int:
+    def _part_bytes(self, length: int, pieces: int) -> int:
+        """A range of `length` in that many pieces of whole blocks, each a part at most."""
         block = self.table.block_bytes
-        quarter = -(-length // (4 * block)) * block
-        return max(block, min(self.table.part_bytes, quarter))
+        return max(block, min(self.table.part_bytes, -(-length // (pieces * block)) * block))
 
     def _stop(self, number: int, high: int, longest: int) -> int:
         """Where a part that starts at block `number` ends: before a block that is under way."""

@@ -26,6 +26,7 @@ from fluidpy.client.start import connect, prepare_runtime_directory
 from fluidpy.errors import FluidpyError, WorkerStartError
 from fluidpy.settings import Settings, load_settings
 from fluidpy.telemetry.logs import log_to_stderr
+from fluidpy.worker.memory import keep_buffers
 
 _log = logging.getLogger(__name__)
 
@@ -76,6 +77,7 @@ def run_worker(settings: Settings, ready_fd: int | None) -> None:
 async def _serve(settings: Settings, listener: socket.socket, ready_fd: int | None) -> None:
     from fluidpy.worker.worker import Worker
 
+    keep_buffers()
     worker = Worker(settings)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -123,7 +123,7 @@ class ReadAhead:
             return self._whole_file(start, end, allowance)
         stream = self._stream_of(start)
         self.used_bytes += stream.advance(start, end)
-        return self._plan(stream, allowance) if stream.window else NOTHING
+        return self._plan(stream, end - start, allowance) if stream.window else NOTHING
 
     def close(self) -> None:
         """The reader is gone: what was planned and not read is wasted."""
@@ -159,12 +159,15 @@ class ReadAhead:
             self.wasted_bytes += oldest.planned - oldest.frontier
         return stream
 
-    def _plan(self, stream: _Stream, allowance: int) -> Plan:
-        """Grows the window once a quarter of it is used up, and plans up to its end."""
+    def _plan(self, stream: _Stream, length: int, allowance: int) -> Plan:
+        """Grows the window once a quarter of it is used up, and plans up to its end.
+
+        The window is at least two reads of this `length`, so that the next one finds its bytes.
+        """
         ahead = stream.planned - stream.frontier
         if stream.planned >= self._size or 4 * ahead > 3 * stream.window:
             return NOTHING
-        window = min(2 * stream.window, self._largest_window)
+        window = min(2 * max(stream.window, length), self._largest_window)
         end = min(stream.frontier + window, self._size, stream.planned + allowance)
         if end <= stream.planned:
             return NOTHING

@@ -20,7 +20,7 @@ from fluidpy.errors import (
 from fluidpy.storage.under_storage import Kind
 from fluidpy.worker.handles import Handle
 from fluidpy.worker.passed_bytes import empty_fd, memfd_of
-from fluidpy.worker.read_ahead import ReadAhead
+from fluidpy.worker.read_ahead import NOTHING, ReadAhead
 from fluidpy.worker.requests import Answer, Progress, Reply, deadline_seconds, integer, malformed
 
 if TYPE_CHECKING:
@@ -142,27 +142,27 @@ def read(session: Session, request: Message, _: Progress) -> Answer:
         _fetch_ahead(session, handle, start, end)
         return _passed(handle, start, end)
     fill = session.fill_of(handle)
-    launched = fill.launched
-    _fetch(session, handle, fill, start, end)
-    if fill.launched > launched:
+    if _fetch(session, handle, fill, start, end):
         counters.misses += 1
     else:
         counters.waits += 1
     return _when_there(handle, fill, start, end, deadline_seconds(request))
 
 
-def _fetch(session: Session, handle: Handle, fill: ObjectFill, start: int, end: int) -> None:
-    """Starts what the reader waits for, then what is planned ahead of it.
+def _fetch(session: Session, handle: Handle, fill: ObjectFill, start: int, end: int) -> bool:
+    """Starts what the reader waits for (true: a request was made), then what is planned ahead.
 
     A small file is planned whole at its first read: then that is what is fetched, as one.
     """
     plan = handle.plan(start, end, session.worker.fills.ahead_allowance)
+    launched = fill.launched
     if plan.start <= start and end <= plan.end:
-        fill.parts(plan.start, plan.end)
-        return
+        start, end, plan = plan.start, plan.end, NOTHING
     fill.parts(start, end)
+    asked = fill.launched > launched
     if plan.size > 0:
         fill.parts(plan.start, plan.end, owner=handle.number, ahead=True)
+    return asked
 
 
 def _fetch_ahead(session: Session, handle: Handle, start: int, end: int) -> None:

@@ -27,6 +27,7 @@ from fluidpy.worker.connection import Connection
 from fluidpy.worker.datasets import AttachedDataset, Datasets, Listener
 from fluidpy.worker.fills import FillTable
 from fluidpy.worker.lent_storage import LentStorage, StorageLender
+from fluidpy.worker.memory import give_back
 from fluidpy.worker.parts import MountLimits
 from fluidpy.worker.session import Session
 from fluidpy.worker.stores import Stores
@@ -172,6 +173,7 @@ class Worker:
     async def _look_after(self) -> None:
         """Upkeep that is due now and then; ends the worker when it was idle long enough."""
         idle_since = time.monotonic()
+        fetched_when_trimmed = 0
         step = min(UPKEEP_SECONDS, self.settings.idle_seconds / 4)
         while True:
             await asyncio.sleep(step)
@@ -181,6 +183,9 @@ class Worker:
             elif time.monotonic() - idle_since >= self.settings.idle_seconds:
                 self.stop(f"idle for {self.settings.idle_seconds:g} s")
                 return
+            if not self.fills.busy and fetched_when_trimmed != self.fills.fetched_parts:
+                fetched_when_trimmed = self.fills.fetched_parts
+                await asyncio.to_thread(give_back)
             await self._lender.close_returned(self.fills.storages_in_use())
             for store in self.stores:
                 await self._look_after_store(store)
