@@ -12,10 +12,14 @@ from typing import Final
 
 M_TRIM_THRESHOLD: Final = -1
 M_MMAP_THRESHOLD: Final = -3
+M_ARENA_MAX: Final = -8
 """Parameters of mallopt(3), from glibc's malloc.h."""
 
-KEPT_BYTES: Final = 192 * 1024 * 1024
-"""Free memory kept at the top of the heap; above what may be under way (128 MiB) and then some."""
+KEPT_BYTES: Final = 64 * 1024 * 1024
+"""Free memory kept at the top of each arena; half of what may be under way (128 MiB)."""
+
+ARENAS: Final = 2
+"""Heaps that threads share: each keeps what it had at its fullest moment."""
 
 MMAP_BYTES: Final = 32 * 1024 * 1024
 """Buffers below this size come from the heap; the largest value mallopt takes."""
@@ -26,7 +30,12 @@ def keep_buffers() -> bool:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return False
-    return bool(mallopt(M_TRIM_THRESHOLD, KEPT_BYTES) and mallopt(M_MMAP_THRESHOLD, MMAP_BYTES))
+    wanted = {
+        M_ARENA_MAX: ARENAS,
+        M_TRIM_THRESHOLD: KEPT_BYTES,
+        M_MMAP_THRESHOLD: MMAP_BYTES,
+    }
+    return all([bool(mallopt(parameter, value)) for parameter, value in wanted.items()])
 
 
 def give_back() -> None:

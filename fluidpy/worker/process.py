@@ -17,6 +17,7 @@ import os
 import resource
 import signal
 import socket
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -31,6 +32,9 @@ from fluidpy.worker.memory import keep_buffers
 _log = logging.getLogger(__name__)
 
 LOCK_FILE: Final = "worker.lock"
+
+LINGER_SECONDS: Final = 1.0
+"""How long threads may take to end after a clean stop."""
 
 BACKLOG: Final = 128
 """Clients that may connect at the same moment (training workers start together)."""
@@ -88,6 +92,14 @@ async def _serve(settings: Settings, listener: socket.socket, ready_fd: int | No
     _tell(ready_fd, "ready")
     await worker.run(listener)
     _log.info("ended")
+    _leave_soon()
+
+
+def _leave_soon() -> None:
+    """All is written and closed: a thread that still reads (a scrub, say) holds up nothing."""
+    last = threading.Timer(LINGER_SECONDS, os._exit, (0,))
+    last.daemon = True
+    last.start()
 
 
 def _lock(path: Path) -> int | None:

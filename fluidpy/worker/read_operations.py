@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from fluidpy.client.protocol import Message, entry_to_wire
 from fluidpy.errors import (
@@ -31,7 +31,10 @@ if TYPE_CHECKING:
     from fluidpy.worker.parts import Part
     from fluidpy.worker.session import Session
 
-DEADLINE_SHARE = 0.95
+VERIFY_BYTES: Final = 256 * 1024 * 1024
+"""Bytes verified before an open in doubt looks whether it is still wanted; a multiple of blocks."""
+
+DEADLINE_SHARE: Final = 0.95
 """A read gives up after this share of the request's deadline, so that its own error, which names
 mount and path, comes before the general one."""
 
@@ -81,7 +84,8 @@ def _open_entry(session: Session, dataset: AttachedDataset, entry: Entry) -> Ans
 
 async def _verified(session: Session, handle: Handle, cached: CachedObject) -> Reply:
     """Verifies in a thread what the last stop left in doubt, before its fd is passed."""
-    await asyncio.to_thread(cached.verify, 0, cached.size)
+    for start in range(0, cached.size, VERIFY_BYTES):
+        await asyncio.to_thread(cached.verify, start, min(start + VERIFY_BYTES, cached.size))
     return _opened(session, handle, cached)
 
 

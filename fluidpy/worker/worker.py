@@ -53,6 +53,9 @@ SCRUB_BYTES: Final = 16 * 1024 * 1024
 STOP_SECONDS: Final = 2.5
 """How long fills may go on when the worker is told to stop; a clean stop takes 5 s at most."""
 
+CLOSE_SECONDS: Final = 1.0
+"""How long catalogs and sources may take to close after that."""
+
 _UCRED: Final = struct.Struct("iII")
 """`struct ucred` of unix(7): pid, uid, gid."""
 
@@ -224,8 +227,12 @@ class Worker:
         for task in set(self._tasks):
             task.cancel()
         await self.fills.close(STOP_SECONDS)
-        await self.datasets.close()
-        await self._lender.close_returned()
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self.datasets.close()
+                await self._lender.close_returned()
+        except TimeoutError:
+            _log.warning("a source or catalog did not close in time and is left as it is")
         self.stores.close()
 
 
