@@ -92,6 +92,7 @@ class AttachedDataset:
         self.users: set[object] = set()
         self.listeners: dict[object, Listener] = {}
         self._folders: dict[str, tuple[int, float]] = {}
+        self._fresh_until: dict[int, float] = {}
         self._places: dict[tuple[int, int], _Place] = {}
         self._refreshes: set[asyncio.Task[None]] = set()
         self.adopt(definition, namespace, store)
@@ -104,6 +105,7 @@ class AttachedDataset:
         self.store = store
         self._folders.clear()
         self._places.clear()
+        self._fresh_until.clear()
         namespace.on_change.append(self._changed)
 
     def fresh_entry(self, path: str) -> Entry | None:
@@ -128,8 +130,17 @@ class AttachedDataset:
 
     def is_fresh(self, directory: int) -> bool:
         """Whether a folder's listing is as young as the Dataset wants it."""
+        now = time.time()
+        if now < self._fresh_until.get(directory, 0.0):
+            return True
         listing = self.namespace.reader.listing(directory)
-        return listing is not None and time.time() < listing.listed_at + self.namespace.ttl_seconds
+        if listing is None:
+            return False
+        until = listing.listed_at + self.namespace.ttl_seconds
+        if len(self._fresh_until) >= FOLDERS_REMEMBERED:
+            self._fresh_until.clear()
+        self._fresh_until[directory] = until
+        return now < until
 
     def locate(self, entry: Entry) -> Located:
         """Where an entry's bytes lie. Raises PathNotFoundError when nowhere."""
@@ -197,6 +208,7 @@ class AttachedDataset:
         if changes.removed or changes.changed:
             self._folders.clear()
             self._places.clear()
+            self._fresh_until.clear()
         for listener in list(self.listeners.values()):
             listener(self, changes)
 

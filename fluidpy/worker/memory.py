@@ -35,7 +35,7 @@ def keep_buffers() -> bool:
         M_TRIM_THRESHOLD: KEPT_BYTES,
         M_MMAP_THRESHOLD: MMAP_BYTES,
     }
-    return all([bool(mallopt(parameter, value)) for parameter, value in wanted.items()])
+    return all(bool(mallopt(parameter, value)) for parameter, value in wanted.items())
 
 
 def give_back() -> None:
