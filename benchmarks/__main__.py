@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
-from pathlib import Path
 
 from benchmarks.machine import facts, steady_memory
 from benchmarks.report import keep, table
@@ -34,7 +33,7 @@ def main() -> int:
     scenario = importlib.import_module(SCENARIOS[arguments.name])
     touch = 1 if arguments.smoke else _TOUCH_BYTES
     with bench(arguments.pairs, arguments.smoke) as prepared, steady_memory(touch):
-        machine = facts(Path(prepared.directory))
+        machine = facts(prepared.directory / "machines")
         outcome = scenario.run(prepared)
     comparisons, extra = outcome if isinstance(outcome, tuple) else (outcome, {})
     print(table(comparisons))

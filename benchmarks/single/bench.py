@@ -18,6 +18,7 @@ from typing import Any
 
 import obstore
 
+from benchmarks.single.surroundings import fresh_file_system, link
 from fluidpy.testing.servers.seaweedfs import SeaweedServer, seaweedfs
 
 CHUNK = 1024 * 1024
@@ -32,6 +33,7 @@ class Bench:
     server: SeaweedServer
     pairs: int
     smoke: bool
+    own_file_system: bool
     buckets: set[str] = field(default_factory=set)
 
     def talk(self, text: str) -> None:
@@ -91,13 +93,24 @@ class Bench:
     @contextlib.contextmanager
     def machine(self) -> Iterator[Machine]:
         """A machine that has never seen the data: own cache, own worker; all gone afterwards."""
-        home = Path(tempfile.mkdtemp(prefix="machine-", dir=self.directory))
+        home = Path(tempfile.mkdtemp(prefix="machine-", dir=self.directory / "machines"))
         machine = Machine(home)
         try:
             yield machine
         finally:
             machine.end()
             shutil.rmtree(home, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def behind_link(self) -> Iterator[Bench | None]:
+        """The same with a second source behind a link of 4 Gbit/s; None without root."""
+        with link() as found:
+            if found is None:
+                yield None
+                return
+            place = self.directory / "weed-behind-link"
+            with seaweedfs(place, address=found.address, run_by=found.run_by) as server:
+                yield Bench(self.directory, server, self.pairs, self.smoke, self.own_file_system)
 
 
 @dataclass
@@ -184,8 +197,12 @@ def bench(pairs: int, smoke: bool) -> Iterator[Bench]:
     """A fresh source and directory; both gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="fluidpy-bench-") as name:
         directory = Path(name)
-        with seaweedfs(directory / "weed") as server:
-            yield Bench(directory, server, pairs, smoke)
+        (directory / "machines").mkdir()
+        with (
+            fresh_file_system(directory / "machines") as own,
+            seaweedfs(directory / "weed") as server,
+        ):
+            yield Bench(directory, server, pairs, smoke, own)
 
 
 def _runs(pid: int) -> bool:
@@ -198,11 +215,16 @@ def _runs(pid: int) -> bool:
 
 def read_file(path: Path | str) -> int:
     """Reads a file in 1 MiB calls into one buffer, as a loader would; the bytes read."""
+    with open(path, "rb", buffering=0) as stream:
+        return read_stream(stream)
+
+
+def read_stream(stream: Any) -> int:
+    """Reads an open file in 1 MiB calls into one buffer; the bytes read."""
     total = 0
     buffer = bytearray(CHUNK)
-    with open(path, "rb", buffering=0) as stream:
-        while count := stream.readinto(buffer):
-            total += count
+    while count := stream.readinto(buffer):
+        total += count
     return total
 
 

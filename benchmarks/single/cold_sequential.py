@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from benchmarks.pairs import Comparison, compare, measure
-from benchmarks.single.bench import CHUNK, MIB, Bench, read_file
+from benchmarks.single.bench import MIB, Bench, read_file, read_stream
 from benchmarks.single.obstore_alone import CONCURRENCIES, read_ranges
 from fluidpy.settings import load_settings
 
@@ -21,8 +21,7 @@ def _best(bench: Bench, size: int, part: int) -> int:
     return best
 
 
-def run(bench: Bench) -> list[Comparison]:
-    """Two comparisons in MiB/s, both against the same ranges by obstore alone."""
+def _pairs(bench: Bench, where: str) -> list[Comparison]:
     size = (64 if bench.smoke else 1024) * MIB
     bench.put_large("large", "large.bin", size)
     file = bench.dataset_file("large", "large")
@@ -45,17 +44,28 @@ def run(bench: Bench) -> list[Comparison]:
         with bench.machine() as machine, machine.as_this_process():
             system = fsspec.filesystem("fluid", file=str(file), skip_instance_cache=True)
             system.info("large/large.bin")
-            begin, total = time.perf_counter(), 0
+            begin = time.perf_counter()
             with system.open("large/large.bin", "rb") as stream:
-                while data := stream.read(4 * CHUNK):
-                    total += len(data)
-            if total != size:
-                raise RuntimeError("short file")
+                if read_stream(stream) != size:
+                    raise RuntimeError("short file")
             return size / (time.perf_counter() - begin) / MIB
 
     comparisons = []
-    for name, ours in (("cold, mount", by_mount), ("cold, fluid://", by_url)):
+    for name, ours in ((f"cold, mount, {where}", by_mount), (f"cold, fluid://, {where}", by_url)):
         bench.talk(name)
         speeds = measure(bench.pairs, limit, ours, bench.talk)
         comparisons.append(compare(name, "MiB/s", *speeds, at_least=0.85))
     return comparisons
+
+
+def run(bench: Bench) -> list[Comparison]:
+    """Mount and URL in MiB/s, each against the same ranges by obstore alone.
+
+    Twice: the source behind a link of 4 Gbit/s, and on loopback, where source, limit and ours share
+    the cores and every copy of the data shows in the ratio.
+    """
+    comparisons = []
+    with bench.behind_link() as far:
+        if far is not None:
+            comparisons += _pairs(far, "4 Gbit/s link")
+    return comparisons + _pairs(bench, "loopback")

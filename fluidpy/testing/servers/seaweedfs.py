@@ -14,7 +14,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPConnection
@@ -138,10 +138,18 @@ def find_weed() -> str:
 
 
 @contextlib.contextmanager
-def seaweedfs(directory: Path, *, volumes: int = 1000) -> Iterator[SeaweedServer]:
+def seaweedfs(
+    directory: Path,
+    *,
+    volumes: int = 1000,
+    address: str = "127.0.0.1",
+    run_by: Sequence[str] = (),
+) -> Iterator[SeaweedServer]:
     """Starts SeaweedFS with its data below `directory`, ready to take writes; ends it on leaving.
 
-    Listens on free ports of loopback. Raises ServerStartError with the end of the server's log.
+    Listens on free ports of loopback, or of `address`; `run_by` is put before its command line,
+    such as `ip netns exec NAME` for a network namespace that has the address.
+    Raises ServerStartError with the end of the server's log.
     """
     weed = find_weed()
     directory.mkdir(parents=True, exist_ok=True)
@@ -150,10 +158,11 @@ def seaweedfs(directory: Path, *, volumes: int = 1000) -> Iterator[SeaweedServer
     s3, master, volume, filer = free_ports(4, also=_GRPC_OFFSET)
     server_log = directory / "weed.log"
     arguments = [
+        *run_by,
         weed,
         "server",
-        "-ip=127.0.0.1",
-        "-ip.bind=127.0.0.1",
+        f"-ip={address}",
+        f"-ip.bind={address}",
         f"-dir={data}",
         "-s3",
         f"-s3.port={s3}",
@@ -169,7 +178,7 @@ def seaweedfs(directory: Path, *, volumes: int = 1000) -> Iterator[SeaweedServer
         "-master.telemetry=false",
     ]
     with server_process(arguments, server_log, _ENVIRONMENT) as process:
-        server = SeaweedServer(f"http://127.0.0.1:{s3}", process, directory)
+        server = SeaweedServer(f"http://{address}:{s3}", process, directory)
         wait_until(server.ready, process, server_log, _READY_SECONDS)
         yield server
 
