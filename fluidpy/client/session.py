@@ -257,9 +257,12 @@ class DatasetSession:
 def version_of(entry: RemoteEntry) -> tuple[bytes, int, int]:
     """What must be equal for two entries to have the same bytes.
 
-    Size and time count too: the version is empty where the source has none, or none yet.
+    Size and time count too: the version is empty where the source has none. A volatile version
+    and the one it becomes once it lasts name the same bytes.
     """
-    return entry.version, entry.size, entry.mtime_ns
+    from fluidpy.storage.under_storage import VOLATILE
+
+    return entry.version.removeprefix(VOLATILE), entry.size, entry.mtime_ns
 
 
 def _read_whole(fd: int) -> bytes:

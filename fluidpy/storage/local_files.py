@@ -24,12 +24,20 @@ from fluidpy.errors import (
     SourceUnavailableError,
 )
 from fluidpy.storage.object_keys import NOT_READABLE, SPECIAL_FILE
-from fluidpy.storage.under_storage import Kind, ListPage, ObjectInfo, OmittedKey, kind_of_mode
+from fluidpy.storage.under_storage import (
+    VOLATILE,
+    Kind,
+    ListPage,
+    ObjectInfo,
+    OmittedKey,
+    kind_of_mode,
+    volatile,
+)
 
 _VERSION = struct.Struct("<qqQQ")
 SETTLED_NS = 2_000_000_000
-"""A file changed less than 2 s ago has no version: file systems with coarse clocks (1 s on ext3
-and many NFS servers, 2 s on FAT) may show a second change with the same times."""
+"""A file changed less than 2 s ago has a volatile version: file systems with coarse clocks (1 s on
+ext3 and many NFS servers, 2 s on FAT) may show a second change with the same times."""
 
 _PATH_FLAGS = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # O_NONBLOCK: opening a pipe must not wait for its writer.
@@ -42,10 +50,11 @@ def pack_version(status: os.stat_result) -> bytes:
 
 
 def settled_version(status: os.stat_result, now_ns: int) -> bytes:
-    """The version of a file, `b""` if it changed in the last 2 s or by a clock ahead."""
+    """The version of a file, volatile if it changed in the last 2 s or by a clock ahead."""
+    version = pack_version(status)
     if now_ns - status.st_ctime_ns < SETTLED_NS or 0 <= now_ns - status.st_mtime_ns < SETTLED_NS:
-        return b""
-    return pack_version(status)
+        return volatile(version)
+    return version
 
 
 def parts_of(path: str) -> list[str]:
@@ -177,7 +186,7 @@ def pages_of_tree(root: str, path: str, now_ns: int, size: int) -> Iterator[List
 
 def read_below(root: str, path: str, start: int, end: int, version: bytes, shown: str) -> bytes:
     """The bytes `[start, end)` of that version. Raises OSError and kinds of SourceError."""
-    parts = parts_of(path)
+    parts, expected = parts_of(path), version.removeprefix(VOLATILE)
     if not parts:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     with folder(root, parts[:-1]) as parent:
@@ -186,13 +195,13 @@ def read_below(root: str, path: str, start: int, end: int, version: bytes, shown
         before = os.fstat(descriptor)
         if not stat_module.S_ISREG(before.st_mode):
             raise SourceNotFoundError(f"{shown} is not a file")
-        if version and pack_version(before) != version:
+        if expected and pack_version(before) != expected:
             raise _changed(shown)
         data = _read_range(descriptor, start, end)
         after = os.fstat(descriptor)
     finally:
         os.close(descriptor)
-    if version and pack_version(after) != version:
+    if expected and pack_version(after) != expected:
         raise _changed(shown)
     if len(data) != end - start:
         raise _changed(shown)

@@ -20,6 +20,25 @@ Buffer: TypeAlias = Any
 """Bytes-like: anything `memoryview` accepts (PEP 688's `Buffer` needs Python 3.12)."""
 
 
+VOLATILE = b"volatile:"
+"""How a volatile version begins. A lasting one that does so by chance would only not be kept."""
+
+
+def volatile(version: bytes) -> bytes:
+    """The volatile version that a read checks as `version` (55 bytes at most)."""
+    return VOLATILE + version
+
+
+def is_volatile(version: bytes) -> bool:
+    """Whether the version is one to check and not to keep; see `ObjectInfo`."""
+    return version.startswith(VOLATILE)
+
+
+def may_be_kept(version: bytes) -> bool:
+    """Whether bytes of that version may be cached: there is one, and it lasts."""
+    return bool(version) and not version.startswith(VOLATILE)
+
+
 class Kind(IntEnum):
     """What a path is."""
 
@@ -33,7 +52,10 @@ class ObjectInfo(NamedTuple):
 
     `version` names the bytes: two reads under the same path and version give the same bytes. It is
     opaque, at most 64 bytes; `b""` means the source cannot tell versions apart (such bytes are
-    served and never kept) or that the path is a directory.
+    served and never kept) or that the path is a directory. A *volatile* version (`volatile`) is
+    checked by each read like any other, and its bytes are served and never kept: the source cannot
+    be sure yet that a later change will show, as when a file changed a moment ago. It is looked at
+    again soon and has another version then.
     `mode` is the permission bits where the source has them, else None. `target` is a symlink's.
     """
 
@@ -97,7 +119,8 @@ class UnderStorage(Protocol):
         """Exactly the bytes `[start, end)` of that version.
 
         Raises SourceChangedError when the object is another version by now; a short answer is an
-        error, never returned. `version` of `b""` reads whatever is there.
+        error, never returned. `version` of `b""` reads whatever is there; a volatile one is
+        checked.
         """
         ...
 

@@ -13,12 +13,12 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Final, TypeAlias
+from collections.abc import Callable, Coroutine, Iterator
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from fluidpy.errors import DatasetNotFoundError, FluidpyError, PathNotFoundError
 from fluidpy.namespace.namespace import Namespace
-from fluidpy.storage.under_storage import Kind
+from fluidpy.storage.under_storage import Kind, is_volatile
 from fluidpy.telemetry.counters import Counters
 from fluidpy.worker.stores import Stores
 
@@ -43,11 +43,9 @@ OpenStorage: TypeAlias = "Callable[[MountSource, Settings], UnderStorage]"
 Listener: TypeAlias = Callable[["AttachedDataset", "Changes"], None]
 
 
-VERSIONS_COME_LATER: Final = ("local", "file", "pvc")
-"""Schemes of sources that give a file no version as long as it may be changing."""
-
-SETTLED_SECONDS: Final = 10.0
-"""How old a listing must be before it is made again for the sake of such a file."""
+SETTLED_SECONDS: Final = 2.5
+"""How old a listing must be before it is made again for the sake of a volatile version: local
+files are settled 2 s after their change (`local_files.SETTLED_NS`)."""
 
 SYMLINKS_FOLLOWED: Final = 40
 """As many as Linux follows in one path (`MAXSYMLINKS`, include/linux/namei.h)."""
@@ -95,6 +93,7 @@ class AttachedDataset:
         self._fresh_until: dict[int, float] = {}
         self._places: dict[tuple[int, int], _Place] = {}
         self._refreshes: set[asyncio.Task[None]] = set()
+        self._settling: set[int] = set()
         self.adopt(definition, namespace, store)
 
     def adopt(self, definition: DatasetDefinition, namespace: Namespace, store: BlockStore) -> None:
@@ -167,17 +166,27 @@ class AttachedDataset:
         return entry
 
     async def settled(self, entry: Entry) -> Entry:
-        """The entry, looked at again where its source could not yet tell its version.
-
-        A NAS cannot for files of the last seconds, and they are not kept in the cache; a listing
-        later on finds their version.
-        """
-        if entry.version or entry.mount < 0:
-            return entry
-        if self.definition.mounts[entry.mount].source.scheme not in VERSIONS_COME_LATER:
+        """The entry, looked at again where its version is volatile and may have settled."""
+        if not is_volatile(entry.version):
             return entry
         await self.namespace.ensure_listed(entry.parent, SETTLED_SECONDS)
         return self.namespace.reader.lookup(entry.parent, entry.name) or entry
+
+    def settle_soon(self, entry: Entry) -> None:
+        """Lists the folder of a volatile entry again once it may have settled, once for all who
+        ask meanwhile: what is opened after that is kept.
+        """
+        if not is_volatile(entry.version) or entry.parent in self._settling:
+            return
+        self._settling.add(entry.parent)
+        self._in_background(self._settle(entry.parent))
+
+    async def _settle(self, directory: int) -> None:
+        try:
+            await asyncio.sleep(SETTLED_SECONDS)
+        finally:
+            self._settling.discard(directory)
+        await self._list_again(directory, SETTLED_SECONDS)
 
     async def follow(self, path: str) -> Entry:
         """The entry at a path, a symlink at its end followed inside the Dataset."""
@@ -194,13 +203,21 @@ class AttachedDataset:
 
     def source_changed(self, located: Located) -> None:
         """Looks at the folder again, so that the next open sees the new version."""
-        work = asyncio.get_running_loop().create_task(self._refresh_folder(located.entry))
-        self._refreshes.add(work)
-        work.add_done_callback(self._refreshes.discard)
+        self._in_background(self._list_again(located.entry.parent, 0.0))
 
-    async def _refresh_folder(self, entry: Entry) -> None:
+    def end_background(self) -> None:
+        """Cancels what looks at folders again, before the namespace closes."""
+        for task in self._refreshes:
+            task.cancel()
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._refreshes.add(task)
+        task.add_done_callback(self._refreshes.discard)
+
+    async def _list_again(self, directory: int, max_age: float) -> None:
         try:
-            await self.namespace.ensure_listed(entry.parent, 0.0)
+            await self.namespace.ensure_listed(directory, max_age)
         except FluidpyError as error:
             _log.warning("Dataset %s: a changed folder: %s", self.definition.key, error)
 
@@ -296,6 +313,7 @@ class Datasets:
         """One namespace at a time may have the catalog, so the old one ends first."""
         store = self._stores.store_for(definition)
         old = dataset.definition
+        dataset.end_background()
         await dataset.namespace.close()
         try:
             namespace = await self._started(definition)
@@ -318,4 +336,5 @@ class Datasets:
     async def _close(self, dataset: AttachedDataset) -> None:
         self._by_key.pop(dataset.definition.key, None)
         self._by_id.pop(dataset.id, None)
+        dataset.end_background()
         await dataset.namespace.close()

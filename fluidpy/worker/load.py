@@ -8,11 +8,13 @@ which makes a load resumable. A file counts as done only when all of it is in th
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from fluidpy.errors import CacheError, FluidpyError
+from fluidpy.storage.under_storage import is_volatile, may_be_kept
 from fluidpy.worker.requests import Progress
 
 if TYPE_CHECKING:
@@ -38,6 +40,11 @@ FAILURES_LISTED: Final = 1000
 
 FILES_A_TURN: Final = 256
 """Files that are there already and are passed over before the loop looks at its other work."""
+
+
+UNVERSIONED: Final = "its source cannot tell versions apart, so it is served and not kept"
+
+VOLATILE: Final = "it changed within the last 2 s, so it is served and not kept yet: load it again"
 
 
 class _File:
@@ -159,8 +166,8 @@ class Load:
         if entry.size == 0:
             self._counts.done_files += 1
             return None
-        if not entry.version:
-            self._counts.fail(path, "its source cannot tell versions apart, so it is not kept")
+        if not may_be_kept(entry.version):
+            self._counts.fail(path, VOLATILE if is_volatile(entry.version) else UNVERSIONED)
             return None
         return self._opened(path, entry)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Final
 
 from fluidpy.client.protocol import Message, encode
 from fluidpy.errors import FluidpyError
-from fluidpy.storage.under_storage import Kind
+from fluidpy.storage.under_storage import Kind, is_volatile
+from fluidpy.worker.datasets import SETTLED_SECONDS
 from fluidpy.worker.load import Load, LoadCounts
 from fluidpy.worker.load_plan import LoadPlan, LoadRoot
 from fluidpy.worker.path_patterns import is_glob, normalise, outermost, root_of
@@ -48,11 +50,25 @@ async def _load(
         if counts.files % COUNTED_A_TURN == 0:
             progress(counts.to_wire())
             await asyncio.sleep(0)
-    if not metadata_only:
-        await Load(dataset, session.worker.fills, plan, counts).run(progress)
-        await _count_evicted(dataset, plan, counts)
-        dataset.store.flush()
-    return Reply({**counts.to_wire(), "failures": _listed(counts)})
+    return volatile
+
+
+async def _settle(dataset: AttachedDataset, plan: LoadPlan, folders: set[int]) -> None:
+    """Waits until files that changed just now have settled, and looks at their folders again.
+
+    Those that changed meanwhile stay volatile; the load names them. A folder that cannot be listed
+    keeps its entries.
+    """
+    await asyncio.sleep(SETTLED_SECONDS)
+    for folder in folders:
+        with contextlib.suppress(FluidpyError):  # its files are then named as not kept
+            await dataset.namespace.ensure_listed(folder, SETTLED_SECONDS)
+    lookup = dataset.namespace.reader.lookup
+    for path, entry in list(plan.files.values()):
+        if is_volatile(entry.version):
+            del plan.files[entry.id]
+            entry = lookup(entry.parent, entry.name) or entry
+            plan.files[entry.id] = (path, entry)
 
 
 async def _find(
@@ -60,6 +76,8 @@ async def _find(
     patterns: list[str],
     plan: LoadPlan,
     counts: LoadCounts,
+        if is_volatile(entry.version):
+            volatile.add(entry.parent)
     progress: Progress,
 ) -> None:
     """Brings the metadata of all that the patterns mean into the catalog."""

@@ -17,7 +17,7 @@ from fluidpy.errors import (
     IsADirectoryInDatasetError,
     PathNotFoundError,
 )
-from fluidpy.storage.under_storage import Kind
+from fluidpy.storage.under_storage import Kind, is_volatile, may_be_kept
 from fluidpy.worker.handles import Handle
 from fluidpy.worker.passed_bytes import empty_fd, memfd_of
 from fluidpy.worker.read_ahead import NOTHING, ReadAhead
@@ -52,7 +52,7 @@ def open_file(session: Session, request: Message, _: Progress) -> Answer:
             )
     elif isinstance(path, str):
         entry = dataset.fresh_entry(path)
-        if entry is None or entry.kind == Kind.SYMLINK or not entry.version:
+        if entry is None or entry.kind == Kind.SYMLINK or is_volatile(entry.version):
             return _open_path(session, dataset, path)
     else:
         raise malformed("path", "a text", path)
@@ -73,6 +73,7 @@ def _open_entry(session: Session, dataset: AttachedDataset, entry: Entry) -> Ans
         )
     session.handles.check_room()
     dataset.counters.opens += 1
+    dataset.settle_soon(entry)
     key = dataset.object_key(entry)
     cached = _cached_object(dataset, key, entry)
     handle = Handle(session.worker.next_handle(), dataset, entry, key, cached)
@@ -91,7 +92,7 @@ async def _verified(session: Session, handle: Handle, cached: CachedObject) -> R
 
 def _cached_object(dataset: AttachedDataset, key: bytes, entry: Entry) -> CachedObject | None:
     """The object in the store; None when it cannot be kept there."""
-    if not entry.version or entry.size == 0:
+    if not may_be_kept(entry.version) or entry.size == 0:
         return None
     try:
         return dataset.store.get(key) or dataset.store.create(key, entry.size)

@@ -16,7 +16,13 @@ from fluidpy.settings import Settings
 from fluidpy.storage import local_files
 from fluidpy.storage.blocking_calls import BlockingCalls
 from fluidpy.storage.factory import open_storage
-from fluidpy.storage.under_storage import Kind, MountSource, UnderStorage
+from fluidpy.storage.under_storage import (
+    Kind,
+    MountSource,
+    UnderStorage,
+    is_volatile,
+    may_be_kept,
+)
 from fluidpy.testing.storage_suite import listed
 
 
@@ -63,11 +69,27 @@ async def test_names_that_are_not_utf8_can_be_read(storage: UnderStorage, tmp_pa
     assert await storage.read(name, 0, 6, b"") == b"coffee"
 
 
-async def test_a_file_changed_just_now_has_no_version(
+async def test_a_file_changed_just_now_has_a_volatile_version(
     storage: UnderStorage, tmp_path: Path
 ) -> None:
     (tmp_path / "nas" / "new").write_bytes(b"x")
-    assert (await storage.stat("new")).version == b""
+    version = (await storage.stat("new")).version
+    assert is_volatile(version)
+    assert not may_be_kept(version)
+    assert len(version) <= 64
+
+
+async def test_a_volatile_version_is_checked_on_each_read(
+    storage: UnderStorage, tmp_path: Path
+) -> None:
+    path = tmp_path / "nas" / "new"
+    path.write_bytes(b"old bytes")
+    version = (await storage.stat("new")).version
+    assert await storage.read("new", 0, 4, version) == b"old "
+    path.unlink()
+    path.write_bytes(b"NEW BYTES")
+    with pytest.raises(SourceChangedError):
+        await storage.read("new", 4, 9, version)
 
 
 def test_a_settled_file_has_one(tmp_path: Path) -> None:
