@@ -74,6 +74,8 @@ class LoadCounts:
         self.done_bytes = 0
         self.failed = 0
         self.failures: list[tuple[str, str]] = []
+        self.omitted: Counter[str] = Counter()
+        """Names of the sources that no file system can show, by reason."""
 
     def fail(self, path: str, message: str) -> None:
         """Counts a file that could not be loaded, and why."""

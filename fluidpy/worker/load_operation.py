@@ -44,9 +44,24 @@ async def _load(
     counts = LoadCounts()
     plan = LoadPlan(dataset.namespace.reader, patterns)
     await _find(dataset, patterns, plan, counts, progress)
+    volatile = await _count(plan, counts, progress)
+    if not metadata_only:
+        if volatile:
+            await _settle(dataset, plan, volatile)
+        await Load(dataset, session.worker.fills, plan, counts).run(progress)
+        await _count_evicted(dataset, plan, counts)
+        dataset.store.flush()
+    return Reply({**counts.to_wire(), "omitted": dict(counts.omitted), "failures": _listed(counts)})
+
+
+async def _count(plan: LoadPlan, counts: LoadCounts, progress: Progress) -> set[int]:
+    """Counts the files; the folders in which some changed so lately that they cannot be kept."""
+    volatile: set[int] = set()
     for _, entry in plan.walk():
         counts.files += 1
         counts.bytes += entry.size
+        if is_volatile(entry.version):
+            volatile.add(entry.parent)
         if counts.files % COUNTED_A_TURN == 0:
             progress(counts.to_wire())
             await asyncio.sleep(0)
@@ -76,8 +91,6 @@ async def _find(
     patterns: list[str],
     plan: LoadPlan,
     counts: LoadCounts,
-        if is_volatile(entry.version):
-            volatile.add(entry.parent)
     progress: Progress,
 ) -> None:
     """Brings the metadata of all that the patterns mean into the catalog."""
@@ -101,7 +114,8 @@ async def _find(
 
     for path in outermost(folders):
         try:
-            await dataset.namespace.load_metadata(path, report)
+            loaded = await dataset.namespace.load_metadata(path, report)
+            counts.omitted.update(loaded.omitted)
         except FluidpyError as error:
             counts.fail(path or "/", str(error))
         plan.roots.append(LoadRoot(folders[path], path))
