@@ -15,7 +15,15 @@ import typer
 
 from fluidpy.cli.datasets import DatasetPath, is_url, parse_dataset_url, session_of
 from fluidpy.cli.options import FileOption, OutputFormat, OutputOption
-from fluidpy.cli.printers import Column, Row, human_bytes, print_rows, print_text
+from fluidpy.cli.printers import (
+    Column,
+    Row,
+    human_bytes,
+    omission_line,
+    print_rows,
+    print_text,
+    talk,
+)
 from fluidpy.errors import (
     FluidpyError,
     IsADirectoryInDatasetError,
@@ -50,13 +58,16 @@ def ls(
         entry = session.entry(target.path)
         is_folder = entry.kind == 2
         found = session.listdir(target.path) if is_folder else [entry]
+        omitted = session.omitted(entry.id) if is_folder else {}
         parent = target.path if is_folder else posixpath.dirname(target.path)
         rows = [entry_row(each, parent) for each in found]
     if output is OutputFormat.TABLE and not long:
         for row in rows:
             print_text(row["name"] + ("/" if row["type"] == "directory" else ""))
-        return
-    print_rows(rows, _LONG_COLUMNS, output, name="path")
+    else:
+        print_rows(rows, _LONG_COLUMNS, output, name="path")
+    if omitted:
+        talk(omission_line(omitted))
 
 
 def entry_row(entry: RemoteEntry, parent: str) -> Row:
@@ -89,13 +100,15 @@ _LONG_COLUMNS = (
 
 
 def cat(
-    urls: Annotated[list[str], typer.Argument(hidden=True)],
+    urls: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
     file: FileOption = None,
 ) -> None:
     """Write files of a Dataset to stdout.
 
     Example: fluidpy cat fluid://imagenet/labels.csv
     """
+    if not urls:
+        raise UsageError("no file is named", cure="fluidpy cat fluid://NAME/PATH…")
     for url in urls:
         target = parse_dataset_url(url)
         with session_of(target.dataset, file, target.namespace) as session:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ import typer
 from fluidpy.cli.attachment import ask
 from fluidpy.cli.datasets import session_of
 from fluidpy.cli.options import FileOption, NamespaceOption, OutputFormat, OutputOption
-from fluidpy.cli.printers import print_json, print_yaml, talk
+from fluidpy.cli.printers import omission_line, print_json, print_yaml, talk
 from fluidpy.cli.progress import TransferProgress
 from fluidpy.errors import UsageError
 
@@ -33,13 +34,17 @@ _COUNTS: Final = ("files", "bytes", "done_files", "done_bytes", "failed")
 
 @dataclass
 class LoadResult:
-    """What a load did: files and bytes that are cached now, and what could not be read."""
+    """What a load did: files and bytes that are cached now, and what could not be read.
+
+    `omitted` counts by reason the names of the sources that cannot be shown.
+    """
 
     files: int = 0
     bytes: int = 0
     done_files: int = 0
     done_bytes: int = 0
     failed: int = 0
+    omitted: dict[str, int] = field(default_factory=dict)
     failures: list[list[str]] = field(default_factory=list)
 
     def plus(self, answer: Mapping[str, Any]) -> dict[str, int]:
@@ -50,6 +55,7 @@ class LoadResult:
         """Adds the final answer of one request."""
         for name, count in self.plus(answer).items():
             setattr(self, name, count)
+        self.omitted = dict(Counter(self.omitted) + Counter(answer.get("omitted", {})))
         self.failures += answer.get("failures", [])
 
 
@@ -146,6 +152,8 @@ def _report(result: LoadResult, summary: str, output: OutputFormat, metadata: bo
         talk(f"{result.files} files listed")
     else:
         talk(summary)
+    if result.omitted and output not in (OutputFormat.JSON, OutputFormat.YAML):
+        talk(omission_line(result.omitted))
     if not result.failed:
         return
     for path, message in result.failures[:SHOWN_FAILURES]:

@@ -22,7 +22,7 @@ EXTRA_SECONDS = 30.0
 
 
 def mount(
-    words: Annotated[list[str], typer.Argument(hidden=True)],
+    words: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
     file: FileOption = None,
     namespace: NamespaceOption = None,
     foreground: Annotated[
@@ -43,7 +43,7 @@ def mount(
 
     fluidpy mount s3://bucket/prefix /data -o endpoint=http://host:9000
     """
-    target, directory = split_words(words, file)
+    target, directory = split_words(words or [], file)
     settings = load_settings()
     definition = _what_to_mount(target, file, namespace, parse_pairs(option or []), settings)
     from fluidpy.cli.source_check import check_sources
@@ -95,8 +95,9 @@ def split_words(words: Sequence[str], file: Path | None) -> tuple[str | None, Pa
         if file is not None and is_url(words[0]):
             raise UsageError("a file and a URL are given", cure="Give -f FILE or a URL, not both.")
         return words[0], Path(words[1])
-    if file is None:
-        what = "no directory is given" if is_url(words[0]) else "nothing to mount is given"
+    if file is None or not words:
+        named = file is not None or (words and is_url(words[0]))
+        what = "no directory is given" if named else "nothing to mount is given"
         raise UsageError(what, cure="fluidpy mount -f FILE DIR, or: fluidpy mount URL DIR")
     return None, Path(words[0])
 

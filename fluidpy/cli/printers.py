@@ -43,6 +43,13 @@ def print_rows(
             print_text(line)
 
 
+def omission_line(omitted: Mapping[str, int]) -> str:
+    """What to say of names that a source has and no file system can show; counts by reason."""
+    count = sum(omitted.values())
+    reasons = ", ".join(f"{number} {reason}" for reason, number in sorted(omitted.items()))
+    return f"{count} {'name is' if count == 1 else 'names are'} left out: {reasons}"
+
+
 def print_json(value: Any) -> None:
     """One JSON document; names that are not UTF-8 come out as lone surrogates, escaped."""
     print(json.dumps(value, indent=2, default=str))

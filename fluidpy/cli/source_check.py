@@ -58,6 +58,6 @@ async def _ask(mount: MountDefinition, settings: Settings) -> SourceError | None
 
 def _about_mount(mount: MountDefinition, error: SourceError) -> SourceError:
     """The error with the mount's name in it, and with a cure."""
-    named = f"mount {mount.name}: "
+    named = f"mount {mount.source.label or mount.name}: "
     message = error.message if error.message.startswith(named) else named + error.message
     return type(error)(message, cure=error.cure or "Check its mountPoint.")

@@ -208,7 +208,8 @@ def _not_found(dataset: str, search: _Search) -> DatasetNotFoundError:
     broken = f" ({'; '.join(search.broken)})" if search.broken else ""
     near = difflib.get_close_matches(dataset, sorted(search.names), n=1)
     cure = (
-        f"Give storage_options={{'file': …}}, set {PATH_VARIABLE} to folders of YAML, or mount it."
+        "Name its YAML file (-f FILE; in Python storage_options={'file': FILE}), "
+        f"set {PATH_VARIABLE} to folders of YAML, or mount it."
     )
     if near:
         cure = f"Did you mean {near[0]}?"

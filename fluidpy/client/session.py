@@ -11,6 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from fluidpy.client import protocol
@@ -193,6 +194,16 @@ class DatasetSession:
             return list(protocol.decode_entries(_read_whole(fds[0])))
         finally:
             protocol.close_all(fds)
+
+    def omitted(self, directory: int) -> dict[str, int]:
+        """What a listed folder's source holds that no file system can show: counts by reason."""
+        from fluidpy.namespace.catalog import CatalogReader
+
+        reader = CatalogReader(Path(self.attachment().catalog))
+        try:
+            return reader.omitted(directory)
+        finally:
+            reader.close()
 
     def open_object(self, path: str) -> Opened:
         """Opens the file at a path in its present version.

@@ -22,7 +22,12 @@ from fluidpy.api.runtimes.thin import ThinRuntime
 from fluidpy.cache.tier import TierDefinition
 from fluidpy.errors import DatasetNotFoundError, UsageError, ValidationError
 from fluidpy.namespace.definition import NEVER, DatasetDefinition, MountDefinition
-from fluidpy.namespace.resolve_mounts import MountReader
+from fluidpy.namespace.resolve_mounts import (
+    PASSWORD_CURE,
+    PASSWORD_IN_URL,
+    MountReader,
+    holds_password,
+)
 from fluidpy.namespace.resolve_secrets import SecretValues
 from fluidpy.namespace.resolve_tiers import TierReader
 from fluidpy.namespace.tree import lay_out
@@ -79,10 +84,16 @@ def _pick(objects: Sequence[LoadedObject], name: str | None, namespace: str | No
         raise UsageError(
             f"several Datasets could be meant: {there}", cure="Name one, with its namespace."
         )
-    wanted = f"{namespace or 'any namespace'}/{name}" if name else "a Dataset"
+    if not datasets:
+        raise DatasetNotFoundError(
+            "the files declare no Dataset",
+            cure="Give a file with an object of kind: Dataset; docs/dataset.md has examples.",
+        )
+    wanted = f"Dataset {name}" if name else "a Dataset"
+    where = f" in the namespace {namespace}" if namespace else ""
     raise DatasetNotFoundError(
-        f"{wanted} is not in the files, which declare {there or 'none'}",
-        cure="Give the file that declares it, or one of those names.",
+        f"the files declare no {wanted.removeprefix('a ')}{where}; they declare {there}",
+        cure="Give one of those names, or the file that declares it.",
     )
 
 
@@ -205,11 +216,14 @@ def resolve_url(url: str, options: Mapping[str, str]) -> DatasetDefinition:
 
     Its name comes from the URL and is a DNS label (RFC 1035); the digits at its end tell apart the
     same place under other options. Options that hold secrets by their names are kept as secrets.
+    Raises UsageError, also for a URL with a password in it: URLs are shown, in names and records.
     """
     if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", url):
         if not url:
             raise UsageError("the URL is empty", cure="Give one such as s3://bucket/prefix.")
         url = os.path.normpath(Path.cwd() / url)
+    if holds_password(url):
+        raise UsageError(PASSWORD_IN_URL, cure=f"{PASSWORD_CURE}.")
     secrets = {name: value for name, value in options.items() if _is_secret(name)}
     plain = {name: value for name, value in options.items() if name not in secrets}
     words = re.sub(r"[^a-z0-9]+", "-", url.partition("://")[2].lower() or url.lower()).strip("-")

@@ -20,6 +20,9 @@ from fluidpy.storage.under_storage import MountSource
 
 REFERENCE = "dataset://"
 
+PASSWORD_IN_URL = "the URL has a password in it, and URLs are shown in messages and records"
+PASSWORD_CURE = "take it out, and give user and password as options (encryptOptions in YAML)"
+
 
 class MountReader:
     """Reads the mounts of Datasets; what is wrong goes to `problems`, all of it."""
@@ -89,6 +92,10 @@ class MountReader:
                 secrets.pop(name, None)
             options.update(plain)
             secrets.update(hidden)
+        if holds_password(mount.mount_point):
+            self._problems.append(
+                one.problem((*at, "mountPoint"), PASSWORD_IN_URL, PASSWORD_CURE)
+            )
         name = mount.name or dataset.name
         source = MountSource(self._url(mount.mount_point), name, options, secrets)
         return MountDefinition(name, mount.mounted_path, source)
@@ -152,6 +159,13 @@ class MountReader:
             message = f"the Dataset {namespace}/{name} has no mount at or above /{below}"
             self._problems.append(one.problem(path, message, "correct the path"))
         return found
+
+
+def holds_password(url: str) -> bool:
+    """Whether a URL has `user:password@` before its host (RFC 3986 §3.2.1)."""
+    _, separator, rest = url.partition("://")
+    user, at, _ = rest.partition("/")[0].rpartition("@")
+    return bool(separator and at) and ":" in user
 
 
 def _parts(reference: str) -> tuple[str, str, str]:

@@ -85,8 +85,10 @@ class HttpStorage:
 
     async def stat(self, path: str) -> ObjectInfo:
         """The file or folder at `path`, by HEAD; a folder is what redirects to `path/`."""
-        await self._find_base()
+        base = await self._find_base()
         if not path:
+            if base == self._root:  # else that was asked to find the base
+                await self._head(base)
             return ObjectInfo("", Kind.DIRECTORY)
         if self._single is not None and path != self._single:
             raise SourceNotFoundError(f"{self._root} has only the file {self._single}")

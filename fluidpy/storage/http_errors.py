@@ -27,7 +27,7 @@ def error_for_status(url: str, status: int) -> SourceError:
             cure="Give username and password, or bearer_token.",
         )
     if status in (404, 410):
-        return SourceNotFoundError(f"{url} is not there ({status})")
+        return SourceNotFoundError(f"{url} is not there ({status})", cure="Check the URL.")
     if status in (412, 416):
         return SourceChangedError(
             f"{url} is no longer the version that was listed",

@@ -5,6 +5,7 @@ Forms: an absolute path, `local:///directory`, `file:///directory`.
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import unquote
 
-from fluidpy.errors import SourceConfigurationError, SourceError
+from fluidpy.errors import SourceConfigurationError, SourceError, SourceNotFoundError
 from fluidpy.storage import local_files
 from fluidpy.storage.blocking_calls import BlockingCalls
 from fluidpy.storage.under_storage import (
@@ -85,6 +86,8 @@ class LocalStorage:
         except OSError as error:
             if isinstance(error, SourceError):
                 raise
+            if not path and (useless := _useless_root(error, self._root)) is not None:
+                raise useless from error
             raise local_files.error_of_os(error, self._shown(path)) from error
 
     def _shown(self, path: str) -> str:
@@ -94,6 +97,20 @@ class LocalStorage:
     async def close(self) -> None:
         """Ends the threads."""
         self._calls.close()
+
+
+def _useless_root(error: OSError, root: str) -> SourceNotFoundError | None:
+    """The error for a mount's own directory that is missing or none; None for other causes."""
+    if error.errno == errno.ENOENT:
+        return SourceNotFoundError(
+            f"the directory {root} is not there",
+            cure="Check mountPoint, and that its file system is mounted on this machine.",
+        )
+    if error.errno == errno.ENOTDIR:
+        return SourceNotFoundError(
+            f"{root} is a file, not a directory", cure="Give the directory that holds it."
+        )
+    return None
 
 
 def directory_of(source: MountSource) -> str:

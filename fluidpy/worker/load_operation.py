@@ -134,8 +134,7 @@ async def _count_evicted(dataset: AttachedDataset, plan: LoadPlan, counts: LoadC
     for number, (_, entry) in enumerate(plan.walk()):
         if number % COUNTED_A_TURN == COUNTED_A_TURN - 1:
             await asyncio.sleep(0)
-        with dataset.store.table.lock:
-            cached = dataset.store.table.find_cold(dataset.object_key(entry))
+        cached = dataset.store.peek(dataset.object_key(entry))
         if entry.size and (cached is None or not cached.complete):
             missing += 1
     gone = missing - counts.failed

@@ -54,6 +54,7 @@ def _dataset_row(dataset: AttachedDataset) -> Message:
         "clients": len(dataset.users),
         "mounts": [{"name": mount.name, "path": mount.path} for mount in dataset.definition.mounts],
         "listing_failures": dataset.namespace.listing_failures,
+        "omitted": dataset.namespace.reader.omitted(),
         "counters": dataset.counters.to_wire(),
     }
 

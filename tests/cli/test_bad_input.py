@@ -171,9 +171,9 @@ def test_directories_that_are_missing(refuse: Refuse, tmp_path: Path) -> None:
     lines = refuse(two).splitlines()
     assert lines == [
         "2 sources cannot be read:",
-        f"  mount a: {tmp_path}/x is not there",
-        f"  mount b: {tmp_path}/y is not there",
-        "cure: Check its mountPoint.",
+        f"  mount a: the directory {tmp_path}/x is not there",
+        f"  mount b: the directory {tmp_path}/y is not there",
+        "cure: Check mountPoint, and that its file system is mounted on this machine.",
     ]
 
 

@@ -295,7 +295,7 @@ def test_which_dataset(resolve: Resolve) -> None:
     assert resolve(PLAIN, other, dataset="e").definition.name == "e"
     with pytest.raises(UsageError, match="several Datasets could be meant: default/d, default/e"):
         resolve(PLAIN, other)
-    with pytest.raises(DatasetNotFoundError, match="which declare default/d"):
+    with pytest.raises(DatasetNotFoundError, match="no Dataset x; they declare default/d"):
         resolve(PLAIN, dataset="x")
     with pytest.raises(DatasetNotFoundError):
         resolve(PLAIN, namespace="elsewhere")

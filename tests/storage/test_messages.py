@@ -120,7 +120,8 @@ async def test_empty_prefix(
 
 async def test_missing_directory(settings: Settings, tmp_path: Path) -> None:
     assert await message(MountSource(f"{tmp_path}/nas", "nas"), settings) == (
-        f"{tmp_path}/nas is not there"
+        f"the directory {tmp_path}/nas is not there. "
+        "Check mountPoint, and that its file system is mounted on this machine."
     )
 
 
