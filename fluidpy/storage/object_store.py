@@ -114,12 +114,19 @@ class ObjectStorage:
         page = await self._listing.page(self._root, max_keys=1)
         if page.objects or not self._root:
             return ObjectInfo("", Kind.DIRECTORY)
-        if found := await self._head(self._root[:-1]):
-            return found._replace(path="")
+        await self._refuse_single_object()
         raise SourceNotFoundError(
             f"{self._url} holds no object",
             cure="Check the prefix in mountPoint; a bucket's root may be empty, a prefix may not.",
         )
+
+    async def _refuse_single_object(self) -> None:
+        if await self._head(self._root[:-1]) is not None:
+            url = self._url.rstrip("/")
+            raise SourceConfigurationError(
+                f"{url} is one object, and a mount is a folder of objects",
+                cure=f"Give the folder that holds it: mountPoint {url.rpartition('/')[0]}",
+            )
 
     async def _head(self, key: str) -> ObjectInfo | None:
         try:
@@ -133,17 +140,23 @@ class ObjectStorage:
 
     async def list(self, path: str) -> AsyncIterator[ListPage]:
         """The direct children of a folder, 1,000 at most a page; an empty prefix is empty."""
-        prefix = f"{self._root}{path}/" if path else self._root
-        folder = KeyFolder(self._root, prefix)
-        async for page in self._listing.pages(prefix, delimiter="/"):
-            yield folder.feed(page)
+        async for page in self._fed(path, "/"):
+            yield page
 
     async def walk(self, path: str) -> AsyncIterator[ListPage]:
         """All objects below a folder, and the folders that have a marker of their own."""
+        async for page in self._fed(path, ""):
+            yield page
+
+    async def _fed(self, path: str, delimiter: str) -> AsyncIterator[ListPage]:
         prefix = f"{self._root}{path}/" if path else self._root
         folder = KeyFolder(self._root, prefix)
-        async for page in self._listing.pages(prefix):
+        empty = True
+        async for page in self._listing.pages(prefix, delimiter=delimiter):
+            empty = empty and not (page.objects or page.prefixes)
             yield folder.feed(page)
+        if empty and self._root and not path:
+            await self._refuse_single_object()
 
     async def read(self, path: str, start: int, end: int, version: bytes) -> Buffer:
         """The bytes `[start, end)`, on condition that the object is still that version."""
