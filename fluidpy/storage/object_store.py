@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import obstore
 from obstore.exceptions import BaseError
 from obstore.store import S3Store
+from yarl import URL
 
 from fluidpy.errors import (
     SourceChangedError,
@@ -24,19 +25,22 @@ from fluidpy.errors import (
     SourceUnavailableError,
 )
 from fluidpy.storage.etag_codec import decode_etag, encode_etag
+from fluidpy.storage.http_client import proxy_for
 from fluidpy.storage.object_listing import KeyFolder
+from fluidpy.storage.object_pieces import ObjectPieces
 from fluidpy.storage.object_store_address import StoreAddress, store_address
 from fluidpy.storage.object_store_credentials import key_provider, obstore_credentials
 from fluidpy.storage.object_store_errors import StorePlace, error_of_obstore
 from fluidpy.storage.options import ObjectStoreOptions
 from fluidpy.storage.retry_policy import RetryPolicy
-from fluidpy.storage.s3_listing import S3Listing
+from fluidpy.storage.s3_listing import KeyProvider, S3Listing
 from fluidpy.storage.under_storage import (
     Buffer,
     Kind,
     ListPage,
     MountSource,
     ObjectInfo,
+    TakePiece,
     identity_digest,
 )
 
@@ -79,6 +83,7 @@ class ObjectStorage:
             policy,
             ca_bundle=options.ca_bundle,
         )
+        self._pieces = _pieces(self._place, self._address, key)
         self._url = f"{source.scheme}://{self._address.bucket}/{self._root}"
         self._identity = identity_digest(
             options.access_key_id,
@@ -186,6 +191,19 @@ class ObjectStorage:
             )
         return data
 
+    @property
+    def gives_pieces(self) -> bool:
+        """Whether the endpoint is plain HTTP and asked without a proxy."""
+        return self._pieces is not None
+
+    async def read_pieces(
+        self, path: str, start: int, end: int, version: bytes, piece_bytes: int, take: TakePiece
+    ) -> None:
+        """The bytes `[start, end)`, on condition that the object is still that version."""
+        assert self._pieces is not None  # `gives_pieces` says so
+        key = self._root + path if path else self._root[:-1]
+        await self._pieces.read(key, start, end, version, piece_bytes, take)
+
     def _changed(self, key: str) -> SourceChangedError:
         return SourceChangedError(
             f"bucket {self._address.bucket}: {key} is no longer the version that was listed",
@@ -193,8 +211,18 @@ class ObjectStorage:
         )
 
     async def close(self) -> None:
-        """Ends the connections of listings; those of reads end with the object."""
+        """Ends the connections of listings and pieces; obstore's end with the object."""
         await self._listing.close()
+        if self._pieces is not None:
+            self._pieces.close()
+
+
+def _pieces(
+    place: StorePlace, address: StoreAddress, key: KeyProvider | None
+) -> ObjectPieces | None:
+    if not address.allow_http or proxy_for(URL(address.bucket_url)) is not None:
+        return None
+    return ObjectPieces(place, address.bucket_url, address.region, key)
 
 
 def _obstore(

@@ -8,6 +8,7 @@ from them.
 from __future__ import annotations
 
 import re
+import socket
 import ssl
 from typing import NamedTuple
 
@@ -114,6 +115,17 @@ def error_of_aiohttp(place: StorePlace, error: BaseException, subject: str) -> S
     if isinstance(error, aiohttp.ClientConnectorError):
         text = "ConnectionRefused" if isinstance(error.os_error, ConnectionRefusedError) else ""
         return _error_of_connection(place, text or "Connect", subject)
+    return _error_of_connection(place, str(error), subject)
+
+
+def error_of_socket(place: StorePlace, error: BaseException, subject: str) -> SourceError:
+    """The error for an exception of a plain connection (`socket`, `http.client`)."""
+    if isinstance(error, TimeoutError):
+        return _error_of_connection(place, "TimedOut", subject)
+    if isinstance(error, ConnectionRefusedError):
+        return _error_of_connection(place, "ConnectionRefused", subject)
+    if isinstance(error, socket.gaierror):
+        return _error_of_connection(place, "dns error", subject)
     return _error_of_connection(place, str(error), subject)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 
 from fluidpy.storage.retry_policy import RetryPolicy
-from fluidpy.storage.under_storage import Buffer, ListPage, ObjectInfo, UnderStorage
+from fluidpy.storage.under_storage import Buffer, ListPage, ObjectInfo, TakePiece, UnderStorage
 from fluidpy.storage.wrapping import WrappingStorage
 
 
@@ -31,6 +31,15 @@ class RetryingStorage(WrappingStorage):
         """The bytes, asked for until the policy gives up."""
         return await self._policy.run(
             lambda: self.inner.read(path, start, end, version), f"reading {path}"
+        )
+
+    async def read_pieces(
+        self, path: str, start: int, end: int, version: bytes, piece_bytes: int, take: TakePiece
+    ) -> None:
+        """The pieces, from the first one again after each failure."""
+        read = super().read_pieces
+        await self._policy.run(
+            lambda: read(path, start, end, version, piece_bytes, take), f"reading {path}"
         )
 
     def list(self, path: str) -> AsyncIterator[ListPage]:

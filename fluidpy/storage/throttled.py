@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from fluidpy.storage.under_storage import Buffer, ObjectInfo, UnderStorage
+from fluidpy.storage.under_storage import Buffer, ObjectInfo, TakePiece, UnderStorage
 from fluidpy.storage.wrapping import WrappingStorage
 
 
@@ -105,6 +105,18 @@ class ThrottledStorage(WrappingStorage):
             if self._budget is not None:
                 await self._wait_for_bytes(self._budget, end - start)
             return await self.inner.read(path, start, end, version)
+        finally:
+            self._slots.give()
+
+    async def read_pieces(
+        self, path: str, start: int, end: int, version: bytes, piece_bytes: int, take: TakePiece
+    ) -> None:
+        """The pieces, in turn and at the rate."""
+        await self._slots.take()
+        try:
+            if self._budget is not None:
+                await self._wait_for_bytes(self._budget, end - start)
+            await super().read_pieces(path, start, end, version, piece_bytes, take)
         finally:
             self._slots.give()
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import stat as stat_module
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
@@ -126,6 +126,31 @@ class UnderStorage(Protocol):
 
     async def close(self) -> None:
         """Ends connections; later calls are undefined."""
+        ...
+
+
+TakePiece: TypeAlias = Callable[[int, memoryview], None]
+"""Takes the bytes that lie at an offset of the object; they are valid during the call only."""
+
+
+@runtime_checkable
+class StreamingStorage(UnderStorage, Protocol):
+    """A store that can hand a range over piece by piece, out of a buffer that it uses again."""
+
+    @property
+    def gives_pieces(self) -> bool:
+        """Whether `read_pieces` is the better way to read large ranges of this mount."""
+        ...
+
+    async def read_pieces(
+        self, path: str, start: int, end: int, version: bytes, piece_bytes: int, take: TakePiece
+    ) -> None:
+        """Hands exactly `[start, end)` of that version to `take`: `piece_bytes` each, in order.
+
+        `take` is called in another thread, never after this has returned or raised. After an error
+        some pieces may have been taken, and a retry begins at `start` again. Raises as `read`, and
+        whatever `take` raises.
+        """
         ...
 
 

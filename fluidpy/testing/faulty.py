@@ -48,6 +48,11 @@ class FaultyStorage(WrappingStorage):
         self._hook = hook
         self._script: list[tuple[Break, list[int]]] = []
 
+    @property
+    def gives_pieces(self) -> bool:
+        """No: every read goes through `read`, which the script harms."""
+        return False
+
     def script(self, *breaks: Break) -> None:
         """Adds to the script; each call takes the first break that fits and has uses left."""
         self._script += [(entry, [0]) for entry in breaks]

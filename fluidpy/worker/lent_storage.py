@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 
 from fluidpy.settings import Settings
 from fluidpy.storage.options import limits_of
-from fluidpy.storage.under_storage import MountSource, UnderStorage
+from fluidpy.storage.under_storage import MountSource, StreamingStorage, UnderStorage
 from fluidpy.worker.parts import MountLimits
 
 
@@ -32,6 +32,10 @@ class LentStorage:
         self.list = inner.list
         self.walk = inner.walk
         self.read = inner.read
+        streams = inner if isinstance(inner, StreamingStorage) else None
+        self.gives_pieces = streams is not None and streams.gives_pieces
+        if streams is not None:
+            self.read_pieces = streams.read_pieces
 
     async def close(self) -> None:
         """The borrower is done with it."""

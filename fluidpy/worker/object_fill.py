@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from collections.abc import Hashable
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
@@ -20,12 +19,12 @@ from fluidpy.errors import (
     CacheError,
     FluidpyError,
     SourceChangedError,
-    SourceError,
     SourceTimeoutError,
     WorkerError,
 )
 from fluidpy.worker.admission import Request
 from fluidpy.worker.parts import MountKey, Part
+from fluidpy.worker.source_reads import comes_in_pieces, read_part, stream_part
 
 if TYPE_CHECKING:
     from fluidpy.cache.cached_object import CachedObject
@@ -38,9 +37,6 @@ _log = logging.getLogger(__name__)
 
 INLINE_WRITE_BYTES: Final = 256 * 1024
 """Parts up to this size are written on the event loop: handing one to a thread costs more."""
-
-GUARD_SECONDS: Final = 5.0
-"""How much longer than its own deadline a storage's read may take before it is given up here."""
 
 _ATTEMPTS: Final = 3
 """How often a reader tries when blocks it waited for left before it could use them, as happens in
@@ -269,10 +265,14 @@ class ObjectFill:
 
     async def _fetch(self, part: Part) -> None:
         cached, kept = self._reserve(part), False
+        data: Buffer = b""
         try:
-            data = await self._read(part)
-            if cached is not None:
-                kept = await self._write(cached, part, data)
+            if cached is not None and comes_in_pieces(self, part):
+                kept = await self._stream(cached, part)
+            if not kept:
+                data = await read_part(self, part)
+                if cached is not None:
+                    kept = await self._write(cached, part, data)
         finally:
             if cached is not None and not kept:
                 cached.abandon(part.start, part.end)
@@ -294,29 +294,14 @@ class ObjectFill:
             return None
         return self.cached
 
-    async def _read(self, part: Part) -> Buffer:
-        located = self.located
-        seconds = self.mount_key.limits.deadline_seconds + GUARD_SECONDS
-        part.ends_by = asyncio.get_running_loop().time() + seconds
+    async def _stream(self, cached: CachedObject, part: Part) -> bool:
+        """Fetches into the cache file; False when the disk did not take it."""
         try:
-            data = await located.storage.read(
-                located.path, part.start, part.end, located.entry.version
-            )
-        except asyncio.CancelledError as error:
-            if part.ends_by > 0:
-                raise
-            raise SourceTimeoutError(
-                f"{self.describe()}: the source did not answer in {seconds:.0f} s",
-                cure="Look whether the source is up; try again.",
-            ) from error
-        part.ends_by = math.inf
-        length = len(data) if isinstance(data, bytes) else memoryview(data).nbytes
-        if length != part.end - part.start:
-            raise SourceError(
-                f"{self.describe()}: the source gave {length} bytes of {part.end - part.start}",
-                cure="Refresh the Dataset's metadata and read again.",
-            )
-        return data
+            await stream_part(self, part, cached)
+        except CacheError as error:
+            self._not_kept(error)
+            return False
+        return True
 
     async def _write(self, cached: CachedObject, part: Part, data: Buffer) -> bool:
         """Writes and commits; False when the disk did not take it."""
