@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import os
 import time
@@ -12,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from fluidpy.errors import NotADirectoryInDatasetError, PathNotFoundError
+from fluidpy.namespace.cache_keys import CacheKeys
 from fluidpy.namespace.catalog import CatalogReader, Entry
 from fluidpy.namespace.catalog_rows import Changes
 from fluidpy.namespace.catalog_schema import ROOT
@@ -247,11 +247,8 @@ class Namespace:
     def object_key(self, entry: Entry) -> bytes:
         """16 bytes that name these bytes as this identity reads them: the key of the cache."""
         located = self.locate(entry.id)
-        digest = hashlib.blake2b(digest_size=16, person=b"fluidpy-object")
-        source = os.fsencode(located.storage.source_id)
-        for part in (source, located.storage.identity, os.fsencode(located.path), entry.version):
-            digest.update(len(part).to_bytes(4, "little") + part)
-        return digest.digest()
+        keys = CacheKeys(located.storage.source_id, located.storage.identity)
+        return keys.key(os.fsencode(located.path), entry.version)
 
     async def purge(self, held: Collection[int] = ()) -> int:
         """Deletes versions retired over a day ago whose rows nobody holds; how many."""

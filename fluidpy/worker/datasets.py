@@ -9,7 +9,6 @@ when others need the place.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import os
 import time
@@ -17,6 +16,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from fluidpy.errors import DatasetNotFoundError, FluidpyError, PathNotFoundError
+from fluidpy.namespace.cache_keys import CacheKeys
 from fluidpy.namespace.namespace import Namespace
 from fluidpy.storage.under_storage import Kind, is_volatile
 from fluidpy.telemetry.counters import Counters
@@ -54,22 +54,16 @@ SYMLINKS_FOLLOWED: Final = 40
 class _Place:
     """A folder of one mount: where it lies, and the beginning of its entries' keys."""
 
-    __slots__ = ("_digest", "located", "prefix")
+    __slots__ = ("_keys", "located", "prefix")
 
     def __init__(self, located: Located) -> None:
         self.located = located
         self.prefix = located.path[: located.path.rfind("/") + 1]
-        self._digest = hashlib.blake2b(digest_size=16, person=b"fluidpy-object")
-        for part in (os.fsencode(located.storage.source_id), located.storage.identity):
-            self._digest.update(len(part).to_bytes(4, "little") + part)
+        self._keys = CacheKeys(located.storage.source_id, located.storage.identity)
 
     def object_key(self, entry: Entry) -> bytes:
         """As `Namespace.object_key`, without asking the catalog."""
-        digest = self._digest.copy()
-        path, version = os.fsencode(self.prefix) + entry.name, entry.version
-        digest.update(len(path).to_bytes(4, "little") + path)
-        digest.update(len(version).to_bytes(4, "little") + version)
-        return digest.digest()
+        return self._keys.key(os.fsencode(self.prefix) + entry.name, entry.version)
 
 
 class AttachedDataset:
