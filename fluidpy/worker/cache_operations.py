@@ -152,14 +152,11 @@ async def _files(dataset: AttachedDataset, path: str) -> AsyncIterator[FoundFile
         plan.roots.append(LoadRoot(entry.id, normalise(path)))
     elif entry.kind == Kind.FILE:
         plan.files[entry.id] = (normalise(path), entry)
-    find = dataset.store.table.find_cold
     for number, (file_path, file) in enumerate(plan.walk()):
         if number % FILES_A_TURN == FILES_A_TURN - 1:
             await asyncio.sleep(0)
         key = dataset.object_key(file)
-        with dataset.store.table.lock:
-            cached = find(key)
-        yield FoundFile(file_path, file, key, cached)
+        yield FoundFile(file_path, file, key, dataset.store.peek(key))
 
 
 def scrub(session: Session, request: Message, progress: Progress) -> Answer:

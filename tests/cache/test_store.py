@@ -42,6 +42,19 @@ def test_an_object_is_readable_once_committed(open_store: OpenStore) -> None:
     assert used(store) == 4 * BLOCK
 
 
+def test_a_peek_sees_what_is_cached_and_is_no_use(open_store: OpenStore) -> None:
+    store = open_store()
+    assert store.peek(key_of(1)) is None
+    add(store, 1, BLOCK)
+    add(store, 2, BLOCK)
+    store.flush()
+    before = {status.key: status.last_use for status in store.objects()}
+    found = store.peek(key_of(1))
+    assert found is not None
+    assert found.complete
+    assert {status.key: status.last_use for status in store.objects()} == before
+
+
 def test_a_written_block_is_missing_until_committed(open_store: OpenStore) -> None:
     item = open_store().create(key_of(1), BLOCK)
     item.reserve(0, BLOCK)
