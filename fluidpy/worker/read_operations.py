@@ -67,8 +67,10 @@ async def _open_path(session: Session, dataset: AttachedDataset, path: str) -> R
 
 def _open_entry(session: Session, dataset: AttachedDataset, entry: Entry) -> Answer:
     if entry.kind != Kind.FILE:
+        name = repr(os.fsdecode(entry.name)) if entry.name else "the root"
+        kind = "folder" if entry.kind == Kind.DIRECTORY else "symbolic link"
         raise IsADirectoryInDatasetError(
-            f"{os.fsdecode(entry.name)!r} is not a file",
+            f"{name} is a {kind} of Dataset {dataset.definition.key}, not a file",
             cure="Open a file, or list the folder.",
         )
     session.handles.check_room()

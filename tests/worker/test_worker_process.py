@@ -33,6 +33,16 @@ from tests.worker.conftest import Machine, MakeMachine, await_end
 BLOCK = 65536
 
 
+def test_opening_the_root_says_that_it_is_a_folder(machine: Machine) -> None:
+    machine.write("folder/f", b"x")
+    session = machine.session()
+    assert session.read("folder/f") == b"x"
+    for path in ("", "/", "folder", "folder/"):
+        with pytest.raises(IsADirectoryInDatasetError) as caught:
+            session.open_object(path)
+        assert "is a folder" in str(caught.value)
+
+
 def test_bytes_are_right_cold_warm_and_by_another_client(machine: Machine) -> None:
     data = os.urandom(3_000_001)
     machine.write("a/b.bin", data)
