@@ -252,6 +252,8 @@ class Namespace:
 
     async def purge(self, held: Collection[int] = ()) -> int:
         """Deletes versions retired over a day ago whose rows nobody holds; how many."""
+        if not self._started:
+            return 0
         return await self._thread.run(self._thread.writer.purge, held)
 
     def _text(self, entry_id: int, name: bytes = b"") -> str:

@@ -92,6 +92,10 @@ class Handles:
             raise UsageError("no file is open under that handle", cure="Open it again.")
         return handle
 
+    def rows_of(self, dataset: AttachedDataset) -> set[int]:
+        """The catalog rows of a Dataset that are open here."""
+        return {h.entry.id for h in self._open.values() if h.dataset is dataset}
+
     def close(self, numbers: Iterable[Any]) -> None:
         """Closes files; values that stand for none are passed over."""
         for number in numbers:

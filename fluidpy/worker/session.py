@@ -34,6 +34,7 @@ class Session:
         self.worker = worker
         self.connection = connection
         self.handles = Handles(worker.fills)
+        worker.sessions.add(self)
 
     def handle(self, operation: str, request: Message, progress: Progress) -> Answer:
         """The reply of an operation, or a coroutine that brings it. Raises FluidpyError."""
@@ -54,6 +55,7 @@ class Session:
         """The connection is gone: its handles and subscriptions go too."""
         self.handles.close_all()
         self.worker.datasets.detach(self)
+        self.worker.sessions.discard(self)
 
     def dataset(self, request: Mapping[str, Any]) -> AttachedDataset:
         """The Dataset that a request names. Raises DatasetNotFoundError, UsageError."""

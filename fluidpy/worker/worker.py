@@ -44,6 +44,13 @@ FLUSH_SECONDS: Final = 0.05
 UPKEEP_SECONDS: Final = 5.0
 """Time between two looks at what is idle, returned or due."""
 
+PURGE_FIRST_SECONDS: Final = 30.0
+"""When old versions are purged from a Dataset's catalog after it was opened: clients of a worker
+that died have opened their files again by then."""
+
+PURGE_SECONDS: Final = 3600.0
+"""Time between two purges of a catalog; versions are kept for a day anyway."""
+
 RECONCILE_SECONDS: Final = 0.25
 """Pause between two steps of comparing files and index after the start (256 steps)."""
 
@@ -81,6 +88,8 @@ class Worker:
             limits_of=_limits_of,
         )
         self._connections: set[Connection] = set()
+        self.sessions: set[Session] = set()
+        self._purge_at: dict[int, float] = {}
         self._handle_numbers = count(1)
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping: asyncio.Event = asyncio.Event()
@@ -192,6 +201,25 @@ class Worker:
             await self._lender.close_returned(self.fills.storages_in_use())
             for store in self.stores:
                 await self._look_after_store(store)
+            await self.purge_catalogs(time.monotonic())
+
+    async def purge_catalogs(self, now: float) -> None:
+        """Deletes old versions that no client has open from catalogs where that is due.
+
+        `now` is a time of the monotonic clock.
+        """
+        due = {d: self._purge_at.get(d.id, now + PURGE_FIRST_SECONDS) for d in self.datasets}
+        self._purge_at = {dataset.id: at for dataset, at in due.items()}
+        for dataset in [dataset for dataset, at in due.items() if now >= at]:
+            self._purge_at[dataset.id] = now + PURGE_SECONDS
+            held = set().union(*(session.handles.rows_of(dataset) for session in self.sessions))
+            try:
+                purged = await dataset.namespace.purge(held)
+            except CacheError as error:
+                _log.error("catalog of Dataset %s: %s", dataset.definition.key, error)
+                continue
+            if purged:
+                _log.info("Dataset %s: %d old versions purged", dataset.definition.key, purged)
 
     async def _look_after_store(self, store: BlockStore) -> None:
         try:

@@ -1,0 +1,134 @@
+"""What the worker looks after by itself: old rows of catalogs, storages that nobody reads."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from fluidpy.errors import PathNotFoundError
+from fluidpy.namespace.definition import DatasetDefinition, MountDefinition
+from fluidpy.settings import Settings
+from fluidpy.storage.under_storage import Kind, ListPage, MountSource, ObjectInfo, UnderStorage
+from fluidpy.worker.connection import Connection
+from fluidpy.worker.datasets import UNATTACHED_KEPT
+from fluidpy.worker.requests import Answer, Reply
+from fluidpy.worker.session import Session
+from fluidpy.worker.worker import PURGE_FIRST_SECONDS, PURGE_SECONDS, Worker
+from tests.worker.held_storage import HeldStorage
+
+
+class ChangingStorage(HeldStorage):
+    """The file `f` with a version that a test changes."""
+
+    version = b"1"
+
+    async def list(self, path: str) -> AsyncIterator[ListPage]:
+        yield ListPage([ObjectInfo("f", Kind.FILE, len(self.data), 0, self.version)], [])
+
+
+class Bench:
+    """A worker without its socket, and one client of it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.storages: dict[str, ChangingStorage] = {}
+        runtime = directory / "r"
+        runtime.mkdir()
+        settings = Settings(cache_dir=directory / "cache", runtime_dir=runtime)
+        self.worker = Worker(settings, open_storage=self._open_storage)
+        self.session = Session(self.worker, cast(Connection, object()))
+
+    def _open_storage(self, source: MountSource, _: Settings) -> UnderStorage:
+        storage = self.storages[source.url] = ChangingStorage(b"data" * 50_000)
+        return storage
+
+    async def attach(self, name: str, user: object) -> int:
+        mount = MountDefinition("m", "/", MountSource(f"memory://{name}"))
+        definition = DatasetDefinition(name, "default", (mount,))
+        return (await self.worker.datasets.attach(definition, user)).id
+
+    async def ask(self, operation: str, **fields: object) -> Reply:
+        request = {"deadline": 10.0, **fields}
+        answer: Answer = self.session.handle(operation, request, lambda _: None)
+        return answer if isinstance(answer, Reply) else await answer
+
+    async def close(self) -> None:
+        self.session.close()
+        await self.worker._close()
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    made = Bench(tmp_path)
+    yield made
+    await made.close()
+
+
+async def test_rows_of_old_versions_are_purged_but_for_those_that_are_open(bench: Bench) -> None:
+    number = await bench.attach("data", bench.session)
+    dataset = bench.worker.datasets.get(number)
+    rows: list[int] = []
+    handles: list[int] = []
+    for version in (b"1", b"2", b"3"):
+        bench.storages["memory://data"].version = version
+        await dataset.namespace.refresh("", recursive=False)
+        opened = (await bench.ask("open", dataset=number, path="f")).ok
+        rows.append(opened["entry"][0])
+        handles.append(opened["handle"])
+    bench.session.release([handles[1]])
+    with sqlite3.connect(dataset.namespace.catalog_path) as catalog:
+        catalog.execute("UPDATE entry SET retired_at=1 WHERE retired_at IS NOT NULL")
+    catalog.close()
+    now = time.monotonic()
+    await bench.worker.purge_catalogs(now)
+    assert dataset.namespace.reader.get(rows[1]) is not None
+    await bench.worker.purge_catalogs(now + PURGE_FIRST_SECONDS)
+    get = dataset.namespace.reader.get
+    assert [get(row) is not None for row in rows] == [True, False, True]
+    with pytest.raises(PathNotFoundError):
+        await bench.ask("open", dataset=number, entry=rows[1])
+    bench.session.release([handles[0]])
+    await bench.worker.purge_catalogs(now + PURGE_FIRST_SECONDS + 1)
+    assert get(rows[0]) is not None
+    await bench.worker.purge_catalogs(now + PURGE_FIRST_SECONDS + PURGE_SECONDS)
+    assert get(rows[0]) is None
+
+
+async def test_an_idle_dataset_closes_no_storage_that_is_read(bench: Bench) -> None:
+    number = await bench.attach("first", bench.session)
+    storage = bench.storages["memory://first"]
+    handle = (await bench.ask("open", dataset=number, path="f")).ok["handle"]
+    storage.held = True
+    reading = asyncio.ensure_future(bench.ask("read", handle=handle, start=0, end=100))
+    await storage.arrived.wait()
+    bench.worker.datasets.detach(bench.session)
+    for other in range(2 * UNATTACHED_KEPT):
+        user = object()
+        await bench.attach(f"other{other}", user)
+        bench.worker.datasets.detach(user)
+    assert "default/first" not in [d.definition.key for d in bench.worker.datasets]
+    await bench.worker._lender.close_returned(bench.worker.fills.storages_in_use())
+    assert not storage.closed
+    storage.let_go()
+    assert (await reading).ok["complete"] is True
+    bench.session.release([handle])
+    await bench.worker._lender.close_returned(bench.worker.fills.storages_in_use())
+    assert storage.closed
+
+
+async def test_an_idle_dataset_that_somebody_uses_stays_open(bench: Bench) -> None:
+    number = await bench.attach("used", bench.session)
+    for other in range(2 * UNATTACHED_KEPT):
+        user = object()
+        await bench.attach(f"other{other}", user)
+        bench.worker.datasets.detach(user)
+    keys = [dataset.definition.key for dataset in bench.worker.datasets]
+    assert bench.worker.datasets.get(number).definition.key in keys
+    assert len(keys) == UNATTACHED_KEPT + 1
+    handle = (await bench.ask("open", dataset=number, path="f")).ok["handle"]
+    await bench.ask("read", handle=handle, start=0, end=100)
