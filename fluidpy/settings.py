@@ -73,7 +73,8 @@ def _base_directory(environ: Mapping[str, str], variable: str, below_home: str) 
     return Path(environ.get("HOME") or Path.home()) / below_home
 
 
-def _default_cache_dir(environ: Mapping[str, str]) -> Path:
+def default_cache_dir(environ: Mapping[str, str]) -> Path:
+    """Where `cache_dir` is when nobody says so."""
     return _base_directory(environ, "XDG_CACHE_HOME", ".cache") / "fluidpy"
 
 
@@ -124,7 +125,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     document = _read_file(path)
     table = document.get("settings", {})
     values: dict[str, Any] = {
-        "cache_dir": _default_cache_dir(environ),
+        "cache_dir": default_cache_dir(environ),
         "runtime_dir": _default_runtime_dir(environ),
         "pvc_directories": {str(k): str(v) for k, v in document.get("pvc", {}).items()},
     }

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from fluidpy.cli.printers import talk
-from fluidpy.errors import WorkerError
+from fluidpy.errors import WorkerTimeoutError
 from fluidpy.settings import load_settings
 
 STOP_SECONDS = 30.0
@@ -28,19 +28,30 @@ def worker(
 
 
 def _stop_worker() -> None:
-    from fluidpy.client.connection import WorkerConnection
+    """Without `hello`: a worker of another protocol version or with another cache ends too."""
+    from fluidpy.client import protocol
+    from fluidpy.client.start import connect
 
-    settings = load_settings()
-    if not settings.worker_socket.exists():
+    connection = connect(load_settings())
+    if connection is None:
         talk("no worker runs")
         return
-    connection = WorkerConnection(settings)
-    try:
-        connection.call("stop", deadline=STOP_SECONDS)
-    except WorkerError as error:
-        talk(f"the worker had ended: {error.message}")
-    finally:
-        connection.close()
+    with connection:
+        connection.settimeout(STOP_SECONDS)
+        request = protocol.request(1, protocol.Operation.STOP, STOP_SECONDS, {})
+        try:
+            protocol.send(connection, request)
+            received = protocol.receive(connection)
+        except TimeoutError as error:
+            raise WorkerTimeoutError(
+                f"the worker did not answer `stop` within {STOP_SECONDS:g} s",
+                cure="Look at worker.log in the runtime directory; end its process if need be.",
+            ) from error
+        except OSError as error:
+            talk(f"the worker had ended: {error}")
+            return
+    if received is not None:
+        protocol.ok_of(received.message)
 
 
 def fuse(

@@ -73,6 +73,8 @@ class WorkerConnection:
         self.settings = settings
         self.generation = 0
         self.block_bytes = settings.block_bytes
+        self.greeting: protocol.Message = {}
+        """What the worker said of itself (`hello`)."""
         self._buffer = bytearray(protocol.MAX_MESSAGE_BYTES)
         self._identifiers = count(1)
         self._socket: socket.socket | None = None
@@ -127,6 +129,7 @@ class WorkerConnection:
                 cure="Stop the worker (`fluidpy worker --stop`); the next use starts a new one.",
             )
         self.block_bytes = int(ok["block_bytes"])
+        self.greeting = ok
 
     def call(
         self,

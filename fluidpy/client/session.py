@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar
 from fluidpy.client import protocol
 from fluidpy.client.connection import LostConnectionError, WorkerConnection, connection_for
 from fluidpy.client.protocol import Message, Operation, RemoteEntry
+from fluidpy.client.start import check_cache_directory
 from fluidpy.client.symlinks import SYMLINK, follow, read_link_of
 from fluidpy.errors import SourceChangedError, WorkerError, WorkerTimeoutError
 from fluidpy.settings import Settings
@@ -120,6 +121,8 @@ class DatasetSession:
         self._source = source
         how = {"name": source} if isinstance(source, str) else {"definition": source.to_wire()}
         generation = self.connection.connect()
+        if self._attachment is None:  # a reader goes on with whatever worker came after the first
+            check_cache_directory(self.connection.greeting, self.settings)
         ok, fds = self.connection.call(
             Operation.ATTACH, deadline=self.deadline, generation=generation, **how
         )

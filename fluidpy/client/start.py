@@ -22,7 +22,7 @@ from typing import Final
 
 from fluidpy.client import protocol
 from fluidpy.errors import WorkerError, WorkerStartError, WorkerTimeoutError, from_wire
-from fluidpy.settings import Settings
+from fluidpy.settings import Settings, default_cache_dir
 
 _SUN_PATH_BYTES: Final = 107
 """Longest path of a unix socket in bytes (`sun_path` of unix(7), less the closing zero)."""

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from fluidpy.client import protocol
 from fluidpy.client.protocol import Message, Operation
-from fluidpy.client.start import ensure_worker
+from fluidpy.client.start import check_cache_directory, ensure_worker
 from fluidpy.errors import FluidpyError, MountError, WorkerError
 from fluidpy.fuse import control
 from fluidpy.fuse.attributes import ROOT_ROW, Attributes
@@ -52,10 +52,14 @@ _SPARE_FDS: Final = 64
 """Fds of the rlimit that are left for sockets, catalog and passed segments."""
 
 
-def reach_worker(definition: DatasetDefinition, settings: Settings) -> Attached:
+def reach_worker(
+    definition: DatasetDefinition, settings: Settings, *, first: bool = False
+) -> Attached:
     """Connects to the worker (starting it), and attaches the Dataset. Blocks; has deadlines.
 
-    Raises what the worker says of the Dataset, WorkerError when it cannot be reached.
+    Raises what the worker says of the Dataset, WorkerError when it cannot be reached, or when it
+    caches elsewhere than is asked for and this is the `first` time: a mount that serves goes on
+    with whatever worker came after that.
     """
     connection = ensure_worker(settings)
     connection.settimeout(settings.source_deadline_seconds + settings.worker_start_seconds)
@@ -67,6 +71,8 @@ def reach_worker(definition: DatasetDefinition, settings: Settings) -> Attached:
                 f"{protocol.PROTOCOL_VERSION}",
                 cure="Stop the worker (`fluidpy worker --stop`); the next use starts a new one.",
             )
+        if first:
+            check_cache_directory(hello, settings)
         dataset = ask(connection, 2, Operation.ATTACH, definition=definition.to_wire())
     except FluidpyError:
         connection.close()
@@ -109,7 +115,7 @@ class MountServer:
 
     def attach(self) -> Attached:
         """Reaches the worker and has the root listed, so that a broken source shows at once."""
-        attached = reach_worker(self._definition, self._settings)
+        attached = reach_worker(self._definition, self._settings, first=True)
         dataset = int(attached.dataset["dataset"])
         try:
             ask(attached.connection, 3, Operation.LIST, dataset=dataset, directory=ROOT_ROW)

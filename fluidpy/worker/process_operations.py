@@ -23,6 +23,7 @@ def hello(session: Session, request: Message, _: Progress) -> Answer:
             "pid": os.getpid(),
             "version": PROTOCOL_VERSION,
             "block_bytes": session.worker.settings.block_bytes,
+            "cache_dir": os.fspath(session.worker.settings.cache_dir),
         }
     )
 

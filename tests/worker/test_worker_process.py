@@ -16,7 +16,9 @@ import pytest
 
 from fluidpy.cache.tier import TierDefinition
 from fluidpy.client import protocol
+from fluidpy.client.connection import WorkerConnection
 from fluidpy.client.file import ObjectReader
+from fluidpy.client.session import DatasetSession
 from fluidpy.client.start import worker_environment
 from fluidpy.errors import (
     CacheDirectoryError,
@@ -26,11 +28,34 @@ from fluidpy.errors import (
     SourceChangedError,
     UsageError,
     ValidationError,
+    WorkerError,
 )
+from fluidpy.settings import default_cache_dir
 from fluidpy.storage.under_storage import MountSource
 from tests.worker.conftest import Machine, MakeMachine, await_end
 
 BLOCK = 65536
+
+
+def test_a_worker_that_caches_elsewhere_is_refused(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    machine.write("f", b"x")
+    assert machine.session().read("f") == b"x"
+    elsewhere = replace(machine.settings, cache_dir=tmp_path / "elsewhere")
+    connection = WorkerConnection(elsewhere)
+    try:
+        session = DatasetSession(machine.definition(), elsewhere)
+        session.connection = connection
+        with pytest.raises(WorkerError) as caught:
+            session.read("f")
+        for said in (str(elsewhere.cache_dir), str(machine.settings.cache_dir), "--stop"):
+            assert said in str(caught.value)
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+        session.settings = replace(elsewhere, cache_dir=default_cache_dir(os.environ))
+        assert session.read("f") == b"x"  # its default asks for nothing
+    finally:
+        connection.close()
 
 
 def test_opening_the_root_says_that_it_is_a_folder(machine: Machine) -> None:
