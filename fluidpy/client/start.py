@@ -30,6 +30,9 @@ _SUN_PATH_BYTES: Final = 107
 _LOG_TAIL_BYTES: Final = 2000
 """How much of the log an error about a failed start shows."""
 
+_CONNECT_SECONDS: Final = 10
+"""How long a busy worker may take to accept a client; it does so between two other events."""
+
 _UCRED: Final = struct.Struct("iII")
 """`struct ucred` of unix(7): pid, uid, gid."""
 
@@ -70,7 +73,7 @@ def ensure_worker(settings: Settings, *, deadline: float | None = None) -> socke
 def connect(settings: Settings) -> socket.socket | None:
     """A socket connected to a running worker, or None when none listens.
 
-    Raises WorkerError when another user listens there.
+    Raises WorkerError when another user listens there, WorkerTimeoutError when nobody accepts.
     """
     path = os.fspath(settings.worker_socket)
     if len(os.fsencode(path)) > _SUN_PATH_BYTES:
@@ -80,17 +83,49 @@ def connect(settings: Settings) -> socket.socket | None:
         )
     connection = protocol.new_socket()
     try:
+        # On Linux this bounds how long a connect may wait for a full queue of others (unix(7)).
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(_CONNECT_SECONDS))
         connection.connect(path)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(0))
         _check_peer(connection, path)
     except (FileNotFoundError, ConnectionRefusedError):
         connection.close()
         return None
+    except BlockingIOError as error:
+        connection.close()
+        raise WorkerTimeoutError(
+            f"the worker at {path} took no new client for {_CONNECT_SECONDS} s",
+            cure=f"It hangs or is stopped: look at {settings.runtime_dir / 'worker.log'}.",
+        ) from error
     except OSError as error:
         connection.close()
         if isinstance(error, WorkerError):
             raise
         raise WorkerError(f"the worker's socket {path} cannot be used: {error}") from error
     return connection
+
+
+def _timeval(seconds: int) -> bytes:
+    """`struct timeval` of socket(7)."""
+    return struct.pack("ll", seconds, 0)
+
+
+def check_cache_directory(greeting: protocol.Message, settings: Settings) -> None:
+    """Raises WorkerError when the worker that answered `hello` caches elsewhere than is asked for.
+
+    Settings with the default `cache_dir` ask for nothing: what runs is used as it is.
+    """
+    theirs = greeting.get("cache_dir")
+    ours = os.fspath(settings.cache_dir)
+    if not isinstance(theirs, str) or ours == os.fspath(default_cache_dir(os.environ)):
+        return
+    if os.path.realpath(theirs) != os.path.realpath(ours):
+        raise WorkerError(
+            f"the running worker (process {greeting.get('pid')}) caches in {theirs}, and this "
+            f"program is to cache in {ours}",
+            cure="Stop that worker (`fluidpy worker --stop`), set FLUIDPY_CACHE_DIR alike, or set "
+            "another FLUIDPY_RUNTIME_DIR for a worker of its own.",
+        )
 
 
 def prepare_runtime_directory(directory: Path) -> None:
