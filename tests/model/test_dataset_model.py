@@ -1,0 +1,56 @@
+"""The model test: random trees and operations against the reference file system."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from fluidpy.testing.servers.seaweedfs import SeaweedServer
+from tests.model.dataset_machine import SIZES, DatasetMachine, Surroundings
+from tests.model.place import new_place
+from tests.model.sources import AgedFolders
+
+MachineClass = type[DatasetMachine]
+
+
+@pytest.fixture
+def machine(seaweedfs_server: SeaweedServer, bucket: str) -> Iterator[MachineClass]:
+    """The machine's class, with one worker's place for all of its examples."""
+    with new_place(idle_seconds=120.0) as place:
+        aged = AgedFolders(place.base / "aged", SIZES)
+        surroundings = Surroundings(place, seaweedfs_server, bucket, aged, itertools.count(1))
+        yield type("Machine", (DatasetMachine,), {"surroundings": surroundings})
+        assert not place.mounted
+        place.end_worker()
+        assert place.processes() == {}
+
+
+def run(machine: MachineClass, examples: int, steps: int, *, search: bool) -> None:
+    checks = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
+    phases = [Phase.generate, Phase.shrink] if search else [Phase.generate]
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=steps,
+            deadline=None,
+            database=None,
+            derandomize=not search,
+            phases=phases,
+            suppress_health_check=checks,
+        ),
+    )
+
+
+def test_a_dataset_is_what_its_sources_hold(machine: MachineClass) -> None:
+    run(machine, 8, 18, search=False)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_dataset_is_what_its_sources_hold_for_long(machine: MachineClass) -> None:
+    run(machine, 120, 40, search=True)
