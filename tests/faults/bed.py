@@ -1,0 +1,158 @@
+"""A Dataset over a bucket behind a proxy that breaks answers, read through both faces."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import random
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fluidpy.cache.tier import TierDefinition
+from fluidpy.cli.attachment import ask
+from fluidpy.client.session import DatasetSession
+from fluidpy.namespace.definition import DatasetDefinition, MountDefinition
+from fluidpy.storage.under_storage import MountSource
+from fluidpy.testing.servers.fault_proxy import FaultProxy
+from fluidpy.testing.servers.seaweedfs import SeaweedServer
+from tests.model.faces import Face, MountFace, UrlFace, read_all
+from tests.model.place import KIB, Place, disk_bytes, new_place, until
+
+FACES = ("mount", "url")
+CLEAR_ERRNOS = (errno.EIO, errno.ETIMEDOUT, errno.ESTALE, errno.ENOENT, errno.EACCES)
+"""What docs/semantics.md says a reader may get."""
+QUOTA_BYTES = 256 * 1024 * KIB
+
+_numbers = itertools.count(1)
+
+
+def contents(count: int, size: int, seed: int = 0) -> dict[str, bytes]:
+    """Files of a folder `d`, of about that size, each with bytes of its own."""
+    chance = random.Random(seed)
+    return {f"d/{number:03}": chance.randbytes(size + number) for number in range(count)}
+
+
+class Outcome(NamedTuple):
+    """What a read gave: bytes or an errno with its text, and how long it took in seconds."""
+
+    data: bytes | None
+    code: int
+    message: str
+    seconds: float
+
+
+def attempt(work: Callable[[], bytes]) -> Outcome:
+    begin = time.monotonic()
+    try:
+        data: bytes | None = work()
+        code, message = 0, ""
+    except OSError as error:
+        data, code, message = None, error.errno or 0, str(error)
+    return Outcome(data, code, message, time.monotonic() - begin)
+
+
+@dataclass
+class Bed:
+    """Files in a bucket and the Dataset over it; `files` is the truth."""
+
+    place: Place
+    server: SeaweedServer
+    proxy: FaultProxy
+    bucket: str
+    files: dict[str, bytes]
+    definition: DatasetDefinition
+    session: DatasetSession
+    faces: dict[str, Face]
+
+    @property
+    def tier(self) -> Path:
+        return Path(self.definition.tiers[0].directory)
+
+    def put(self, path: str, data: bytes) -> None:
+        self.server.put_objects(self.bucket, {path: data})
+        self.files[path] = data
+
+    def read(self, face: str, path: str) -> bytes:
+        """The whole file; asks for one byte more than it should have."""
+        return read_all(self.faces[face], path, len(self.files[path]) + 1)
+
+    def attempt(self, face: str, path: str) -> Outcome:
+        return attempt(lambda: self.read(face, path))
+
+    def check(self, *paths: str) -> None:
+        """All bytes, or those of some files, are right through both faces, in parallel."""
+        pairs = [(face, path) for path in paths or self.files for face in FACES]
+        with ThreadPoolExecutor(8) as pool:
+            outcomes = list(pool.map(lambda pair: self.attempt(*pair), pairs))
+        wrong = [
+            (face, path, outcome.message or f"{len(outcome.data or b'')} other bytes")
+            for (face, path), outcome in zip(pairs, outcomes, strict=True)
+            if outcome.data != self.files[path]
+        ]
+        assert not wrong, wrong
+
+    def attempt_all(self) -> list[Outcome]:
+        """Reads all files through both faces; wrong bytes are never right."""
+        pairs = [(face, path) for path in self.files for face in FACES]
+        with ThreadPoolExecutor(8) as pool:
+            outcomes = list(pool.map(lambda pair: self.attempt(*pair), pairs))
+        for (face, path), outcome in zip(pairs, outcomes, strict=True):
+            assert outcome.data in (None, self.files[path]), f"wrong bytes: {path} by {face}"
+            assert outcome.data is not None or outcome.code in CLEAR_ERRNOS, outcome
+        return outcomes
+
+    def ask(self, operation: str, **fields: Any) -> dict[str, Any]:
+        return ask(self.session, operation, deadline=30.0, **fields)
+
+    def check_accounting(self) -> None:
+        """What the worker says the tier holds is what lies on the disk, and within the quota."""
+        found: list[Any] = []
+
+        def right() -> bool:
+            (tier,) = self.ask("usage")["tiers"]
+            found[:] = [tier, disk_bytes(self.tier)]
+            idle = tier["reserved_bytes"] == 0 and tier["unlinked_bytes"] == 0
+            return bool(idle and tier["kept_bytes"] == found[1])
+
+        assert until(right), found
+        assert found[0]["used_bytes"] <= found[0]["quota_bytes"]
+
+
+@contextmanager
+def new_bed(
+    server: SeaweedServer,
+    proxy: FaultProxy,
+    files: dict[str, bytes],
+    *,
+    tier: Path | None = None,
+    quota_bytes: int = QUOTA_BYTES,
+    mounted: bool = True,
+    ttl: float = 300.0,
+    **settings: Any,
+) -> Iterator[Bed]:
+    """A bed with its bucket filled and, unless told otherwise, its Dataset mounted."""
+    bucket = f"faults-{next(_numbers)}"
+    server.make_bucket(bucket)
+    server.put_objects(bucket, files)
+    source = server.source(bucket)
+    options = {**source.options, "endpoint": proxy.endpoint}
+    source = MountSource(source.url, source.label, options, source.secrets)
+    with new_place(**settings) as place:
+        definition = DatasetDefinition(
+            name="faults",
+            namespace="default",
+            mounts=(MountDefinition("bucket", "/", source),),
+            tiers=(TierDefinition(str(tier or place.base / "tier"), quota_bytes),),
+            metadata_ttl_seconds=ttl,
+        )
+        session = place.session(definition)
+        faces: dict[str, Face] = {"mount": MountFace(place.mount_point), "url": UrlFace(session)}
+        if mounted:
+            place.mount(definition)
+        yield Bed(place, server, proxy, bucket, dict(files), definition, session, faces)
+        proxy.clear()
