@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -69,14 +68,12 @@ def list_cached(
 
 
 def _cached_below(session: DatasetSession, path: str) -> Iterator[Row]:
-    """What is cached below a path; an answer that had no room for all is asked for in parts."""
+    """What is cached below a path, asked for in pages."""
     answer = ask(session, "cache_list", path=path)
-    if not answer["truncated"]:
+    yield from answer["objects"]
+    while answer["truncated"]:
+        answer = ask(session, "cache_list", path=path, after=answer["after"])
         yield from answer["objects"]
-        return
-    for child in session.listdir(path):
-        name = os.fsdecode(child.name)
-        yield from _cached_below(session, f"{path}/{name}" if path else name)
 
 
 _LIST_COLUMNS = (

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from fluidpy.client.protocol import Message, encode
+from fluidpy.errors import UsageError
 from fluidpy.storage.under_storage import Kind
-from fluidpy.worker.load_plan import LoadPlan, LoadRoot
 from fluidpy.worker.path_patterns import normalise
 from fluidpy.worker.requests import Answer, Progress, Reply, integer, text
+from fluidpy.worker.tree_walk import files_below
 
 if TYPE_CHECKING:
     from fluidpy.cache.cached_object import CachedObject
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 LISTED_BYTES: Final = 96 * 1024
 """JSON of one `cache_list` answer; below the protocol's longest message."""
+
+FILES_AN_ANSWER: Final = 100_000
+"""Files looked up for one `cache_list` answer: about a second's work."""
 
 FILES_A_TURN: Final = 256
 """Files looked up in the store before the loop looks at its other work."""
@@ -83,23 +87,28 @@ def tier_rows(store: BlockStore) -> list[Message]:
 def cache_list(session: Session, request: Message, _: Progress) -> Answer:
     """`cache_list`: files at or below `path` that have cached bytes, in the order of the tree.
 
-    As many as fit in one message; `truncated` says that there are more.
+    As many as fit in one message, after the path `after`. `truncated` says that there may be more:
+    ask again with the answer's `after`.
     """
-    return _cache_list(session.dataset(request), text(request, "path"))
+    after = text(request, "after") if "after" in request else ""
+    return _cache_list(session.dataset(request), text(request, "path"), normalise(after))
 
 
-async def _cache_list(dataset: AttachedDataset, path: str) -> Reply:
+async def _cache_list(dataset: AttachedDataset, path: str, after: str) -> Reply:
     rows: list[Message] = []
-    size = 0
-    async for file in _files(dataset, path):
-        if file.cached is None or not file.cached.present_bytes:
-            continue
-        row = _row(file, file.cached)
-        size += len(encode(row)) + 1
-        if size > LISTED_BYTES:
-            return Reply({"objects": rows, "truncated": True})
-        rows.append(row)
-    return Reply({"objects": rows, "truncated": False})
+    size = looked_at = 0
+    async for file in _files(dataset, path, after):
+        looked_at += 1
+        if file.cached is not None and file.cached.present_bytes:
+            row = _row(file, file.cached)
+            size += len(encode(row)) + 1
+            if size > LISTED_BYTES:
+                return Reply({"objects": rows, "truncated": True, "after": after})
+            rows.append(row)
+        after = file.path
+        if looked_at >= FILES_AN_ANSWER:
+            return Reply({"objects": rows, "truncated": True, "after": after})
+    return Reply({"objects": rows, "truncated": False, "after": after})
 
 
 def _row(file: FoundFile, cached: CachedObject) -> Message:
@@ -144,15 +153,21 @@ async def _evict(dataset: AttachedDataset, path: str) -> Reply:
     return Reply({"objects": objects, "bytes": freed})
 
 
-async def _files(dataset: AttachedDataset, path: str) -> AsyncIterator[FoundFile]:
-    """The files at or below a path that the catalog knows, with what the store has of each."""
-    entry = await dataset.resolve(path)
-    plan = LoadPlan(dataset.namespace.reader, [""])
+async def _files(dataset: AttachedDataset, path: str, after: str = "") -> AsyncIterator[FoundFile]:
+    """The files at or below a path that the catalog knows, with what the store has of each.
+
+    `after` is the path of the file to go on behind, "" to begin.
+    """
+    entry, own = await dataset.resolve(path), normalise(path)
+    prefix = f"{own}/" if own else ""
+    if after and not after.startswith(prefix):
+        raise UsageError(f"{after!r} does not lie in {path!r}", cure="Go on where it was cut off.")
+    files: Iterator[tuple[str, Entry]] = iter(())
     if entry.kind == Kind.DIRECTORY:
-        plan.roots.append(LoadRoot(entry.id, normalise(path)))
+        files = files_below(dataset.namespace.reader, entry.id, prefix, after[len(prefix) :])
     elif entry.kind == Kind.FILE:
-        plan.files[entry.id] = (normalise(path), entry)
-    for number, (file_path, file) in enumerate(plan.walk()):
+        files = iter([(own, entry)])
+    for number, (file_path, file) in enumerate(files):
         if number % FILES_A_TURN == FILES_A_TURN - 1:
             await asyncio.sleep(0)
         key = dataset.object_key(file)
