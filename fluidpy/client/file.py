@@ -151,7 +151,10 @@ class ObjectReader:
             length = min(end - start, int(ok.get("length", end - start)))
             self._window = _Window(start, start + length, fds[0], int(ok.get("offset", 0)))
         elif self._opened.fd < 0:
-            raise WorkerError("the worker passed no fd for bytes it says it has brought")
+            raise WorkerError(
+                "the worker passed no fd for bytes it says it has brought",
+                cure="Open it again; report it with worker.log of the runtime directory.",
+            )
         if ok.get("complete") and self._opened.fd >= 0:
             self.complete = True
             self._present.clear()

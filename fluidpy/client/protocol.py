@@ -235,7 +235,10 @@ def send(connection: socket.socket, message: Message, fds: Sequence[int] = ()) -
             cure="Ask for less at once.",
         )
     if len(fds) > MAX_FDS:
-        raise WorkerError(f"{len(fds)} fds are more than the protocol's {MAX_FDS}")
+        raise WorkerError(
+            f"{len(fds)} fds are more than the protocol's {MAX_FDS}",
+            cure="Report it: a message was built wrongly.",
+        )
     control = (
         [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds).tobytes())] if fds else []
     )

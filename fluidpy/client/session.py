@@ -283,7 +283,9 @@ def _read_whole(fd: int) -> bytes:
     size = os.fstat(fd).st_size
     data = os.pread(fd, size, 0)
     if len(data) != size:
-        raise WorkerError("a listing passed by the worker was cut off")
+        raise WorkerError(
+            "a listing passed by the worker was cut off", cure="List the folder again."
+        )
     return data
 
 

@@ -101,7 +101,10 @@ def connect(settings: Settings) -> socket.socket | None:
         connection.close()
         if isinstance(error, WorkerError):
             raise
-        raise WorkerError(f"the worker's socket {path} cannot be used: {error}") from error
+        raise WorkerError(
+            f"the worker's socket {path} cannot be used: {error}",
+            cure="Look at its owner and mode, or set FLUIDPY_RUNTIME_DIR to another.",
+        ) from error
     return connection
 
 
@@ -207,7 +210,10 @@ def _start(settings: Settings, limit: float) -> None:
     except OSError as error:
         if isinstance(error, WorkerError):
             raise
-        raise WorkerStartError(f"the worker could not be started: {error}") from error
+        raise WorkerStartError(
+            f"the worker could not be started: {error}",
+            cure="Look at the limits of processes and open files of this user.",
+        ) from error
     finally:
         os.close(ready_read)
 

@@ -23,7 +23,10 @@ def target_path(link: str, target: str) -> str:
     Raises PathNotFoundError for an absolute target: that is outside.
     """
     if target.startswith("/"):
-        raise PathNotFoundError(f"{link} is a symlink that points out of the Dataset")
+        raise PathNotFoundError(
+            f"{link} is a symlink that points out of the Dataset",
+            cure="Name the file it points to by a path in the Dataset.",
+        )
     folder = link.strip("/").rpartition("/")[0]
     return f"{folder}/{target}" if folder else target
 
@@ -40,7 +43,7 @@ def follow(
         if entry.kind != SYMLINK:
             return entry
         path = target_path(path, read_link(entry))
-    raise PathNotFoundError(f"{shown} is a loop of symlinks")
+    raise PathNotFoundError(f"{shown} is a loop of symlinks", cure="Mend the links at the source.")
 
 
 def read_link_of(catalog: str) -> Callable[[RemoteEntry], str]:

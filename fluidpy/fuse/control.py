@@ -111,7 +111,10 @@ def hear(channel: socket.socket, limit: float) -> protocol.Received | None:
     poll.register(channel, select.POLLIN)
     left = limit - time.monotonic()
     if left <= 0 or not poll.poll(left * 1000):
-        raise MountError("a process of the mount did not answer in time")
+        raise MountError(
+            "a process of the mount did not answer in time",
+            cure="Look at the log of the mount in the runtime directory, and mount again.",
+        )
     try:
         return protocol.receive(channel)
     except ConnectionResetError:
@@ -122,7 +125,7 @@ def receive_first(channel: socket.socket) -> Message:
     """The order, which is there before the process is started. Raises MountError without one."""
     received = protocol.receive(channel)
     if received is None:
-        raise MountError("the process that ordered the mount is gone")
+        raise MountError("the process that ordered the mount is gone", cure="Mount again.")
     protocol.close_all(received.fds)
     return received.message
 

@@ -232,7 +232,9 @@ class Directories:
     def _required(self, row: int) -> Entry:
         entry = self._catalog.get(row)
         if entry is None:
-            raise PathNotFoundError(f"the catalog no longer has row {row}")
+            raise PathNotFoundError(
+                f"the catalog no longer has row {row}", cure="Look the path up again."
+            )
         return entry
 
     def changed(self, event: Message) -> None:

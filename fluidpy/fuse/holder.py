@@ -132,7 +132,7 @@ class Holder:
                 cure="Set FLUIDPY_RUNTIME_DIR to a directory you may write.",
             ) from error
         if not control.tell(self._channel, {"ready": record.to_wire()}):
-            raise MountError("the process that ordered the mount is gone")
+            raise MountError("the process that ordered the mount is gone", cure="Mount again.")
 
     def _hear(self, server: ServerProcess, what: str) -> Any:
         received = control.hear(server.channel, self._limit)

@@ -122,7 +122,10 @@ def _mount_directly(directory: Path, source: str) -> int:
     os.close(fd)
     if code == errno.EPERM:
         raise PermissionError(code, os.strerror(code))
-    raise MountError(f"mounting at {directory} failed: {os.strerror(code)}")
+    raise MountError(
+        f"mounting at {directory} failed: {os.strerror(code)}",
+        cure="Look at the directory and its file system; `fluidpy doctor` says what is missing.",
+    )
 
 
 def _mount_by_fusermount(directory: Path, source: str) -> int:
@@ -179,7 +182,10 @@ def _run_fusermount(
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise MountError(f"fusermount3 failed: {error}") from error
+        raise MountError(
+            f"fusermount3 failed: {error}",
+            cure="Look whether `fusermount3` works for this user: `fluidpy doctor`.",
+        ) from error
 
 
 def _receive_fd(channel: socket.socket) -> int:
@@ -188,11 +194,17 @@ def _receive_fd(channel: socket.socket) -> int:
             1, socket.CMSG_SPACE(array.array("i").itemsize), socket.MSG_CMSG_CLOEXEC
         )
     except OSError as error:
-        raise MountError(f"fusermount3 passed no device: {error}") from error
+        raise MountError(
+            f"fusermount3 passed no device: {error}",
+            cure="Look whether `fusermount3` works for this user: `fluidpy doctor`.",
+        ) from error
     for level, kind, data in control:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             return array.array("i", data[:4])[0]
-    raise MountError("fusermount3 passed no device")
+    raise MountError(
+        "fusermount3 passed no device",
+        cure="Look whether `fusermount3` works for this user: `fluidpy doctor`.",
+    )
 
 
 def _last_line(output: bytes) -> str:
@@ -209,9 +221,14 @@ def unmount(directory: Path, *, lazy: bool = False) -> None:
     if code == errno.EPERM:
         _unmount_by_fusermount(directory, lazy=lazy)
     elif code == errno.EBUSY:
-        raise BusyMountError(f"{directory} is in use")
+        raise BusyMountError(
+            f"{directory} is in use", cure="Close what uses it, or unmount with --lazy."
+        )
     elif code:
-        raise MountError(f"unmounting {directory} failed: {os.strerror(code)}")
+        raise MountError(
+            f"unmounting {directory} failed: {os.strerror(code)}",
+            cure="Look at the directory; unmount with --lazy.",
+        )
 
 
 def _umount2(directory: Path, flags: int) -> int:
@@ -226,8 +243,13 @@ def _unmount_by_fusermount(directory: Path, *, lazy: bool) -> None:
     if completed.returncode != 0:
         said = _last_line(completed.stderr)
         if "busy" in said.lower():
-            raise BusyMountError(f"{directory} is in use")
-        raise MountError(f"fusermount3 could not unmount {directory}: {said}")
+            raise BusyMountError(
+                f"{directory} is in use", cure="Close what uses it, or unmount with --lazy."
+            )
+        raise MountError(
+            f"fusermount3 could not unmount {directory}: {said}",
+            cure="Close what uses it, or unmount with --lazy.",
+        )
 
 
 def take_down(directory: Path) -> None:

@@ -79,7 +79,10 @@ def reach_worker(
         raise
     except OSError as error:
         connection.close()
-        raise WorkerError(f"the worker broke the connection: {error}") from error
+        raise WorkerError(
+            f"the worker broke the connection: {error}",
+            cure="Look at worker.log in the runtime directory.",
+        ) from error
     return Attached(connection, hello, dataset)
 
 
@@ -90,7 +93,10 @@ def ask(connection: socket.socket, identifier: int, operation: str, **fields: An
     while True:
         received = protocol.receive(connection)
         if received is None:
-            raise WorkerError("the worker closed the connection")
+            raise WorkerError(
+                "the worker closed the connection",
+                cure="Look at worker.log in the runtime directory.",
+            )
         protocol.close_all(received.fds)
         if received.message.get("id") == identifier and not received.message.get("more"):
             return protocol.ok_of(received.message)
@@ -209,7 +215,10 @@ class MountServer:
             self._directories.changed(event)
 
     def _refused(self, error: OSError) -> None:
-        problem = MountError(f"the kernel refused an answer: {error.strerror}")
+        problem = MountError(
+            f"the kernel refused an answer: {error.strerror}",
+            cure="Report it with the log of the mount; mount again.",
+        )
         self._trouble.report("device", problem)
 
     def _negotiated(self, negotiated: Negotiated) -> None:
@@ -261,7 +270,10 @@ def main() -> int:
         control.tell(channel, {"failed": error.to_wire()})
         return 1
     except OSError as error:
-        failed = WorkerError(f"the worker broke the connection: {error}")
+        failed = WorkerError(
+            f"the worker broke the connection: {error}",
+            cure="Look at worker.log in the runtime directory.",
+        )
         control.tell(channel, {"failed": failed.to_wire()})
         return 1
     control.tell(channel, {"attached": True})

@@ -199,7 +199,10 @@ class CatalogReader:
         """Where the symlink of that row points."""
         row = self._one("SELECT target FROM target WHERE id=?", (entry_id,))
         if row is None:
-            raise CacheError(f"row {entry_id} of catalog {self.path} is no symlink")
+            raise CacheError(
+                f"row {entry_id} of catalog {self.path} is no symlink",
+                cure="Look the path up again.",
+            )
         return bytes(row[0])
 
     def totals(self, directory: int = ROOT) -> Totals:

@@ -86,7 +86,9 @@ class CatalogMerge:
         self._retirements = self._writer.retirements
         self._folders = {"": self._top}
         if not rows.is_live(self._connection, self._top):
-            raise PathNotFoundError("the folder was removed while it was being listed")
+            raise PathNotFoundError(
+                "the folder was removed while it was being listed", cure="List its parent again."
+            )
 
     def _folder_of(self, info: ObjectInfo) -> str:
         path = info.path

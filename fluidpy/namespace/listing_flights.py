@@ -147,7 +147,9 @@ class ListingFlights:
                 f"folder number {directory} is not there any more", cure="Look its path up again."
             )
         if entry.kind is not Kind.DIRECTORY:
-            raise NotADirectoryInDatasetError(f"{_text(self._reader, directory)} is not a folder")
+            raise NotADirectoryInDatasetError(
+                f"{_text(self._reader, directory)} is not a folder", cure="List its folder."
+            )
         return entry
 
     def _start(self, directory: int, *, strict: bool) -> asyncio.Task[Changes]:

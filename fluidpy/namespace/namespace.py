@@ -123,7 +123,10 @@ class Namespace:
         await self._flights.ensure(parent)
         entry = self.reader.lookup(parent, name)
         if entry is None:
-            raise PathNotFoundError(f"{self._text(parent, name)} does not exist")
+            raise PathNotFoundError(
+                f"{self._text(parent, name)} does not exist",
+                cure="Look at the folder; a refresh shows what is new at the source.",
+            )
         return entry
 
     async def ensure_listed(self, directory: int, max_age: float | None = None) -> Changes:
@@ -149,9 +152,15 @@ class Namespace:
                 entry = await self._follow(above[-1], entry, budget)
             if entry.kind is not Kind.DIRECTORY:
                 shown = "/".join(os.fsdecode(part) for part in names[:position])
-                raise NotADirectoryInDatasetError(f"/{shown} is not a folder")
+                raise NotADirectoryInDatasetError(
+                    f"/{shown} is not a folder", cure="Open it as a file, or correct the path."
+                )
             if name == b"..":
-                entry = above.pop() if above else entry
+                if not above:
+                    raise PathNotFoundError(
+                        f"{path} leads out of the Dataset", cure="Give a path inside the Dataset."
+                    )
+                entry = above.pop()
                 continue
             above.append(entry)
             entry = await self.lookup(entry.id, name)
@@ -161,9 +170,14 @@ class Namespace:
         target = self.reader.target_of(link.id)
         budget["links"] -= 1
         if budget["links"] < 0:
-            raise PathNotFoundError(f"{self._text(link.id)} is a loop of symlinks")
+            raise PathNotFoundError(
+                f"{self._text(link.id)} is a loop of symlinks", cure="Mend the links at the source."
+            )
         if target.startswith(b"/"):
-            raise PathNotFoundError(f"{self._text(link.id)} points out of the Dataset")
+            raise PathNotFoundError(
+                f"{self._text(link.id)} points out of the Dataset",
+                cure="Name the file it points to by a path in the Dataset.",
+            )
         path = os.fsdecode(self.reader.path_of(folder.id) + b"/" + target)
         entry = await self._resolve(path, budget)
         if entry.kind is Kind.SYMLINK:

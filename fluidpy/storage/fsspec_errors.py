@@ -40,19 +40,24 @@ def error_of_fsspec(error: Exception, shown: str, secrets: Iterable[str]) -> Sou
     if isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError | KeyError) or (
         status == 404
     ):
-        return SourceNotFoundError(f"{shown} is not there: {said}")
+        return SourceNotFoundError(
+            f"{shown} is not there: {said}", cure="Look at the path at its source."
+        )
     if status in (412, 416):
         return SourceChangedError(
             f"{shown} is no longer the version that was listed", cure="Open it again."
         )
     if isinstance(error, TimeoutError):
-        return SourceTimeoutError(f"{shown} was not answered in time: {said}")
+        return SourceTimeoutError(
+            f"{shown} was not answered in time: {said}",
+            cure="Look whether the source is up; raise deadline_seconds if it is slow.",
+        )
     if isinstance(error, NotImplementedError | TypeError | ImportError | ValueError):
         return SourceConfigurationError(
             f"{shown} cannot be read by its file system: {type(error).__name__}: {said}",
             cure="Check the mount's options, and the package that implements its protocol.",
         )
-    return SourceUnavailableError(f"{shown} failed: {said}")
+    return SourceUnavailableError(f"{shown} failed: {said}", cure="Look whether the source is up.")
 
 
 def _status(error: Exception) -> int:

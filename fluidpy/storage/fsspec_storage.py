@@ -85,7 +85,9 @@ class FsspecStorage:
         info = await self._info(path)
         entry = entry_of(info, path, time.time_ns(), await self._key(path, info))
         if isinstance(entry, OmittedKey):
-            raise SourceNotFoundError(f"{self._shown(path)} is {entry.reason}")
+            raise SourceNotFoundError(
+                f"{self._shown(path)} is {entry.reason}", cure="Rename it at the source."
+            )
         return entry
 
     async def _stat_root(self) -> ObjectInfo:
@@ -97,7 +99,9 @@ class FsspecStorage:
                 break
             return ObjectInfo("", Kind.DIRECTORY)
         if info.get("type") != "directory":
-            raise SourceNotFoundError(f"{self._source.url} is not a folder")
+            raise SourceNotFoundError(
+                f"{self._source.url} is not a folder", cure="Correct mountPoint, or the path."
+            )
         return ObjectInfo("", Kind.DIRECTORY)
 
     async def list(self, path: str) -> AsyncIterator[ListPage]:
@@ -110,7 +114,10 @@ class FsspecStorage:
             below = self._below(info)
             if below in (path, "") or below in seen:
                 if info.get("type") == "file" and len(infos) == 1:
-                    raise SourceNotFoundError(f"{self._shown(path)} is a file, not a folder")
+                    raise SourceNotFoundError(
+                        f"{self._shown(path)} is a file, not a folder",
+                        cure="Correct mountPoint, or the path.",
+                    )
                 continue
             seen.add(below)
             entry = entry_of(info, below, now, await self._key(below, info))
@@ -150,7 +157,10 @@ class FsspecStorage:
                 f"{self._shown(path)} has {size} bytes, fewer than asked for",
                 cure="Open it again to read the new version.",
             )
-        raise SourceUnavailableError(f"{self._shown(path)}: {came} of {end - start} bytes came")
+        raise SourceUnavailableError(
+            f"{self._shown(path)}: {came} of {end - start} bytes came",
+            cure="Look whether the source is up and gives whole answers.",
+        )
 
     async def _check(self, path: str, version: bytes) -> None:
         info = await self._info(path)

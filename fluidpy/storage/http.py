@@ -91,7 +91,10 @@ class HttpStorage:
                 await self._head(base)
             return ObjectInfo("", Kind.DIRECTORY)
         if self._single is not None and path != self._single:
-            raise SourceNotFoundError(f"{self._root} has only the file {self._single}")
+            raise SourceNotFoundError(
+                f"{self._root} has only the file {self._single}",
+                cure="Read that file, or mount the folder above it.",
+            )
         return await self._stat(path, self._url(path))
 
     async def _stat(self, path: str, url: URL) -> ObjectInfo:
@@ -199,7 +202,10 @@ class HttpStorage:
             self._check(url, answer, start, end, version)
             data = await answer.read()
         if len(data) != end - start:
-            raise SourceUnavailableError(f"{url}: {len(data)} of {end - start} bytes came")
+            raise SourceUnavailableError(
+                f"{url}: {len(data)} of {end - start} bytes came",
+                cure="Look whether the server, or a proxy before it, cuts answers short.",
+            )
         return data
 
     def _check(
@@ -209,7 +215,10 @@ class HttpStorage:
         if answer.status == 206:
             part = content_range(answer.headers)
             if part is None or part.start != start:
-                raise SourceUnavailableError(f"{url} answered with another range than asked")
+                raise SourceUnavailableError(
+                    f"{url} answered with another range than asked",
+                    cure="The server must support range requests as RFC 9110 says.",
+                )
             total, there = part.total, part.end - part.start
         else:
             total, there = length, length or 0

@@ -34,7 +34,10 @@ def error_for_status(url: str, status: int) -> SourceError:
             cure="Open it again to read the new version.",
         )
     if status == 429 or status >= 500 or status == 408:
-        return SourceUnavailableError(f"{url} was answered with {status}")
+        return SourceUnavailableError(
+            f"{url} was answered with {status}",
+            cure="Look at the server; a status from 500 on is its own failure.",
+        )
     return SourceConfigurationError(
         f"{url} was answered with {status}", cure="Check that the URL serves files."
     )
@@ -61,4 +64,6 @@ def error_of_aiohttp(url: str, error: BaseException) -> SourceError:
         return SourceUnavailableError(f"{url} cannot be reached", cure=_REACH)
     if isinstance(error, aiohttp.TooManyRedirects | aiohttp.InvalidURL):
         return SourceConfigurationError(f"{url} leads nowhere (redirects)", cure="Check the URL.")
-    return SourceUnavailableError(f"{url}: the connection broke while it was answered")
+    return SourceUnavailableError(
+        f"{url}: the connection broke while it was answered", cure="Look whether the server is up."
+    )

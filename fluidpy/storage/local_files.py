@@ -63,7 +63,10 @@ def parts_of(path: str) -> list[str]:
         return []
     parts = path.split("/")
     if any(part in ("", ".", "..") or "\0" in part for part in parts):
-        raise SourceNotFoundError(f"{path!r} is no path below the mount")
+        raise SourceNotFoundError(
+            f"{path!r} is no path below the mount",
+            cure="Give a path without empty parts, `.` and `..`.",
+        )
     return parts
 
 
@@ -71,9 +74,15 @@ def error_of_os(error: OSError, shown: str) -> SourceError:
     """The error for an OSError about the file shown as `shown`."""
     code = error.errno or errno.EIO
     if code in (errno.ENOENT, errno.ENOTDIR):
-        return SourceNotFoundError(f"{shown} is not there")
+        return SourceNotFoundError(
+            f"{shown} is not there",
+            cure="Look at the directory, and that its file system is mounted.",
+        )
     if code == errno.ELOOP:
-        return SourceNotFoundError(f"{shown} is or passes a symbolic link, which is not followed")
+        return SourceNotFoundError(
+            f"{shown} is or passes a symbolic link, which is not followed",
+            cure="Name what it points to by a path below the mount.",
+        )
     if code in (errno.EACCES, errno.EPERM):
         return SourceAccessError(
             f"{shown} may not be read by this user",
@@ -82,7 +91,10 @@ def error_of_os(error: OSError, shown: str) -> SourceError:
     if code == errno.ESTALE:
         return SourceChangedError(f"{shown} was replaced while it was read", cure="Open it again.")
     if code == errno.ETIMEDOUT:
-        return SourceTimeoutError(f"{shown} was not answered in time by its file system")
+        return SourceTimeoutError(
+            f"{shown} was not answered in time by its file system",
+            cure="Look whether the server of the file system is up.",
+        )
     return SourceUnavailableError(
         f"{shown} cannot be read: {os.strerror(code)}", cure="Check the file system below."
     )
@@ -130,7 +142,9 @@ def stat_below(root: str, path: str, now_ns: int) -> ObjectInfo:
         status = os.stat(parts[-1], dir_fd=parent, follow_symlinks=False)
         entry = entry_of(parent, parts[-1], path, status, now_ns)
     if entry is None:
-        raise SourceNotFoundError(f"{path} is {SPECIAL_FILE}")
+        raise SourceNotFoundError(
+            f"{path} is {SPECIAL_FILE}", cure="Only files, folders and symbolic links are shown."
+        )
     return entry
 
 
@@ -194,7 +208,7 @@ def read_below(root: str, path: str, start: int, end: int, version: bytes, shown
     try:
         before = os.fstat(descriptor)
         if not stat_module.S_ISREG(before.st_mode):
-            raise SourceNotFoundError(f"{shown} is not a file")
+            raise SourceNotFoundError(f"{shown} is not a file", cure="Read a regular file.")
         if expected and pack_version(before) != expected:
             raise _changed(shown)
         data = _read_range(descriptor, start, end)

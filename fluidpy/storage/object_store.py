@@ -112,7 +112,10 @@ class ObjectStorage:
         if folder.objects:
             return ObjectInfo(path, Kind.DIRECTORY)
         if head is None:
-            raise SourceNotFoundError(f"{self._url}{path} is not there")
+            raise SourceNotFoundError(
+                f"{self._url}{path} is not there",
+                cure="Look at mountPoint, the bucket and the key.",
+            )
         return head._replace(path=path)
 
     async def _stat_root(self) -> ObjectInfo:
@@ -187,7 +190,8 @@ class ObjectStorage:
             if meta["size"] < end:
                 raise self._changed(key)
             raise SourceUnavailableError(
-                f"{self._place.endpoint} answered {len(data)} of {end - start} bytes of {key}"
+                f"{self._place.endpoint} answered {len(data)} of {end - start} bytes of {key}",
+                cure="Look whether the endpoint, or a proxy before it, cuts answers short.",
             )
         return data
 

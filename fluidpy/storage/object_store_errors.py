@@ -76,7 +76,9 @@ def _error_for_status(
             cure="Check the keys, and the bucket's policy.",
         )
     if status == 404:
-        return SourceNotFoundError(f"{where}: {subject} is not there")
+        return SourceNotFoundError(
+            f"{where}: {subject} is not there", cure="Look at mountPoint, the bucket and the key."
+        )
     if status in (412, 416):
         return SourceChangedError(
             f"{where}: {subject} is no longer the version that was listed",
@@ -92,7 +94,10 @@ def _error_for_status(
             f"{where}: the request for {subject} was refused ({said})",
             cure="Check endpoint, region and path_style.",
         )
-    return SourceUnavailableError(f"{where}: {subject} was answered with {said}")
+    return SourceUnavailableError(
+        f"{where}: {subject} was answered with {said}",
+        cure="Look at the store; a status from 500 on is its own failure.",
+    )
 
 
 def error_of_obstore(place: StorePlace, error: BaseException, subject: str) -> SourceError:
@@ -150,5 +155,10 @@ def _error_of_connection(place: StorePlace, text: str, subject: str) -> SourceEr
     if "kind: Connect" in text or text == "Connect":
         return SourceUnavailableError(f"{where} cannot be reached", cure=check)
     if "Could not parse path" in text:
-        return SourceNotFoundError(f"bucket {place.bucket}: {subject} cannot be a key")
-    return SourceUnavailableError(f"{where} broke the connection while answering {subject}")
+        return SourceNotFoundError(
+            f"bucket {place.bucket}: {subject} cannot be a key", cure="Correct the path."
+        )
+    return SourceUnavailableError(
+        f"{where} broke the connection while answering {subject}",
+        cure="Look whether the endpoint is up.",
+    )

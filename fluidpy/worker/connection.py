@@ -152,7 +152,10 @@ class Connection:
             elif type(identifier) is int and isinstance(operation, str):
                 answer = self._handler.handle(operation, request, self._progress(identifier))
             else:
-                raise UsageError("a request has no `id` or no `op`")
+                raise UsageError(
+                    "a request has no `id` or no `op`",
+                    cure="Use a client of the same version as the worker.",
+                )
         except FluidpyError as error:
             self._fail(identifier, error)
             return

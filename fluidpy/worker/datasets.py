@@ -190,10 +190,15 @@ class AttachedDataset:
                 return entry
             target = os.fsdecode(self.namespace.reader.target_of(entry.id))
             if target.startswith("/"):
-                raise PathNotFoundError(f"{path!r} is a symlink that points out of the Dataset")
+                raise PathNotFoundError(
+                    f"{path!r} is a symlink that points out of the Dataset",
+                    cure="Name the file it points to by a path in the Dataset.",
+                )
             path = f"{path.rstrip('/').rpartition('/')[0]}/{target}"
             entry = await self.resolve(path)
-        raise PathNotFoundError(f"{path!r} is a loop of symlinks")
+        raise PathNotFoundError(
+            f"{path!r} is a loop of symlinks", cure="Mend the links at the source."
+        )
 
     def source_changed(self, located: Located) -> None:
         """Looks at the folder again, so that the next open sees the new version."""

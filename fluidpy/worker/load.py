@@ -216,8 +216,10 @@ class Load:
         if part.error is not None:
             file.error = file.error or part.error
         elif part.data is not None:
-            self._full = self._full or "the cache has no room for it"
-            file.error = file.error or CacheError(self._full)
+            self._full = self._full or _NO_ROOM
+            file.error = file.error or CacheError(
+                self._full, cure="Give the cache tier a larger quota."
+            )
         else:
             self._counts.done_bytes += part.end - part.start
             self._dataset.counters.loaded_bytes += part.end - part.start

@@ -205,7 +205,9 @@ class ObjectFill:
 
     def _drop_if_queued(self, part: Part) -> None:
         if part.task is None and not part.done.done():
-            part.error = WorkerError(f"{self.describe()}: nobody waits for these bytes any more")
+            part.error = WorkerError(
+                f"{self.describe()}: nobody waits for these bytes any more", cure="Read again."
+            )
             self._end(part)
 
     def _part_bytes(self, length: int, pieces: int) -> int:

@@ -19,7 +19,10 @@ def new_memfd() -> int:
     try:
         return os.memfd_create("fluidpy", os.MFD_CLOEXEC)
     except OSError as error:
-        raise CacheError(f"no file of memory can be made: {error}") from error
+        raise CacheError(
+            f"no file of memory can be made: {error}",
+            cure="Free memory, or raise the limits of memory and open files.",
+        ) from error
 
 
 @functools.cache
@@ -51,7 +54,10 @@ def memfd_of(cached: CachedObject | None, start: int, end: int, unkept: Iterable
         os.close(fd)
         if isinstance(error, CacheError):
             raise
-        raise CacheError(f"bytes could not be passed in memory: {error}") from error
+        raise CacheError(
+            f"bytes could not be passed in memory: {error}",
+            cure="Free memory, or raise the limits of memory and open files.",
+        ) from error
     return fd
 
 
