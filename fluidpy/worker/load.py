@@ -216,7 +216,7 @@ class Load:
         if part.error is not None:
             file.error = file.error or part.error
         elif part.data is not None:
-            self._full = self._full or _NO_ROOM
+            self._full = self._full or "the cache has no room for it"
             file.error = file.error or CacheError(
                 self._full, cure="Give the cache tier a larger quota."
             )
