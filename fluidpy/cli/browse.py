@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import posixpath
 import stat
@@ -215,7 +216,8 @@ def _copy_file(
 ) -> None:
     """Writes beside the place and renames, so that no half file ever stands under the name."""
     local.parent.mkdir(parents=True, exist_ok=True)
-    partial = local.with_name(f".{local.name}.fluidpy-part")
+    digest = hashlib.blake2b(os.fsencode(local.name), digest_size=8).hexdigest()
+    partial = local.with_name(f".{digest}.fluidpy-part")  # any name fits, one of 255 bytes too
     try:
         with partial.open("wb") as stream:
             for piece in read_pieces(session, path):

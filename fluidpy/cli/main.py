@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
+from fluidpy.cli.control_characters import without_controls
 from fluidpy.errors import FluidpyError, UsageError
 
 if TYPE_CHECKING:
@@ -36,9 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def report(error: FluidpyError) -> int:
     """Prints an error for a person on stderr and returns the exit code it stands for."""
-    print(f"fluidpy: {error.message}", file=sys.stderr)
+    print(f"fluidpy: {without_controls(error.message)}", file=sys.stderr)
     if error.cure:
-        print(f"cure: {error.cure}", file=sys.stderr)
+        print(f"cure: {without_controls(error.cure)}", file=sys.stderr)
     if os.environ.get("FLUIDPY_DEBUG") == "1":
         import traceback
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fluidpy.cli.control_characters import without_controls
 from fluidpy.cli.options import OutputFormat
 
 Row = Mapping[str, Any]
@@ -64,8 +65,13 @@ def print_yaml(value: Any) -> None:
 
 
 def print_text(line: str) -> None:
-    """One line of data; a file name that is not UTF-8 goes out as the bytes it is."""
+    """One line of data; a file name that is not UTF-8 goes out as the bytes it is.
+
+    A terminal gets control characters escaped: a file's name must not move its cursor.
+    """
     sys.stdout.flush()
+    if sys.stdout.isatty():
+        line = without_controls(line)
     binary = getattr(sys.stdout, "buffer", None)
     if binary is None:
         print(line)
@@ -75,7 +81,7 @@ def print_text(line: str) -> None:
 
 def talk(line: str) -> None:
     """One line for the person at the terminal, on stderr."""
-    print(line, file=sys.stderr)
+    print(without_controls(line), file=sys.stderr)
 
 
 def table_lines(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import signal
@@ -9,8 +10,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -73,12 +74,16 @@ def mount_dataset(
     prepare_runtime_directory(settings.runtime_dir)
     _started[:] = [process for process in _started if process.poll() is None]
     order = control.HolderOrder(definition, directory, file, url, deadline)
-    with _signals(foreground) as stop:
+    with _signals(foreground) as stop, ExitStack() as until_ready:
+        until_ready.enter_context(_alone_at(directory, settings))
+        # Again: somebody else may have mounted here between the first look and the lock.
+        check_mount_point(directory, definition, settings, allow_non_empty=allow_non_empty)
         holder, channel = _start_holder(order, settings)
         try:
             with channel:
                 record = _await_ready(channel, directory, settings, limit)
             _check_listing(directory, limit)
+            until_ready.close()
             if on_ready is not None:
                 on_ready(record)
         except BaseException:  # KeyboardInterrupt, too, leaves nothing mounted
@@ -89,6 +94,26 @@ def mount_dataset(
         else:
             _started.append(holder)
     return record
+
+
+@contextmanager
+def _alone_at(directory: Path, settings: Settings) -> Iterator[None]:
+    """Keeps others from mounting at the directory meanwhile: mounts would stack, unseen.
+
+    The lock is on the log, by an fd of its own that no process inherits. Raises MountError at once
+    when another process has it.
+    """
+    fd = os.open(log_path(settings, directory), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise MountError(
+            f"another process is mounting at {directory} just now",
+            cure="Choose another directory, or look again when it is done: fluidpy status",
+        ) from None
+    finally:
+        os.close(fd)
 
 
 def _start_holder(

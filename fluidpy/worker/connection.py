@@ -159,6 +159,9 @@ class Connection:
         except FluidpyError as error:
             self._fail(identifier, error)
             return
+        except Exception as error:  # noqa: BLE001 - unanswered, its client would wait to the end
+            self._fail(identifier, _unexpected(error))
+            return
         if not isinstance(answer, Reply):
             self._begin(identifier, request, answer)
         elif identifier is not None:
@@ -206,14 +209,7 @@ class Connection:
     def _ended(self, task: asyncio.Task[None]) -> None:
         identifier = self._tasks.pop(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("a request failed in a way it should not", exc_info=error)
-            self._fail(
-                identifier,
-                WorkerError(
-                    f"the worker failed at this request: {type(error).__name__}",
-                    cure="Look at worker.log in the runtime directory, and report it.",
-                ),
-            )
+            self._fail(identifier, _unexpected(error))
         if not self._pause_if_flooded():
             self._resume()
 
@@ -268,3 +264,12 @@ class Connection:
         self._idle.set()
         if not self._pause_if_flooded():
             self._resume()
+
+
+def _unexpected(error: BaseException) -> WorkerError:
+    """What to answer for an error that should not be; it is logged with where it came from."""
+    _log.error("a request failed in a way it should not", exc_info=error)
+    return WorkerError(
+        f"the worker failed at this request: {type(error).__name__}",
+        cure="Look at worker.log in the runtime directory, and report it.",
+    )

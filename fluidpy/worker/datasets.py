@@ -15,7 +15,12 @@ import time
 from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from fluidpy.errors import DatasetNotFoundError, FluidpyError, PathNotFoundError
+from fluidpy.errors import (
+    DatasetNotFoundError,
+    FluidpyError,
+    PathNotFoundError,
+    ValidationError,
+)
 from fluidpy.namespace.cache_keys import CacheKeys
 from fluidpy.namespace.namespace import Namespace
 from fluidpy.storage.under_storage import Kind, is_volatile
@@ -229,6 +234,18 @@ class AttachedDataset:
             listener(self, changes)
 
 
+def _refuse_while_mounted(dataset: AttachedDataset, user: object) -> None:
+    """Raises ValidationError while a mount, told by its listener, shows the old definition.
+
+    Else the files of a mount, and of the jobs reading it, would become others under their hands.
+    """
+    if any(listener is not user for listener in dataset.listeners):
+        raise ValidationError(
+            f"the Dataset {dataset.definition.key} is mounted with another definition",
+            cure="Unmount it first (fluidpy status shows where), or give this one another name.",
+        )
+
+
 class Datasets:
     """All Datasets of this worker."""
 
@@ -282,6 +299,7 @@ class Datasets:
                 await self._make_room()
                 dataset = await self._open(definition)
             elif dataset.digest != definition.digest():
+                _refuse_while_mounted(dataset, user)
                 await self._replace(dataset, definition)
             dataset.users.add(user)
             return dataset

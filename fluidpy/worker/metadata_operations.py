@@ -22,7 +22,7 @@ from fluidpy.errors import NotADirectoryInDatasetError, PathNotFoundError, Valid
 from fluidpy.namespace.definition import DatasetDefinition
 from fluidpy.storage.under_storage import Kind
 from fluidpy.worker.passed_bytes import new_memfd, write_at
-from fluidpy.worker.requests import Answer, Progress, Reply, integer, malformed, text
+from fluidpy.worker.requests import Answer, Progress, Reply, integer, text
 
 if TYPE_CHECKING:
     from fluidpy.namespace.catalog_rows import Changes
@@ -124,8 +124,7 @@ def list_directory(session: Session, request: Message, _: Progress) -> Answer:
     directory = request.get("directory")
     if directory is None:
         return _list_path(dataset, text(request, "path"), wants_entries)
-    if type(directory) is not int:
-        raise malformed("directory", "a whole number", directory)
+    directory = integer(request, "directory")
     if not wants_entries and dataset.is_fresh(directory):
         return Reply({"changed": False})
     return _list(dataset, directory, wants_entries)
