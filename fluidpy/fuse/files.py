@@ -17,7 +17,7 @@ from fluidpy.fuse.attributes import row_of_node
 from fluidpy.fuse.device import Device
 from fluidpy.fuse.event_loop import EventLoop
 from fluidpy.fuse.kernel import OPEN_OUT, READ_IN, OpenFlag
-from fluidpy.fuse.open_files import OpenFile, OpenFileTable, close_fd
+from fluidpy.fuse.open_files import HeldFd, OpenFile, OpenFileTable
 from fluidpy.fuse.range_reader import Piece, RangeReader
 from fluidpy.fuse.requests_in_flight import RequestsInFlight
 from fluidpy.fuse.worker_link import Answer, LinkLostError, WorkerLink
@@ -35,13 +35,17 @@ OnOpen: TypeAlias = Callable[[FluidpyError | None], None]
 
 @dataclass(slots=True)
 class _Read:
-    """A READ that waits. Bytes up to `start` lie in `pieces`, whose fds came along (`passed`)."""
+    """A READ that waits. Bytes up to `start` lie in `pieces`, whose fds came along (`passed`).
+
+    `opens`: the file is being opened with this one's deadline, not another's.
+    """
 
     unique: int
     start: int
     end: int
     limit: float
     repaired: bool = False
+    opens: bool = False
     pieces: list[Piece] = field(default_factory=list)
     passed: list[int] = field(default_factory=list)
 
@@ -125,10 +129,12 @@ class Files:
         self._close_surplus()
         return file
 
-    def _usable(self, file: OpenFile) -> bool:
-        if file.complete and file.fd >= 0:
-            return True
-        return file.handle is not None and file.generation == self._link.generation
+    def _open_at_worker(self, file: OpenFile) -> bool:
+        return (
+            file.handle is not None
+            and file.generation == self._link.generation
+            and self._link.connected
+        )
 
     def _ensure(self, file: OpenFile, done: OnOpen, deadline: float) -> None:
         """Has the worker open the file, once for all who wait for it."""
@@ -159,14 +165,10 @@ class Files:
         file.generation = self._link.generation
         file.present.clear()
         file.complete = False
-        for fd in answer.fds[1:]:
-            os.close(fd)
-        if file.users:  # a read of the old fd is under way: that one is kept, and is as good
-            close_all(answer.fds[:1])
-        else:
-            close_fd(file)
-            file.fd = answer.fds[0] if answer.fds else -1
-        file.complete = bool(answer.ok.get("complete")) and file.fd >= 0
+        close_all(answer.fds[1:])
+        file.close_fd()  # the worker may keep the object in another file by now
+        file.held = HeldFd(answer.fds[0]) if answer.fds else None
+        file.complete = bool(answer.ok.get("complete")) and file.held is not None
 
     def _ask(self, read: _Read, file: OpenFile) -> None:
         left = read.limit - self._loop.clock()
@@ -175,18 +177,22 @@ class Files:
             return
         if left <= 0:
             self._fail(read, file, _deadline_passed(self._deadline))
-        elif not self._usable(file) or file.handle is None:
+        elif not self._open_at_worker(file):
+            read.opens = not file.opening
             self._ensure(file, lambda error: self._on_ensured(read, file, error), left)
         else:
+            asked = (file.handle, file.generation)
             self._link.call(
                 Operation.READ,
                 {"handle": file.handle, "start": read.start, "end": read.end},
                 left,
-                lambda answer: self._on_read(read, file, answer),
+                lambda answer: self._on_read(read, file, answer, asked),
             )
 
     def _on_ensured(self, read: _Read, file: OpenFile, error: FluidpyError | None) -> None:
-        if error is not None:
+        if isinstance(error, WorkerTimeoutError) and not read.opens:
+            self._ask(read, file)  # whoever had the file opened had less time than this read
+        elif error is not None:
             self._fail(read, file, error)
         elif (
             self._waiting.waits(read.unique)
@@ -198,14 +204,18 @@ class Files:
         else:
             self._ask(read, file)
 
-    def _on_read(self, read: _Read, file: OpenFile, answer: Answer) -> None:
+    def _on_read(
+        self, read: _Read, file: OpenFile, answer: Answer, asked: tuple[int | None, int]
+    ) -> None:
         if isinstance(answer.error, LinkLostError):
             self._ask(read, file)
         elif answer.error is not None:
             self._fail(read, file, answer.error)
         elif answer.fds:
             self._take_passed(read, file, answer)
-        elif file.fd < 0:
+        elif asked != (file.handle, file.generation):
+            self._ask(read, file)  # opened again meanwhile: this speaks of the fd before
+        elif file.held is None:
             self._fail(read, file, _no_fd())
         else:
             file.learn(read.start, read.end, self.block_bytes)
@@ -229,13 +239,19 @@ class Files:
 
     def _send(self, read: _Read, file: OpenFile) -> None:
         """Answers: what is left of the range from the file's own fd, after the pieces."""
-        file.users += 1
-        if read.start < read.end:
-            read.pieces.append(Piece(file.fd, read.start, read.end - read.start))
-        self._reader.send(read.unique, read.pieces, lambda error: self._sent(read, file, error))
+        held = file.held if read.start < read.end else None
+        if held is not None:
+            held.use()
+            read.pieces.append(Piece(held.fd, read.start, read.end - read.start))
+        self._reader.send(
+            read.unique, read.pieces, lambda error: self._sent(read, file, held, error)
+        )
 
-    def _sent(self, read: _Read, file: OpenFile, error: OSError | None) -> None:
-        file.users -= 1
+    def _sent(
+        self, read: _Read, file: OpenFile, held: HeldFd | None, error: OSError | None
+    ) -> None:
+        if held is not None:
+            held.done()
         if error is None:
             self._finish(read, file)
         else:
@@ -294,7 +310,7 @@ class Files:
         if file.handle is not None:
             self._link.release(file.handle, file.generation)
             file.handle = None
-        close_fd(file)
+        file.close_fd()
 
     def _path(self, row: int) -> str:
         try:
@@ -305,8 +321,7 @@ class Files:
     def close(self) -> None:
         """Closes all fds."""
         for file in self._table:
-            file.users = 0
-            close_fd(file)
+            file.close_fd()
 
 
 def _deadline_passed(seconds: float) -> WorkerTimeoutError:

@@ -22,23 +22,54 @@ IDLE_SECONDS: Final = 10.0
 """How long they are kept."""
 
 
+class HeldFd:
+    """The fd of a cache file, closed when nobody wants it and the last read of it has ended."""
+
+    __slots__ = ("_users", "_wanted", "fd")
+
+    def __init__(self, fd: int) -> None:
+        """Takes over the fd."""
+        self.fd = fd
+        self._users = 0
+        self._wanted = True
+
+    def use(self) -> None:
+        """A read begins: the fd stays open until its `done`."""
+        self._users += 1
+
+    def done(self) -> None:
+        """A read has ended."""
+        self._users -= 1
+        self._close_unless_needed()
+
+    def drop(self) -> None:
+        """Nobody begins to read it any more."""
+        self._wanted = False
+        self._close_unless_needed()
+
+    def _close_unless_needed(self) -> None:
+        if self.fd >= 0 and not self._users and not self._wanted:
+            os.close(self.fd)
+            self.fd = -1
+
+
 @dataclass(slots=True, eq=False)
 class OpenFile:
     """One version of one file.
 
-    `reads` counts the READs that are not answered yet, `users` those of them that need the fd at
-    this moment.
+    `handle`, `generation` (of the worker's connection) and `held` belong together: what the worker
+    says of a handle is true of the fd that came with it. `reads` counts the READs that are not
+    answered yet.
     """
 
     row: int
     size: int
     handle: int | None = None
     generation: int = 0
-    fd: int = -1
+    held: HeldFd | None = None
     complete: bool = False
     present: set[int] = field(default_factory=set)
     reads: int = 0
-    users: int = 0
     opening: bool = False
     dropped: bool = False
     used_at: float = 0.0
@@ -50,12 +81,18 @@ class OpenFile:
 
     def holds(self, start: int, end: int, block_bytes: int) -> bool:
         """Whether the cache file is known to have these bytes."""
-        if self.fd < 0:
+        if self.held is None:
             return False
         if self.complete:
             return True
         present = self.present
         return all(b in present for b in range(start // block_bytes, -(-end // block_bytes)))
+
+    def close_fd(self) -> None:
+        """Lets go of the fd; reads under way end first."""
+        held, self.held = self.held, None
+        if held is not None:
+            held.drop()
 
     def learn(self, start: int, end: int, block_bytes: int) -> None:
         """The worker said that these bytes are in the cache file: so are their whole blocks."""
@@ -146,10 +183,3 @@ class OpenFileTable:
             self._idle_bytes -= file.size
         file.dropped = True
         return file
-
-
-def close_fd(file: OpenFile) -> None:
-    """Closes the cache file's fd, if nobody reads it just now (then whoever does closes it)."""
-    if file.fd >= 0 and not file.users:
-        os.close(file.fd)
-        file.fd = -1

@@ -5,11 +5,18 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fluidpy.fuse.open_files import IDLE_BYTES, IDLE_FILES, IDLE_SECONDS, OpenFile, OpenFileTable
+from fluidpy.fuse.open_files import (
+    IDLE_BYTES,
+    IDLE_FILES,
+    IDLE_SECONDS,
+    HeldFd,
+    OpenFile,
+    OpenFileTable,
+)
 
 
 def test_known_blocks_are_whole_ones() -> None:
-    file = OpenFile(row=1, size=1000, fd=9)
+    file = OpenFile(row=1, size=1000, held=HeldFd(9))
     file.learn(150, 250, 100)
     assert file.holds(100, 300, 100)
     assert not file.holds(99, 200, 100)
