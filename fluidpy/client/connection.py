@@ -104,8 +104,9 @@ class WorkerConnection:
         with self._lock:
             if self._socket is not None:
                 return self.generation
-            limit = self.settings.worker_start_seconds if deadline is None else deadline
-            connection = ensure_worker(self.settings, deadline=limit)
+            seconds = self.settings.worker_start_seconds if deadline is None else deadline
+            limit = time.monotonic() + seconds
+            connection = ensure_worker(self.settings, deadline=seconds)
             connection.setblocking(False)
             self._poll = select.poll()
             self._poll.register(connection, select.POLLIN)
@@ -114,7 +115,7 @@ class WorkerConnection:
             self._released.clear()
             self._released_bytes = 0
         try:
-            self._hello(limit)
+            self._hello(max(0.001, limit - time.monotonic()))
         except WorkerError:
             self.close()
             raise

@@ -97,10 +97,13 @@ class ObjectReader:
             return self._read_partial(view, position)
 
     def _read_partial(self, view: memoryview, position: int) -> int:
+        limit = self._session.limit()
         for _ in range(2):
             if done := self._read_known(view, position):
                 return done
-            self._session.insist("read", lambda _: self._ask(position, position + len(view)))
+            self._session.insist(
+                "read", lambda limit: self._ask(position, position + len(view), limit), limit
+            )
         if done := self._read_known(view, position):
             return done
         raise CacheError(
@@ -128,7 +131,7 @@ class ObjectReader:
             block += 1
         return min(length, max(0, block * block_bytes - position))
 
-    def _ask(self, start: int, end: int) -> None:
+    def _ask(self, start: int, end: int, limit: float) -> None:
         """Has the worker bring what lies at `start`, in whole blocks, as it fetches anyway."""
         block_bytes = self._session.block_bytes
         first = start // block_bytes
@@ -136,9 +139,9 @@ class ObjectReader:
         last = -(-end // block_bytes)
         start, end = first * block_bytes, min(last * block_bytes, self.size)
         try:
-            ok, fds = self._session.read_object(self._opened, start, end)
+            ok, fds = self._session.read_object(self._opened, start, end, limit)
         except LostConnectionError:
-            self._reopen()
+            self._reopen(limit)
             raise
         self._take(start, end, ok, fds)
         if not fds:
@@ -159,9 +162,9 @@ class ObjectReader:
             self.complete = True
             self._present.clear()
 
-    def _reopen(self) -> None:
+    def _reopen(self, limit: float) -> None:
         """Opens the same version in the present connection (a new worker's, perhaps)."""
-        fresh = self._session.reopen_object(self.entry)
+        fresh = self._session.reopen_object(self.entry, limit)
         stale, self._opened = self._opened, fresh
         self._session.close_object(stale)
         self._present.clear()

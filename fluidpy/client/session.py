@@ -19,7 +19,12 @@ from fluidpy.client.connection import LostConnectionError, WorkerConnection, con
 from fluidpy.client.protocol import Message, Operation, RemoteEntry
 from fluidpy.client.start import check_cache_directory
 from fluidpy.client.symlinks import SYMLINK, follow, read_link_of
-from fluidpy.errors import SourceChangedError, WorkerError, WorkerTimeoutError
+from fluidpy.errors import (
+    DatasetNotFoundError,
+    SourceChangedError,
+    WorkerError,
+    WorkerTimeoutError,
+)
 from fluidpy.settings import Settings
 
 FILE: Final = 1
@@ -90,23 +95,35 @@ class DatasetSession:
 
     @property
     def deadline(self) -> float:
-        """How long one call may take in seconds, a new worker's start not counted."""
+        """How long one call may take in seconds, whatever it has to do again."""
         return self.settings.source_deadline_seconds + _GRACE_SECONDS
 
-    def attachment(self) -> Attachment:
-        """The Dataset in the present connection; attaches when there is none.
+    def limit(self) -> float:
+        """When a call that begins now must have ended, as `time.monotonic` tells time."""
+        return time.monotonic() + self.deadline
 
-        Raises DatasetNotFoundError, ValidationError and the worker's errors.
+    def attachment(self, limit: float | None = None) -> Attachment:
+        """The Dataset in the present connection; attaches when there is none, until `limit`.
+
+        Raises DatasetNotFoundError, ValidationError, WorkerTimeoutError and the worker's errors.
         """
         attachment = self._attachment
         if attachment is not None and self._is_current(attachment):
             return attachment
         self._renew_lock_after_fork()
-        with self._lock:
+        limit = self.limit() if limit is None else limit
+        if not self._lock.acquire(timeout=_left(limit)):
+            raise WorkerTimeoutError(
+                "another thread is still attaching the Dataset",
+                cure=f"Look at {self.settings.runtime_dir / 'worker.log'}.",
+            )
+        try:
             attachment = self._attachment
             if attachment is None or not self._is_current(attachment):
-                attachment = self._attachment = self._attach()
+                attachment = self._attachment = self._attach(limit)
             return attachment
+        finally:
+            self._lock.release()
 
     def _is_current(self, attachment: Attachment) -> bool:
         return attachment.generation == self.connection.generation and self.connection.connected
@@ -116,43 +133,66 @@ class DatasetSession:
             self._lock = threading.Lock()
             self._pid = os.getpid()
 
-    def _attach(self) -> Attachment:
+    def _attach(self, limit: float) -> Attachment:
+        """A name that was known is one that a mount attaches: a new worker gets to know it soon."""
+        known = self._attachment is not None or callable(self._source)
         source = self._source() if callable(self._source) else self._source
         self._source = source
-        how = {"name": source} if isinstance(source, str) else {"definition": source.to_wire()}
-        generation = self.connection.connect()
+        if not isinstance(source, str):
+            return self._attach_once({"definition": source.to_wire()}, limit)
+        while True:
+            try:
+                return self._attach_once({"name": source}, limit)
+            except DatasetNotFoundError as error:
+                if not known:
+                    raise
+                if time.monotonic() + _RETRY_SECONDS[-1] > limit:
+                    raise DatasetNotFoundError(
+                        f"Dataset {source} was mounted, and its mount does not attach it again",
+                        cure="Mount it again (`fluidpy mount`), or give its YAML file.",
+                    ) from error
+                time.sleep(_RETRY_SECONDS[-2])
+
+    def _attach_once(self, how: dict[str, Any], limit: float) -> Attachment:
+        start = min(self.settings.worker_start_seconds, _left(limit))
+        generation = self.connection.connect(deadline=start)
         if self._attachment is None:  # a reader goes on with whatever worker came after the first
             check_cache_directory(self.connection.greeting, self.settings)
         ok, fds = self.connection.call(
-            Operation.ATTACH, deadline=self.deadline, generation=generation, **how
+            Operation.ATTACH, deadline=_left(limit), generation=generation, **how
         )
         protocol.close_all(fds)
         return Attachment(generation, ok["dataset"], ok["key"], ok["catalog"])
 
-    def _call(self, operation: str, **fields: Any) -> tuple[Attachment, Message, list[int]]:
-        def once(left: float) -> tuple[Attachment, Message, list[int]]:
-            attachment = self.attachment()
+    def _call(
+        self, operation: str, limit: float | None = None, **fields: Any
+    ) -> tuple[Attachment, Message, list[int]]:
+        def once(limit: float) -> tuple[Attachment, Message, list[int]]:
+            attachment = self.attachment(limit)
             ok, fds = self.connection.call(
                 operation,
-                deadline=left,
+                deadline=_left(limit),
                 generation=attachment.generation,
                 dataset=attachment.dataset,
                 **fields,
             )
             return attachment, ok, fds
 
-        return self.insist(operation, once)
+        return self.insist(operation, once, limit)
 
-    def insist(self, operation: str, once: Callable[[float], _Result]) -> _Result:
-        """Calls `once(seconds left)` again as long as the worker gets lost and time is left.
+    def insist(
+        self, operation: str, once: Callable[[float], _Result], limit: float | None = None
+    ) -> _Result:
+        """Calls `once(limit)` again as long as the worker gets lost and time is left.
 
-        Raises WorkerTimeoutError after that, and whatever else `once` raises.
+        `limit` (default: the whole deadline from now) is when all of it must have ended. Raises
+        WorkerTimeoutError after that, and whatever else `once` raises.
         """
-        limit = time.monotonic() + self.deadline
+        limit = self.limit() if limit is None else limit
         attempt = 0
         while True:
             try:
-                return once(max(0.001, limit - time.monotonic()))
+                return once(limit)
             except LostConnectionError as error:
                 pause = _RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)]
                 if time.monotonic() + pause > limit:
@@ -215,10 +255,10 @@ class DatasetSession:
         """
         return self._open(path=path)
 
-    def reopen_object(self, entry: RemoteEntry) -> Opened:
-        """Opens that very version again. Raises SourceChangedError when it is gone."""
+    def reopen_object(self, entry: RemoteEntry, limit: float) -> Opened:
+        """Opens that very version again, until `limit`. Raises SourceChangedError when gone."""
         try:
-            opened = self._open(entry=entry.id)
+            opened = self._open(limit, entry=entry.id)
         except FileNotFoundError as error:
             raise _gone(entry) from error
         if version_of(opened.entry) != version_of(entry):
@@ -226,8 +266,8 @@ class DatasetSession:
             raise _gone(entry)
         return opened
 
-    def _open(self, **which: Any) -> Opened:
-        attachment, ok, fds = self._call(Operation.OPEN, **which)
+    def _open(self, limit: float | None = None, **which: Any) -> Opened:
+        attachment, ok, fds = self._call(Operation.OPEN, limit, **which)
         try:
             entry = protocol.entry_from_wire(ok["entry"])
             fd = fds.pop(0) if fds else -1
@@ -241,14 +281,16 @@ class DatasetSession:
             os.close(opened.fd)
         self.connection.release(opened.handle, opened.attachment.generation, opened.entry.size)
 
-    def read_object(self, opened: Opened, start: int, end: int) -> tuple[Message, list[int]]:
+    def read_object(
+        self, opened: Opened, start: int, end: int, limit: float
+    ) -> tuple[Message, list[int]]:
         """The worker's answer to `read`: see the protocol; the fds are the caller's to close.
 
         Raises LostConnectionError when the handle is of another connection: reopen then.
         """
         return self.connection.call(
             Operation.READ,
-            deadline=self.deadline,
+            deadline=_left(limit),
             generation=opened.attachment.generation,
             dataset=opened.attachment.dataset,
             handle=opened.handle,
@@ -266,6 +308,11 @@ class DatasetSession:
     def close(self) -> None:
         """Forgets the attachment; files that are open stay so. The connection is the process's."""
         self._attachment = None
+
+
+def _left(limit: float) -> float:
+    """Seconds until `limit`; a moment at least, so that whoever waits says what for."""
+    return max(0.001, limit - time.monotonic())
 
 
 def version_of(entry: RemoteEntry) -> tuple[bytes, int, int]:
