@@ -103,7 +103,6 @@ class FluidFileSystem(ReadOnly, Awaited, AsyncFileSystem):  # type: ignore[misc]
         if self._pid != os.getpid():
             self._pid = os.getpid()
             self._lock = threading.Lock()
-            self._pools = ThreadPools()
             self._loop = None
 
     def _session(self, dataset: str) -> DatasetSession:

@@ -7,6 +7,7 @@ one. The pools are made on first use.
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -22,17 +23,26 @@ _Value = TypeVar("_Value")
 
 
 class ThreadPools:
-    """Pools by purpose, so that calls that wait for reads cannot take the threads of the reads."""
+    """Pools by purpose, so that calls that wait for reads cannot take the threads of the reads.
+
+    A fork copies pools without their threads: the child makes its own.
+    """
 
     def __init__(self) -> None:
         """No thread is started yet."""
+        self._start_over()
+
+    def _start_over(self) -> None:
         self._pools: dict[str, ThreadPoolExecutor] = {}
         self._lock = threading.Lock()
+        self._pid = os.getpid()
 
     def get(self, purpose: str) -> ThreadPoolExecutor:
         """The pool of that purpose; its threads end with the interpreter."""
         from concurrent.futures import ThreadPoolExecutor
 
+        if self._pid != os.getpid():
+            self._start_over()
         with self._lock:
             pool = self._pools.get(purpose)
             if pool is None:

@@ -105,3 +105,17 @@ def test_killing_the_worker_costs_readers_time_only(tmp_path: Path) -> None:
             done.set()
             killer.join()
         assert b"".join(pieces) == content
+
+
+def test_a_forked_child_reads_ranges_after_its_parent_did(fs: FluidFileSystem) -> None:
+    """The parent's reading threads are not in the child, which must not wait for them."""
+    assert len(fs.cat_ranges(FILES[:3], 0, 10, on_error="raise")) == 3
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(30)
+        try:
+            found = fs.cat_ranges(FILES[3:], 0, 10, on_error="raise")
+            os._exit(0 if len(found) == 3 else 3)
+        except BaseException:  # noqa: BLE001 - the child must not go on as a test run
+            os._exit(4)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
