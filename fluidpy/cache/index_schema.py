@@ -55,6 +55,26 @@ def connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def indexed_bytes(path: Path) -> int:
+    """Bytes on disk of all files that the index at `path` knows; 0 where there is no sound one.
+
+    One scan of the index, without looking at the files; changes nothing.
+    """
+    if not path.is_file():
+        return 0
+    try:
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+    except sqlite3.Error:
+        return 0
+    try:
+        row = connection.execute("SELECT sum(bytes) FROM file").fetchone()
+    except sqlite3.Error:  # damaged: it is made anew, and the store begins empty
+        return 0
+    finally:
+        connection.close()
+    return int(row[0] or 0)
+
+
 def open_index(path: Path, block_bytes: int) -> tuple[sqlite3.Connection, bool]:
     """The index at `path`, and whether it is new: absent, damaged, or of another make."""
     try:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, TypeAlias
 
+from fluidpy.cache.index_schema import indexed_bytes
 from fluidpy.cache.store import BlockStore
 from fluidpy.cache.tier import TierDefinition, default_tier
 from fluidpy.errors import CacheDirectoryError, ValidationError
@@ -89,7 +90,8 @@ class Stores:
             directory, medium = self._settings.cache_dir / "store", "SSD"
         else:
             directory, medium = MEMORY_DIRECTORY / f"fluidpy-{os.getuid()}" / "store", "MEM"
-        return default_tier(directory, share, kept_bytes=_kept_bytes(directory), medium=medium)
+        kept = indexed_bytes(directory / "index.sqlite")
+        return default_tier(directory, share, kept_bytes=kept, medium=medium)
 
 
 def _refuse_disks(definition: DatasetDefinition, tiers: Sequence[TierDefinition]) -> None:
@@ -98,18 +100,6 @@ def _refuse_disks(definition: DatasetDefinition, tiers: Sequence[TierDefinition]
             f"Dataset {definition.key} is memory-only and has the disk tier {disks[0]}",
             cure="Give it MEM tiers, or take the annotation fluidpy.io/cache away.",
         )
-
-
-def _kept_bytes(directory: Path) -> int:
-    """Bytes that the files of a store take already."""
-    kept = 0
-    for folder, _, files in os.walk(directory):
-        for name in files:
-            try:
-                kept += os.lstat(f"{folder}/{name}").st_blocks * 512
-            except FileNotFoundError:  # evicted meanwhile by whoever owns it
-                continue
-    return kept
 
 
 def _clean_token() -> str:
