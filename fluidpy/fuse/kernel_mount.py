@@ -99,9 +99,13 @@ def mount(directory: Path, source: str) -> int:
     if may_mount():
         try:
             return _mount_directly(directory, source)
-        except PermissionError:
+        except PermissionError as error:
             if fusermount() is None:
-                raise
+                raise MountError(
+                    f"mounting at {directory} is not permitted: {error.strerror}",
+                    cure="In a container, start it with --device /dev/fuse --cap-add SYS_ADMIN "
+                    "--security-opt apparmor=unconfined; fluid:// URLs work without a mount.",
+                ) from error
     return _mount_by_fusermount(directory, source)
 
 
@@ -120,7 +124,7 @@ def _mount_directly(directory: Path, source: str) -> int:
         return fd
     code = ctypes.get_errno()
     os.close(fd)
-    if code == errno.EPERM:
+    if code in (errno.EPERM, errno.EACCES):  # EACCES: AppArmor's word for it
         raise PermissionError(code, os.strerror(code))
     raise MountError(
         f"mounting at {directory} failed: {os.strerror(code)}",

@@ -15,6 +15,9 @@ from fluidpy.fuse import kernel_mount
 from fluidpy.fuse.mount_table import MountPoint, mounted_at
 from fluidpy.namespace.definition import DatasetDefinition
 from fluidpy.settings import Settings
+from fluidpy.storage.local import directory_of
+from fluidpy.storage.pvc import directory_of_claim
+from fluidpy.storage.under_storage import MountSource
 
 PROBE_SECONDS: Final = 5.0
 """How long a mount that is there already may take to answer one `statvfs`."""
@@ -45,6 +48,7 @@ def check_mount_point(
     A dead mount of ours there is cleared first.
     """
     _check_overlap(directory, definition, settings)
+    _check_sources(directory, definition, settings)
     if (point := mounted_at(directory)) is not None and point.ours:
         _clear_dead(point)
     elif point is not None:
@@ -69,6 +73,35 @@ def _check_overlap(directory: Path, definition: DatasetDefinition, settings: Set
                 f"a mount at {directory} would hide the cache directory {kept}",
                 cure="Mount at another directory, or set FLUIDPY_CACHE_DIR.",
             )
+
+
+def _check_sources(directory: Path, definition: DatasetDefinition, settings: Settings) -> None:
+    """A mount inside of its own source would show itself in itself without end."""
+    for mount in definition.mounts:
+        if (source := _local_directory(mount.source, settings)) is None:
+            continue
+        if directory == source or source in directory.parents:
+            raise MountError(
+                f"{directory} lies in the directory {source} that mount {mount.name} shows",
+                cure="Mount at a directory outside of it.",
+            )
+        if directory in source.parents:
+            raise MountError(
+                f"a mount at {directory} would hide the directory {source} that mount "
+                f"{mount.name} shows",
+                cure="Mount at another directory.",
+            )
+
+
+def _local_directory(source: MountSource, settings: Settings) -> Path | None:
+    """The directory of this machine that a source shows; None for any other source."""
+    if source.scheme == "pvc":
+        directory = directory_of_claim(source, settings.pvc_directories)
+    elif source.scheme in ("local", "file"):
+        directory = directory_of(source)
+    else:
+        return None
+    return Path(os.path.realpath(directory))
 
 
 def _clear_dead(point: MountPoint) -> None:

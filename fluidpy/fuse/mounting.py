@@ -279,7 +279,9 @@ def _await_end(record: MountRecord, seconds: float) -> bool:
 def _await_process(pid: int, limit: float) -> bool:
     try:
         pidfd = os.pidfd_open(pid)
-    except ProcessLookupError:
+    except (
+        OSError
+    ):  # gone; or its number is a thread's by now (EINVAL), or no process could have it
         return True
     try:
         poll = select.poll()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
+import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,7 +24,9 @@ from fluidpy.fuse.mount_record import (
 )
 from fluidpy.fuse.mount_table import parse_mountinfo
 from fluidpy.fuse.mounting import list_mounts, mount_dataset, unmount
+from fluidpy.namespace.definition import MountDefinition
 from fluidpy.settings import Settings
+from fluidpy.storage.under_storage import MountSource
 from tests.fuse.tree_worker import definition
 
 
@@ -102,6 +107,25 @@ def test_cache_and_mount_point_do_not_overlap(fuse_settings: Settings) -> None:
         check(fuse_settings.cache_dir.parent, fuse_settings)
 
 
+@pytest.mark.parametrize("scheme", ["local", "file", "pvc"])
+def test_a_source_and_its_mount_point_do_not_overlap(
+    fuse_settings: Settings, tmp_path: Path, scheme: str
+) -> None:
+    source = tmp_path / "source"
+    (source / "mnt").mkdir(parents=True)
+    settings = replace(fuse_settings, pvc_directories={"claim": os.fspath(source)})
+    url = "pvc://claim" if scheme == "pvc" else f"{scheme}://{source}"
+    shown = definition(mounts=(MountDefinition("data", "/", MountSource(url, label="data")),))
+    for inside in (source, source / "mnt"):
+        with pytest.raises(MountError, match=r"lies in the directory .*/source that mount data"):
+            check_mount_point(plain_path(inside), shown, settings)
+    with pytest.raises(MountError, match=r"would hide the directory .*/source that mount data"):
+        check_mount_point(plain_path(tmp_path), shown, settings, allow_non_empty=True)
+    beside = tmp_path / "source-2"
+    beside.mkdir()
+    check_mount_point(plain_path(beside), shown, settings)
+
+
 def test_another_file_systems_mount_is_left_alone(fuse_settings: Settings) -> None:
     with pytest.raises(MountError, match="/proc is a mount of proc already"):
         check(Path("/proc"), fuse_settings)
@@ -153,3 +177,31 @@ def test_a_hanging_probe_ends(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_mount_without_server_is_taken_down() -> None:
     assert after_server(still_mounted=True) is NextStep.TAKE_DOWN
     assert after_server(still_mounted=False) is NextStep.FINISH
+
+
+def test_a_mount_that_is_not_permitted_names_the_cure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_directory: Path, _source: str) -> int:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(kernel_mount, "may_mount", lambda: True)
+    monkeypatch.setattr(kernel_mount, "fusermount", lambda: None)
+    monkeypatch.setattr(kernel_mount, "_mount_directly", refuse)
+    with pytest.raises(MountError, match=r"not permitted: Permission denied.*apparmor=unconfined"):
+        kernel_mount.mount(tmp_path, "default/tree")
+
+
+def test_a_holders_number_that_is_a_thread_by_now_is_a_mount_gone(
+    fuse_settings: Settings, tmp_path: Path
+) -> None:
+    ends = threading.Event()
+    thread = threading.Thread(target=ends.wait, args=(30,))
+    thread.start()
+    try:
+        assert thread.native_id is not None
+        write_record(fuse_settings, record(tmp_path, holder=thread.native_id))
+        assert list_mounts(fuse_settings) == []
+    finally:
+        ends.set()
+        thread.join()
