@@ -273,8 +273,8 @@ class WorkerLink:
     def _reach_in_thread(self) -> None:
         try:
             attached = self._reach()
-        except FluidpyError as error:
-            failure = error
+        except Exception as error:  # noqa: BLE001 - told, and tried again: a mount lives on
+            failure = error if isinstance(error, FluidpyError) else _not_expected(error)
             self._loop.call_from_thread(lambda: self._not_reached(failure))
         else:
             self._loop.call_from_thread(lambda: self.adopt(attached))
@@ -305,6 +305,13 @@ class WorkerLink:
             self._loop.unwatch(self._socket.fileno())
             self._socket.close()
             self._socket = None
+
+
+def _not_expected(error: Exception) -> WorkerError:
+    return WorkerError(
+        f"the worker could not be reached: {type(error).__name__}: {error}",
+        cure="It is tried again; look at worker.log in the runtime directory.",
+    )
 
 
 def _too_late(operation: str) -> WorkerTimeoutError:
