@@ -22,7 +22,7 @@ from itertools import count
 from typing import Any, Final
 
 from fluidpy.client import protocol
-from fluidpy.client.start import ensure_worker
+from fluidpy.client.start import ensure_worker, wait_ready
 from fluidpy.errors import FluidpyError, WorkerError, WorkerTimeoutError
 from fluidpy.settings import Settings
 
@@ -206,7 +206,7 @@ class WorkerConnection:
                 return
             except BlockingIOError:
                 left = limit - time.monotonic()
-                if left <= 0 or not select.select([], [connection], [], left)[1]:
+                if left <= 0 or not wait_ready(connection.fileno(), select.POLLOUT, left):
                     raise _too_slow(str(message["op"])) from None
             except OSError as error:
                 if isinstance(error, WorkerError):

@@ -108,6 +108,16 @@ def connect(settings: Settings) -> socket.socket | None:
     return connection
 
 
+def wait_ready(fd: int, events: int, seconds: float) -> bool:
+    """Whether the fd became ready for `events` (of `select.poll`) in time.
+
+    Not by select(2), which refuses fds from 1024 up: programs with many open files have those.
+    """
+    poll = select.poll()
+    poll.register(fd, events)
+    return bool(poll.poll(max(0.0, seconds) * 1000))
+
+
 def _timeval(seconds: int) -> bytes:
     """`struct timeval` of socket(7)."""
     return struct.pack("ll", seconds, 0)
@@ -167,7 +177,13 @@ class _start_lock:  # noqa: N801 - used as a function, like contextlib's own
         self._fd = -1
 
     def __enter__(self) -> None:
-        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise WorkerStartError(
+                f"the lock {self._path} cannot be opened: {error.strerror}",
+                cure="Make room for it, or set FLUIDPY_RUNTIME_DIR to another directory.",
+            ) from error
         while True:
             try:
                 fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -239,7 +255,7 @@ def _await_ready(ready: int, process: _Detached, log: Path, limit: float) -> Non
     said = b""
     while not said.endswith(b"\n"):
         left = limit - time.monotonic()
-        if left <= 0 or not select.select([ready], [], [], left)[0]:
+        if left <= 0 or not wait_ready(ready, select.POLLIN, left):
             process.kill()
             process.wait()
             raise WorkerTimeoutError(

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import fcntl
+import os
+import resource
+import select
 import socket
 import sys
 from dataclasses import replace
@@ -96,3 +100,24 @@ def test_a_worker_gets_the_settings_of_its_client(settings: Settings) -> None:
     assert seen.cache_dir == settings.cache_dir
     assert seen.runtime_dir == settings.runtime_dir
     assert seen.idle_seconds == 1.5
+
+
+def test_fds_from_1024_up_can_be_waited_for() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))
+    ours, theirs = os.pipe()
+    high = fcntl.fcntl(ours, fcntl.F_DUPFD_CLOEXEC, 1024)
+    try:
+        assert not start.wait_ready(high, select.POLLIN, 0.01)
+        os.write(theirs, b"x")
+        assert start.wait_ready(high, select.POLLIN, 1.0)
+    finally:
+        for fd in (ours, theirs, high):
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_start_lock_that_cannot_be_opened_is_told(settings: Settings) -> None:
+    (settings.runtime_dir / "worker-start.lock").mkdir()
+    with pytest.raises(WorkerStartError, match=r"worker-start\.lock cannot be opened"):
+        start.ensure_worker(settings)
