@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from typing import TYPE_CHECKING, Final
 
 from fluidpy.client.protocol import Message, encode
-from fluidpy.errors import FluidpyError
+from fluidpy.errors import CacheError, FluidpyError
 from fluidpy.storage.under_storage import Kind, is_volatile
 from fluidpy.worker.datasets import SETTLED_SECONDS
 from fluidpy.worker.load import Load, LoadCounts
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from fluidpy.namespace.metadata_load import MetadataProgress
     from fluidpy.worker.datasets import AttachedDataset
     from fluidpy.worker.session import Session
+
+_log = logging.getLogger(__name__)
 
 COUNTED_A_TURN: Final = 4096
 """Files counted before the loop looks at its other work."""
@@ -50,7 +53,7 @@ async def _load(
             await _settle(dataset, plan, volatile)
         await Load(dataset, session.worker.fills, plan, counts).run(progress)
         await _count_evicted(dataset, plan, counts)
-        dataset.store.flush()
+        _flush(dataset)
     return Reply({**counts.to_wire(), "omitted": dict(counts.omitted), "failures": _listed(counts)})
 
 
@@ -142,6 +145,15 @@ async def _count_evicted(dataset: AttachedDataset, plan: LoadPlan, counts: LoadC
         counts.done_files -= gone
         for _ in range(gone):
             counts.fail("/", f"{gone} files left the cache again: it is smaller than the load")
+
+
+def _flush(dataset: AttachedDataset) -> None:
+    """Writes the index; a failure fails no load, since the worker tries on."""
+    try:
+        dataset.store.flush()
+    except CacheError as error:
+        dataset.counters.count_error(type(error).__name__)
+        _log.warning("Dataset %s: loaded, and not yet indexed: %s", dataset.definition.key, error)
 
 
 def _listed(counts: LoadCounts) -> list[list[str]]:

@@ -144,8 +144,12 @@ def _listening(path: Path) -> Iterator[socket.socket]:
 def _raise_descriptor_limit() -> None:
     """Each open cache file and client takes a descriptor: take all that may be had."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
+    if soft == hard:
+        return
+    try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (OSError, ValueError) as error:  # "no limit" where the kernel has one (fs.nr_open)
+        _log.warning("the limit of open files stays at %d: %s", soft, error)
 
 
 def _tell(fd: int | None, line: str) -> None:

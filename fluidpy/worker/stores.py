@@ -6,6 +6,7 @@ refused, since two stores would count and evict the same files.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -14,9 +15,11 @@ from typing import Final, TypeAlias
 from fluidpy.cache.index_schema import indexed_bytes
 from fluidpy.cache.store import BlockStore
 from fluidpy.cache.tier import TierDefinition, default_tier
-from fluidpy.errors import CacheDirectoryError, ValidationError
+from fluidpy.errors import CacheDirectoryError, CacheError, ValidationError
 from fluidpy.namespace.definition import DatasetDefinition
 from fluidpy.settings import Settings
+
+_log = logging.getLogger(__name__)
 
 BOOT_ID_FILE: Final = Path("/proc/sys/kernel/random/boot_id")
 """Changes at each boot (random(4)): what an unclean stop may have left unwritten."""
@@ -74,15 +77,26 @@ class Stores:
         return store
 
     def flush(self) -> None:
-        """Writes queued index rows of all stores."""
+        """Writes queued index rows of all stores. Raises CacheError when one could not be written;
+        its rows stay queued.
+        """
+        failed: CacheError | None = None
         for store in self._by_directories.values():
-            store.flush()
+            try:
+                store.flush()
+            except CacheError as error:
+                failed = failed or error
+        if failed is not None:
+            raise failed
 
     def close(self) -> None:
-        """Closes all stores, marking a clean stop."""
+        """Closes all stores, marking a clean stop of those whose index could be written."""
         stores, self._by_directories = self._by_directories, {}
         for store in stores.values():
-            store.close()
+            try:
+                store.close()
+            except CacheError as error:  # what it lost is fetched again
+                _log.error("a store did not close cleanly: %s", error)
 
     def _default_tier(self, definition: DatasetDefinition) -> TierDefinition:
         share = self._settings.default_quota_share

@@ -41,6 +41,9 @@ _log = logging.getLogger(__name__)
 FLUSH_SECONDS: Final = 0.05
 """How long a committed block may wait for its index row: a crash in between costs a fetch."""
 
+FLUSH_AGAIN_SECONDS: Final = 1.0
+"""Pause after an index could not be written, as on a full disk; its rows stay queued."""
+
 UPKEEP_SECONDS: Final = 5.0
 """Time between two looks at what is idle, returned or due."""
 
@@ -180,7 +183,8 @@ class Worker:
                     self.stores.flush()
                 except CacheError as error:
                     if self.fills.may_log("flush"):
-                        _log.error("the cache index cannot be written: %s", error)
+                        _log.error("the cache index cannot be written, trying on: %s", error)
+                    await asyncio.sleep(FLUSH_AGAIN_SECONDS)
 
     async def _look_after(self) -> None:
         """Upkeep that is due now and then; ends the worker when it was idle long enough."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import signal
 import socket
 import stat
@@ -58,6 +59,18 @@ def test_a_worker_that_caches_elsewhere_is_refused(
         assert session.read("f") == b"x"  # its default asks for nothing
     finally:
         connection.close()
+
+
+def test_the_worker_may_open_as_many_files_as_there_may_be(machine: Machine) -> None:
+    soft, hard_number = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(512, soft), hard_number))
+    try:
+        pid = machine.pid
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard_number))
+    limits = Path(f"/proc/{pid}/limits").read_text().splitlines()
+    said = next(line for line in limits if line.startswith("Max open files")).split()
+    assert said[3] == said[4]
 
 
 def test_opening_the_root_says_that_it_is_a_folder(machine: Machine) -> None:

@@ -7,11 +7,11 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
-from fluidpy.errors import PathNotFoundError
+from fluidpy.errors import CacheError, PathNotFoundError
 from fluidpy.namespace.definition import DatasetDefinition, MountDefinition
 from fluidpy.settings import Settings
 from fluidpy.storage.under_storage import Kind, ListPage, MountSource, ObjectInfo, UnderStorage
@@ -132,3 +132,46 @@ async def test_an_idle_dataset_that_somebody_uses_stays_open(bench: Bench) -> No
     assert len(keys) == UNATTACHED_KEPT + 1
     handle = (await bench.ask("open", dataset=number, path="f")).ok["handle"]
     await bench.ask("read", handle=handle, start=0, end=100)
+
+
+async def test_an_index_that_cannot_be_written_is_tried_on(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("fluidpy.worker.worker.FLUSH_AGAIN_SECONDS", 0.01)
+    number = await bench.attach("data", bench.session)
+    store = bench.worker.datasets.get(number).store
+    write, tries = store.table.index.apply, [0]
+
+    def full_disk(*rows: Any) -> None:
+        tries[0] += 1
+        if tries[0] <= 3:
+            raise CacheError("cache index failed: disk is full", cure="Make room.")
+        write(*rows)
+
+    monkeypatch.setattr(store.table.index, "apply", full_disk)
+    flushing = asyncio.ensure_future(bench.worker._flush_often())
+    handle = (await bench.ask("open", dataset=number, path="f")).ok["handle"]
+    await bench.ask("read", handle=handle, start=0, end=100)
+    assert (await bench.ask("load", dataset=number, paths=[])).ok["done_files"] == 1
+    async with asyncio.timeout(10):
+        while store.dirty:
+            await asyncio.sleep(0.01)
+    assert not flushing.done()
+    flushing.cancel()
+    assert tries[0] >= 4
+    assert "disk is full" in caplog.text
+
+
+async def test_a_store_that_cannot_close_leaves_the_others_clean(
+    bench: Bench, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = await bench.attach("data", bench.session)
+    store = bench.worker.datasets.get(number).store
+
+    def full_disk(*_: Any) -> None:
+        raise CacheError("cache index failed: disk is full", cure="Make room.")
+
+    monkeypatch.setattr(store.table.index, "set_meta", full_disk)
+    bench.worker.stores.close()
+    assert "did not close cleanly" in caplog.text
+    assert list(bench.worker.stores) == []
