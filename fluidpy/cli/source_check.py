@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from fluidpy.cli.printers import talk
 from fluidpy.errors import SourceError
 from fluidpy.settings import Settings
 
 if TYPE_CHECKING:
     from fluidpy.namespace.definition import DatasetDefinition, MountDefinition
+
+
+PATIENCE_SECONDS: Final = 3.0
+"""A person who waits longer is told for what; a slow source has until its own deadline."""
 
 
 def check_sources(definition: DatasetDefinition, settings: Settings) -> None:
@@ -45,6 +50,9 @@ async def _ask_all(
 async def _ask(mount: MountDefinition, settings: Settings) -> SourceError | None:
     from fluidpy.storage.factory import open_storage
 
+    patience = asyncio.get_running_loop().call_later(
+        PATIENCE_SECONDS, talk, f"still waiting for mount {mount.name}: {mount.source.url}"
+    )
     try:
         storage = open_storage(mount.source, settings)
         try:
@@ -53,6 +61,8 @@ async def _ask(mount: MountDefinition, settings: Settings) -> SourceError | None
             await storage.close()
     except SourceError as error:
         return _about_mount(mount, error)
+    finally:
+        patience.cancel()
     return None
 
 

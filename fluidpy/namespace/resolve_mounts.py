@@ -92,8 +92,6 @@ class MountReader:
                 secrets.pop(name, None)
             options.update(plain)
             secrets.update(hidden)
-        if holds_password(mount.mount_point):
-            self._problems.append(one.problem((*at, "mountPoint"), PASSWORD_IN_URL, PASSWORD_CURE))
         name = mount.name or dataset.name
         source = MountSource(self._url(mount.mount_point), name, options, secrets)
         return MountDefinition(name, mount.mounted_path, source)
