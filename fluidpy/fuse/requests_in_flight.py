@@ -1,6 +1,7 @@
 """Requests of the kernel that wait for the worker, so that each is answered exactly once.
 
-An INTERRUPT answers a waiting request with EINTR; what the worker says later finds it gone.
+An INTERRUPT answers a waiting request with EINTR when its caller is to end, now or later; what the
+worker says after that finds it gone.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Final
 
 from fluidpy.errors import FluidpyError, PathNotFoundError, errno_of
 from fluidpy.fuse.device import Device
+from fluidpy.fuse.pending_signals import thread_wants_to_end
 
 _logger = logging.getLogger(__name__)
 
@@ -49,18 +51,30 @@ class TroubleLog:
 class RequestsInFlight:
     """The `unique`s of requests that are not answered yet."""
 
-    def __init__(self, device: Device, trouble: TroubleLog) -> None:
-        """Answers go to `device`, failures are also reported to `trouble`."""
+    def __init__(
+        self,
+        device: Device,
+        trouble: TroubleLog,
+        wants_to_end: Callable[[int], bool] = thread_wants_to_end,
+    ) -> None:
+        """Answers go to `device`, failures are also reported to `trouble`.
+
+        `wants_to_end` says of a thread whether it has to be told EINTR.
+        """
         self._device = device
         self._trouble = trouble
-        self._waiting: set[int] = set()
+        self._wants_to_end = wants_to_end
+        self._waiting: dict[int, int] = {}
+        self._interrupted: set[int] = set()
+        self.thread = 0
+        """The thread whose request is looked at just now."""
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def begin(self, unique: int) -> None:
         """This request is going to wait."""
-        self._waiting.add(unique)
+        self._waiting[unique] = self.thread
 
     def waits(self, unique: int) -> bool:
         """Whether the request still wants its answer."""
@@ -68,9 +82,9 @@ class RequestsInFlight:
 
     def take(self, unique: int) -> bool:
         """Claims the right to answer; false when the request was answered or given up."""
-        if unique not in self._waiting:
+        if self._waiting.pop(unique, None) is None:
             return False
-        self._waiting.remove(unique)
+        self._interrupted.discard(unique)
         return True
 
     def reply(self, unique: int, payload: bytes = b"") -> None:
@@ -86,6 +100,20 @@ class RequestsInFlight:
             self._device.reply_error(unique, errno_of(error))
 
     def interrupt(self, unique: int) -> None:
-        """Answers EINTR if the request waits; otherwise it is being answered already."""
-        if self.take(unique):
+        """A signal came to the caller: EINTR if it is to end, else the request goes on waiting.
+
+        The kernel says so once for each request; `check_interrupted` looks for later signals.
+        """
+        thread = self._waiting.get(unique)
+        if thread is None:  # it is being answered already
+            return
+        if self._wants_to_end(thread):
+            self.take(unique)
             self._device.reply_error(unique, errno.EINTR)
+        else:
+            self._interrupted.add(unique)
+
+    def check_interrupted(self) -> None:
+        """Looks again at the callers that a signal came to and that go on waiting."""
+        for unique in list(self._interrupted):
+            self.interrupt(unique)

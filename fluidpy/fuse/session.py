@@ -25,6 +25,9 @@ Handler: TypeAlias = Callable[[int, int, memoryview], None]
 REQUESTS_A_TURN: Final = 64
 """Requests of the kernel answered before worker and timers have their turn."""
 
+SIGNALS_SECONDS: Final = 0.25
+"""How often callers that had a signal and went on waiting are looked at for another."""
+
 BUFFER_BYTES: Final = MAX_WRITE_BYTES + 4096
 """The kernel wants room for its largest request and a header."""
 
@@ -121,6 +124,11 @@ class FuseSession:
     def start(self) -> None:
         """Begins to serve."""
         self._loop.watch(self._device.fd, self._on_readable)
+        self._loop.call_later(SIGNALS_SECONDS, self._check_interrupted)
+
+    def _check_interrupted(self) -> None:
+        self._waiting.check_interrupted()
+        self._loop.call_later(SIGNALS_SECONDS, self._check_interrupted)
 
     def _on_readable(self, _events: int) -> None:
         fd, buffers, view = self._device.fd, [self._buffer], memoryview(self._buffer)
@@ -146,7 +154,8 @@ class FuseSession:
 
     def handle(self, request: memoryview) -> None:
         """Answers one request, now or later."""
-        _length, opcode, unique, node, _uid, _gid, _pid, _e, _p = IN_HEADER.unpack_from(request)
+        _length, opcode, unique, node, _uid, _gid, thread, _e, _p = IN_HEADER.unpack_from(request)
+        self._waiting.thread = thread
         handler = self._handlers.get(opcode)
         if handler is None:
             self._device.reply_error(unique, errno.ENOSYS)

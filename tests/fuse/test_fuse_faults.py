@@ -102,24 +102,46 @@ def test_a_stalled_read_can_be_given_up(
     assert (mount_point / "large.bin").read_bytes() == worker.tree[b"large.bin"]
 
 
-def test_a_stalled_folder_answers_a_signal_handler(
+def waiting_stat(path: Path, handler: str) -> subprocess.Popen[bytes]:
+    """A process that calls `stat` on a path; SIGTERM and SIGCHLD are handled."""
+    program = (
+        "import os, signal, sys\n"
+        f"signal.signal(signal.SIGTERM, {handler})\n"
+        "signal.signal(signal.SIGCHLD, lambda *_: None)\n"
+        "print('ready', flush=True)\n"
+        "os.stat(sys.argv[1])\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program, path], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    return process
+
+
+def test_a_stalled_folder_answers_a_handler_of_an_ending_signal(
     worker: TreeWorker, mounted: Mounted, mount_point: Path
 ) -> None:
     mounted()
     worker.stall = threading.Event()
-    program = (
-        "import os, signal, sys\n"
-        "signal.signal(signal.SIGUSR1, lambda *_: sys.exit(7))\n"
-        "print('ready', flush=True)\n"
-        "os.listdir(sys.argv[1])\n"
-    )
-    command = [sys.executable, "-c", program, str(mount_point / "folder")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as reader:
-        assert reader.stdout is not None
-        assert reader.stdout.readline() == b"ready\n"
-        assert until(lambda: sum(m.get("op") == "list" for m in worker.requests) > 1)
-        reader.send_signal(signal.SIGUSR1)
-        assert reader.wait(timeout=5) == 7
+    with waiting_stat(mount_point / "folder/inner.txt", "lambda *_: sys.exit(7)") as caller:
+        assert until(lambda: any(m.get("op") == "lookup" for m in worker.requests))
+        caller.send_signal(signal.SIGCHLD)
+        caller.send_signal(signal.SIGTERM)
+        assert caller.wait(timeout=5) == 7
+
+
+def test_a_signal_in_passing_interrupts_nobody(
+    worker: TreeWorker, mounted: Mounted, mount_point: Path
+) -> None:
+    mounted()
+    worker.stall = threading.Event()
+    with waiting_stat(mount_point / "folder/inner.txt", "signal.SIG_DFL") as caller:
+        assert until(lambda: any(m.get("op") == "lookup" for m in worker.requests))
+        for number in (signal.SIGCHLD, signal.SIGSTOP, signal.SIGCONT):
+            caller.send_signal(number)
+            with pytest.raises(subprocess.TimeoutExpired):
+                caller.wait(timeout=0.4)
+        worker.stall.set()
+        assert caller.wait(timeout=5) == 0
 
 
 def test_a_stalled_read_delays_nobody_else(
