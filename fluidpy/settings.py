@@ -31,8 +31,9 @@ class Settings:
     """Size of a cached block in bytes; a power of two. 1 MiB is the largest FUSE read."""
     part_bytes: int = 8 * MIB
     """Largest range asked of a source in one request, in bytes."""
-    fetch_concurrency: int = 16
-    """Requests under way at once per mount, unless the mount sets `max_requests`."""
+    fetch_concurrency: int = 32
+    """Requests under way at once per mount, unless the mount sets `max_requests`; where one client's
+    objects a second stop growing (100 KB from SeaweedFS on 2 cores)."""
     read_ahead_bytes: int = 64 * MIB
     """Largest read-ahead window of one sequential reader, in bytes."""
     source_deadline_seconds: float = 60.0

@@ -22,7 +22,8 @@ from fluidpy.cache.presence import allocated_bytes, block_count, range_mask
 from fluidpy.cache.tier import TierDefinition
 from fluidpy.errors import CacheDirectoryError, CacheError, CacheFullError
 
-_FLAGS: Final = os.O_NOFOLLOW | os.O_CLOEXEC
+FILE_FLAGS: Final = os.O_NOFOLLOW | os.O_CLOEXEC
+"""For every open of a cache file: never through a link, never inherited."""
 READ_BYTES: Final = 8 * 1024 * 1024
 """How much is read at once to be checked, in bytes."""
 
@@ -169,7 +170,7 @@ class CacheFile:
 def open_object(tier: Tier, name: str, flags: int) -> int:
     """A descriptor of an existing file of a tier. Raises CacheError."""
     try:
-        return os.open(name, flags | _FLAGS, dir_fd=tier.directory.objects)
+        return os.open(name, flags | FILE_FLAGS, dir_fd=tier.directory.objects)
     except OSError as error:
         raise storage_failure(f"{tier.definition.directory}/objects/{name}", error) from error
 
@@ -177,7 +178,7 @@ def open_object(tier: Tier, name: str, flags: int) -> int:
 def create_object(tier: Tier, name: str, length: int) -> int:
     """A descriptor of a new, empty sparse file; whatever had the name is unlinked."""
     parent = tier.directory.objects
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | _FLAGS
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | FILE_FLAGS
     try:
         try:
             descriptor = os.open(name, flags, 0o600, dir_fd=parent)

@@ -36,7 +36,10 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 HOT_OBJECTS: Final = 8192
 """Objects kept in memory (about 1 KiB each) beyond those in use; the others are in the index."""
-_LOG_BYTES: Final = 16 * 1024 * 1024
+_LOG_BYTES: Final = 64 * 1024 * 1024
+"""The index's log is emptied in a thread every few seconds (`BlockStore.maintain`); only one that
+grew to this is emptied at once, which syncs and so stops everything for a moment."""
+_SMALLEST_LOG_BYTES: Final = 256 * 1024
 _TOUCHES: Final = 16384
 
 
@@ -49,7 +52,7 @@ def descriptor_limit() -> int:
 def _log_limit(tier: Tier) -> int:
     """How far the index's log may grow before it is emptied, in bytes: little on a small disk."""
     facts = os.fstatvfs(tier.directory.objects)
-    return min(_LOG_BYTES, max(_LOG_BYTES // 64, facts.f_blocks * facts.f_frsize // 64))
+    return min(_LOG_BYTES, max(_SMALLEST_LOG_BYTES, facts.f_blocks * facts.f_frsize // 64))
 
 
 class FileTable:
@@ -66,6 +69,8 @@ class FileTable:
         self.hot: OrderedDict[bytes, CachedObject] = OrderedDict()
         self.active: dict[bytes, ObjectFiles] = {}
         self.dirty: dict[FileId, ObjectFiles] = {}
+        self.fresh: dict[bytes, FileRow] = {}
+        """Rows of files written whole that the index has not yet, and that nobody asked for."""
         self.removed: set[FileId] = set()
         self.open_files: OrderedDict[CacheFile, ObjectFiles] = OrderedDict()
         self.open_limit = descriptor_limit()
@@ -121,6 +126,8 @@ class FileTable:
             self.hot.popitem(last=False)
 
     def _load(self, key: bytes) -> CachedObject | None:
+        if (fresh := self.fresh.pop(key, None)) is not None:
+            return self._load_fresh(fresh)
         rows = [
             row
             for row in self.index.rows_of(key)
@@ -132,6 +139,16 @@ class FileTable:
         for row in rows:
             self._fill(loaded.file_at(row.number), row)
         loaded.pinned = bool(rows[0].pinned)
+        return loaded
+
+    def _load_fresh(self, row: FileRow) -> CachedObject:
+        """The object of a row that is not written yet: it waits with the other changes now."""
+        loaded = self.object_of(row.key, row.size, row.segment)
+        file = loaded.file_at(row.number)
+        self._fill(file, row)
+        file.has_row, file.checked = False, True
+        loaded.pinned = bool(row.pinned)
+        self.mark_dirty(loaded, file)
         return loaded
 
     def _fill(self, file: CacheFile, row: FileRow) -> None:
@@ -349,8 +366,8 @@ class FileTable:
 
     def flush(self) -> None:
         """Writes queued rows in one transaction. Raises CacheError; the queue stays then."""
-        if self.dirty or self.removed:
-            files, chunks = [], []
+        if self.dirty or self.removed or self.fresh:
+            files, chunks = list(self.fresh.values()), []
             for file_id, owner in self.dirty.items():
                 row, its_chunks = self._rows(file_id, owner)
                 files.append(row)
@@ -362,6 +379,7 @@ class FileTable:
                 file.changed_chunks = 0
             self.removed.clear()
             self.dirty.clear()
+            self.fresh.clear()
         if self.index.queued_touches > _TOUCHES:
             self.index.apply_touches()
         self.tiers[0].account.freed_on_disk()  # the log grew: the disk is asked again

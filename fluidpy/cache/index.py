@@ -151,6 +151,11 @@ class Index:
         found = self._fetch(f"SELECT {_COLUMNS} FROM file WHERE key=? ORDER BY number", (key,))
         return [FileRow._make(row) for row in found]
 
+    def known(self, keys: Sequence[bytes]) -> set[bytes]:
+        """Those of `keys` (some hundred at most) that have a row."""
+        marks = ",".join("?" * len(keys))
+        return {key for (key,) in self._fetch(f"SELECT key FROM file WHERE key IN ({marks})", keys)}
+
     def chunks_of(self, file: FileId) -> list[ChunkRow]:
         """The chunk rows of a file with more than CHUNK_BLOCKS blocks."""
         found = self._fetch("SELECT * FROM chunk WHERE key=? AND number=?", file)

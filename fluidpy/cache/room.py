@@ -32,21 +32,22 @@ class RoomMaker:
         A new file goes to the first tier with room; only when none has any is something evicted,
         in the first tier first. Raises CacheFullError.
         """
+        if file.tier is None:
+            file.tier = self.tier_for(need, file)
+        elif not self.make_room(file.tier, need, file):
+            raise self._table.full_error(need)
+
+    def tier_for(self, need: int, growing: CacheFile | None = None) -> Tier:
+        """The tier of a new file of `need` bytes, which fit there now. Raises CacheFullError."""
         table = self._table
-        if file.tier is not None:
-            if not self.make_room(file.tier, need, file):
-                raise table.full_error(need)
-            return
         for tier in table.tiers:
             account = tier.account
             if account.used + need <= account.quota and not account.lacks(need):
-                file.tier = tier
-                self.make_room(tier, need, file)
-                return
+                self.make_room(tier, need, growing)
+                return tier
         for tier in table.tiers:
-            if self.make_room(tier, need, file):
-                file.tier = tier
-                return
+            if self.make_room(tier, need, growing):
+                return tier
         raise table.full_error(need)
 
     def make_room(self, tier: Tier, need: int, growing: CacheFile | None = None) -> bool:

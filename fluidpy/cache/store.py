@@ -20,6 +20,7 @@ from fluidpy.cache.room import RoomMaker
 from fluidpy.cache.scrubbing import Scrubber, ScrubReport
 from fluidpy.cache.start_up import boot_id, open_tiers, settle_start
 from fluidpy.cache.tier import TierDefinition
+from fluidpy.cache.whole_files import WholeFiles
 from fluidpy.errors import CacheError, UsageError
 
 _PAGE: Final = 1024
@@ -73,6 +74,7 @@ class BlockStore:
         self._reconciliation = Reconciliation(self.table)
         self._scrubber = Scrubber(self.table)
         self._segment_quota = min(tier.definition.quota_bytes for tier in tiers)
+        self.whole = WholeFiles(self.table, self.room, self.create, self._segment_quota)
         self._closed = False
 
     @classmethod
@@ -248,7 +250,7 @@ class BlockStore:
     @property
     def dirty(self) -> int:
         """How many index changes wait for `flush`."""
-        return len(self.table.dirty) + len(self.table.removed)
+        return len(self.table.dirty) + len(self.table.removed) + len(self.table.fresh)
 
     def flush(self) -> None:
         """Writes the queued index changes in one transaction. Raises CacheError; they stay then."""

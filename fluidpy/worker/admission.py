@@ -36,6 +36,11 @@ class Request(Generic[MountT]):
         """Whose turn it uses when it is not urgent; None for an urgent one."""
         self.state = _NEW
 
+    @property
+    def running(self) -> bool:
+        """Whether it has been let in."""
+        return self.state == _RUNNING
+
 
 _NEW, _QUEUED, _RUNNING, _DONE = range(4)
 

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Final
 
 from fluidpy.worker.admission import Admission
 from fluidpy.worker.object_fill import ObjectFill, Origin
-from fluidpy.worker.parts import MountKey, MountLimits, Part
+from fluidpy.worker.parts import Guarded, MountKey, MountLimits
 from fluidpy.worker.unkept import UnkeptParts
+from fluidpy.worker.whole_fetch import WholeFetch
 
 if TYPE_CHECKING:
     from fluidpy.cache.cached_object import CachedObject
@@ -53,7 +54,8 @@ class FillTable:
         self.ahead_allowance = read_ahead_budget
         self.writers = ThreadPoolExecutor(2, thread_name_prefix="fluidpy-write")
         self._objects: dict[bytes, ObjectFill] = {}
-        self._tasks: dict[asyncio.Task[None], Part] = {}
+        self._whole: dict[bytes, WholeFetch] = {}
+        self._tasks: dict[asyncio.Task[None], Guarded] = {}
         self.fetched_parts = 0
         self._logged: dict[str, float] = {}
 
@@ -64,6 +66,8 @@ class FillTable:
         fill = self._objects.get(key)
         if fill is None:
             fill = self._objects[key] = ObjectFill(self, key, located, cached, origin)
+            if (whole := self._whole.get(key)) is not None:
+                whole.join(fill)
         elif fill.cached is None and cached is not None:
             fill.cached = cached
             cached.acquire()
@@ -85,15 +89,28 @@ class FillTable:
 
     def storages_in_use(self) -> set[int]:
         """`id` of each storage that an object in use is read through."""
-        return {fill.mount_key.storage for fill in self._objects.values()}
+        whole = {id(fetch.located.storage) for fetch in self._whole.values()}
+        return whole | {fill.mount_key.storage for fill in self._objects.values()}
 
     @property
     def busy(self) -> bool:
         """True while anything is fetched or written."""
         return bool(self._tasks)
 
-    def spawn(self, part: Part, work: asyncio.Task[None]) -> None:
-        """Keeps a part's task alive until it has ended."""
+    def begin_whole(self, fetch: WholeFetch) -> bool:
+        """Takes note of a whole fetch; False when the object is in use or fetched already."""
+        if fetch.key in self._objects or fetch.key in self._whole:
+            return False
+        self._whole[fetch.key] = fetch
+        return True
+
+    def end_whole(self, fetch: WholeFetch) -> None:
+        """The fetch has ended, one way or the other: those who joined it are told."""
+        del self._whole[fetch.key]
+        fetch.tell()
+
+    def spawn(self, part: Guarded, work: asyncio.Task[None]) -> None:
+        """Keeps the task of a part (or of several fetches) alive until it has ended."""
         part.task = work
         self._tasks[work] = part
         work.add_done_callback(self._ended)

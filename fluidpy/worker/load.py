@@ -1,21 +1,25 @@
 """Loads: bring many files into the cache as fast as source and disk allow.
 
-A load keeps a bounded number of parts under way and starts the next one from the callback of one
-that ended, so that a small file costs one task and no more. Blocks that are there are skipped,
-which makes a load resumable. A file counts as done only when all of it is in the cache.
+Small files of which nothing is there go to a few tasks that fetch one after the other
+(`small_fetches`). Of the others a bounded number of parts is under way, the next one started from
+the callback of one that ended. Blocks that are there are skipped, which makes a load resumable. A
+file counts as done only when all of it is in the cache.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+import itertools
+from collections import Counter, deque
 from collections.abc import Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from fluidpy.errors import CacheError, FluidpyError
 from fluidpy.storage.under_storage import is_volatile, may_be_kept
+from fluidpy.worker.parts import MountKey
 from fluidpy.worker.requests import Progress
+from fluidpy.worker.small_fetches import READY_FILES, SmallFetches, SmallFile
 
 if TYPE_CHECKING:
     from fluidpy.namespace.catalog import Entry
@@ -26,7 +30,7 @@ if TYPE_CHECKING:
     from fluidpy.worker.parts import Part
 
 PARTS_UNDER_WAY: Final = 64
-"""Parts that a load has under way or queued: more than a mount asks for at once (16), so that the
+"""Parts that a load has under way or queued: more than a mount asks for at once (32), so that the
 admission always has the next one at hand."""
 
 RANGE_BYTES: Final = 256 * 1024 * 1024
@@ -39,12 +43,24 @@ FAILURES_LISTED: Final = 1000
 """Failures named in the final answer; all are counted."""
 
 FILES_A_TURN: Final = 256
-"""Files that are there already and are passed over before the loop looks at its other work."""
+"""Files looked up in the cache at once, before the loop looks at its other work."""
 
 
 UNVERSIONED: Final = "its source cannot tell versions apart, so it is served and not kept"
 
 VOLATILE: Final = "it changed within the last 2 s, so it is served and not kept yet: load it again"
+
+
+_NO_ROOM: Final = "the cache has no room for it"
+
+
+class _Found(NamedTuple):
+    """A file to load; `absent`: nothing of it is in the cache."""
+
+    path: str
+    entry: Entry
+    key: bytes
+    absent: bool
 
 
 class _File:
@@ -105,6 +121,10 @@ class Load:
         self._fills = fills
         self._files: Iterator[tuple[str, Entry]] = plan.walk()
         self._counts = counts
+        self._found: deque[_Found] = deque()
+        self._small = SmallFetches(
+            dataset, fills, done=self._small_done, in_use=self._small_in_use, hungry=self._hungry
+        )
         self._current: _File | None = None
         self._open: set[_File] = set()
         self._parts = 0
@@ -125,14 +145,16 @@ class Load:
                 self._pump()
                 if self._trouble is not None:
                     raise self._trouble
-                if self._exhausted and not self._open:
+                if self._exhausted and not (self._open or self._found or self._small.busy):
                     return
-                if self._parts < PARTS_UNDER_WAY and not self._exhausted:
+                if self._wants_more and not self._exhausted:
                     await asyncio.sleep(0)
                 else:
                     await self._wake.wait()
         finally:
             ticker.cancel()
+            self._found.clear()
+            self._small.stop()
             for file in list(self._open):
                 for part in file.pending:
                     file.fill.leave(part)
@@ -140,44 +162,80 @@ class Load:
                 self._fills.release(file.fill)
             self._open.clear()
 
+    @property
+    def _wants_more(self) -> bool:
+        return self._parts < PARTS_UNDER_WAY and len(self._small) <= READY_FILES
+
     def _pump(self) -> None:
-        """Starts parts until enough are under way; passes over at most `FILES_A_TURN` files."""
-        turns = 0
-        while self._parts < PARTS_UNDER_WAY and turns < FILES_A_TURN:
-            if self._current is None:
-                turns += 1
-                try:
-                    self._current = self._next_file()
-                except FluidpyError as error:
-                    self._trouble, self._exhausted = error, True
-                if self._exhausted:
-                    return
-            elif self._start_range(self._current):
-                self._current = None
-
-    def _next_file(self) -> _File | None:
-        """The next file that has bytes missing; None when it is passed over."""
-        found = next(self._files, None)
-        if found is None:
-            self._exhausted = True
-            return None
-        path, entry = found
-        if self._full is not None:
-            self._counts.fail(path, self._full)
-            return None
-        if entry.size == 0:
-            self._counts.done_files += 1
-            return None
-        if not may_be_kept(entry.version):
-            self._counts.fail(path, VOLATILE if is_volatile(entry.version) else UNVERSIONED)
-            return None
-        return self._opened(path, entry)
-
-    def _opened(self, path: str, entry: Entry) -> _File | None:
-        key = self._dataset.object_key(entry)
-        store = self._dataset.store
+        """Starts parts and queues small files until there are enough; one look-up a call."""
         try:
-            cached = store.create(key, entry.size)
+            if not (self._found or self._exhausted) and self._wants_more:
+                self._find_more()
+            while self._parts < PARTS_UNDER_WAY:
+                if self._current is not None:
+                    if self._start_range(self._current):
+                        self._current = None
+                elif self._found:
+                    self._current = self._begin(self._found.popleft())
+                else:
+                    return
+        except FluidpyError as error:
+            self._trouble, self._exhausted = error, True
+
+    def _find_more(self) -> None:
+        """Takes the next files of the plan, and asks the cache about all small ones at once."""
+        whole = self._dataset.store.whole
+        taken = list(itertools.islice(self._files, FILES_A_TURN))
+        self._exhausted = len(taken) < FILES_A_TURN
+        found = []
+        for path, entry in taken:
+            if self._full is not None:
+                self._counts.fail(path, self._full)
+            elif entry.size == 0:
+                self._counts.done_files += 1
+            elif not may_be_kept(entry.version):
+                self._counts.fail(path, VOLATILE if is_volatile(entry.version) else UNVERSIONED)
+            else:
+                found.append((path, entry, self._dataset.object_key(entry)))
+        small = [key for _, entry, key in found if entry.size <= whole.limit]
+        absent = whole.absent(small) if small else set()
+        self._found.extend(_Found(*one, one[2] in absent) for one in found)
+
+    def _begin(self, found: _Found) -> _File | None:
+        """The file when ranges of it are to be started; None when that is not needed."""
+        if self._full is not None:
+            self._counts.fail(found.path, self._full)
+            return None
+        if not found.absent:
+            return self._opened(found.path, found.entry, found.key)
+        located = self._dataset.locate(found.entry)
+        mount = MountKey(id(located.storage), self._fills.limits_of(located))
+        self._small.offer(SmallFile(found.path, found.key, located, mount))
+        return None
+
+    def _hungry(self) -> None:
+        self._wake.set()
+
+    def _small_in_use(self, file: SmallFile) -> None:
+        self._found.append(_Found(file.path, file.located.entry, file.key, absent=False))
+        self._wake.set()
+
+    def _small_done(self, file: SmallFile, error: FluidpyError | None) -> None:
+        counts, counters, size = self._counts, self._dataset.counters, file.located.entry.size
+        if isinstance(error, CacheError):
+            self._full = self._full or _NO_ROOM
+            counts.fail(file.path, self._full)
+        elif error is not None:
+            counts.fail(file.path, str(error))
+        else:
+            counts.done_files += 1
+            counts.done_bytes += size
+            counters.loaded_files += 1
+            counters.loaded_bytes += size
+
+    def _opened(self, path: str, entry: Entry, key: bytes) -> _File | None:
+        try:
+            cached = self._dataset.store.create(key, entry.size)
         except CacheError as error:
             self._counts.fail(path, error.message)
             return None
@@ -216,7 +274,7 @@ class Load:
         if part.error is not None:
             file.error = file.error or part.error
         elif part.data is not None:
-            self._full = self._full or "the cache has no room for it"
+            self._full = self._full or _NO_ROOM
             file.error = file.error or CacheError(
                 self._full, cure="Give the cache tier a larger quota."
             )

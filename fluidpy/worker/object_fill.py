@@ -24,7 +24,7 @@ from fluidpy.errors import (
 )
 from fluidpy.worker.admission import Request
 from fluidpy.worker.parts import MountKey, Part
-from fluidpy.worker.source_reads import comes_in_pieces, read_part, stream_part
+from fluidpy.worker.source_reads import comes_in_pieces, describe, read_part, stream_part
 
 if TYPE_CHECKING:
     from fluidpy.cache.cached_object import CachedObject
@@ -179,6 +179,12 @@ class ObjectFill:
         if part.waiters == 0 and part.request is not None and part.request.owner is None:
             self._drop_if_queued(part)
 
+    def end(self, part: Part) -> None:
+        """A part that somebody else fetched has ended; `data` is set when it was not kept."""
+        if part.data is not None:
+            self.table.unkept.add(self, part)
+        self._end(part)
+
     def blocks(self, part: Part) -> range:
         """The numbers of the blocks that a part covers."""
         block = self.table.block_bytes
@@ -186,7 +192,7 @@ class ObjectFill:
 
     def describe(self) -> str:
         """The object as messages call it: mount and path."""
-        return f"mount {self.located.mount.name!r}, {self.located.path!r}"
+        return describe(self.located)
 
     async def _wait_pending(self, pending: list[Part], deadline: float) -> None:
         for part in pending:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from fluidpy.errors import FluidpyError
 from fluidpy.worker.admission import Request
@@ -24,6 +24,13 @@ class MountKey(NamedTuple):
 
     storage: int
     limits: MountLimits
+
+
+class Guarded(Protocol):
+    """What `FillTable.end_overdue` looks after: a task, and when what it does takes too long."""
+
+    ends_by: float
+    task: asyncio.Task[None] | None
 
 
 class Part:

@@ -12,9 +12,10 @@ from fluidpy.storage.under_storage import StreamingStorage
 
 if TYPE_CHECKING:
     from fluidpy.cache.cached_object import CachedObject
+    from fluidpy.namespace.listing_flights import Located
     from fluidpy.storage.under_storage import Buffer
     from fluidpy.worker.object_fill import ObjectFill
-    from fluidpy.worker.parts import Part
+    from fluidpy.worker.parts import Guarded, MountLimits, Part
 
 PIECES_BYTES: Final = 1024 * 1024
 """Parts from this size on come in pieces where the source can give them."""
@@ -48,7 +49,8 @@ async def stream_part(fill: ObjectFill, part: Part, cached: CachedObject) -> Non
     assert isinstance(storage, StreamingStorage)  # `comes_in_pieces`
     piece = max(fill.table.block_bytes, PIECE_BYTES)
     await _in_time(
-        fill,
+        located,
+        fill.mount_key.limits,
         part,
         storage.read_pieces(
             located.path, part.start, part.end, located.entry.version, piece, cached.write
@@ -59,33 +61,49 @@ async def stream_part(fill: ObjectFill, part: Part, cached: CachedObject) -> Non
 
 async def read_part(fill: ObjectFill, part: Part) -> Buffer:
     """The bytes of a part. Raises SourceError, also when they are not as many as asked for."""
-    located = fill.located
-    data = await _in_time(
-        fill,
-        part,
-        located.storage.read(located.path, part.start, part.end, located.entry.version),
-    )
+    return await read_range(fill.located, part.start, part.end, fill.mount_key.limits, part)
+
+
+async def read_range(
+    located: Located, start: int, end: int, limits: MountLimits, guarded: Guarded
+) -> Buffer:
+    """The bytes `[start, end)` of an object, in the time that its mount allows.
+
+    Raises SourceError, also when they are not as many as asked for.
+    """
+    read = located.storage.read(located.path, start, end, located.entry.version)
+    data = await _in_time(located, limits, guarded, read)
     length = len(data) if isinstance(data, bytes) else memoryview(data).nbytes
-    if length != part.end - part.start:
+    if length != end - start:
         raise SourceError(
-            f"{fill.describe()}: the source gave {length} bytes of {part.end - part.start}",
+            f"{describe(located)}: the source gave {length} bytes of {end - start}",
             cure="Refresh the Dataset's metadata and read again.",
         )
     return data
 
 
-async def _in_time(fill: ObjectFill, part: Part, read: Awaitable[_Result]) -> _Result:
-    """The result of a read that the table's watch cancels once `part.ends_by` has passed."""
-    seconds = fill.mount_key.limits.deadline_seconds + GUARD_SECONDS
-    part.ends_by = asyncio.get_running_loop().time() + seconds
+def describe(located: Located) -> str:
+    """An object as messages call it: mount and path."""
+    return f"mount {located.mount.name!r}, {located.path!r}"
+
+
+async def _in_time(
+    located: Located, limits: MountLimits, guarded: Guarded, read: Awaitable[_Result]
+) -> _Result:
+    """The result of a read that the table's watch cancels once `guarded.ends_by` has passed."""
+    seconds = limits.deadline_seconds + GUARD_SECONDS
+    guarded.ends_by = asyncio.get_running_loop().time() + seconds
     try:
         result = await read
     except asyncio.CancelledError as error:
-        if part.ends_by > 0:
+        if guarded.ends_by > 0:
             raise
+        if guarded.task is not None:
+            guarded.task.uncancel()
         raise SourceTimeoutError(
-            f"{fill.describe()}: the source did not answer in {seconds:.0f} s",
+            f"{describe(located)}: the source did not answer in {seconds:.0f} s",
             cure="Look whether the source is up; try again.",
         ) from error
-    part.ends_by = math.inf
+    finally:
+        guarded.ends_by = math.inf
     return result

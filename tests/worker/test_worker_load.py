@@ -15,7 +15,7 @@ import pytest
 from fluidpy.cache.tier import TierDefinition
 from fluidpy.errors import SourceError, WorkerTimeoutError
 from fluidpy.testing.servers.fault_proxy import Fault, FaultProxy, fault_proxy
-from tests.worker.conftest import Machine
+from tests.worker.conftest import Machine, MakeMachine
 
 
 @pytest.fixture
@@ -184,3 +184,40 @@ def test_a_full_disk_is_passed_through(machine: Machine, tmp_path: Path) -> None
     finally:
         machine.close()
         subprocess.run(["umount", small], check=True)
+
+
+def test_readers_wait_for_what_a_load_is_fetching(machine: Machine, proxy: FaultProxy) -> None:
+    files = {f"{number}": os.urandom(10_000 + number) for number in range(30)}
+    for path, data in files.items():
+        machine.write(path, data)
+    definition = machine.definition(source=machine.source(proxy.endpoint))
+    session, reader = machine.session(definition), machine.session(definition)
+    machine.ask(session, "load", paths=["/"], metadata_only=True)
+    proxy.latency_seconds = 0.3
+    answers: list[dict[str, Any]] = []
+    thread = threading.Thread(
+        target=lambda: answers.append(machine.ask(session, "load", paths=["/"]))
+    )
+    thread.start()
+    deadline = time.monotonic() + 10
+    while not proxy.count("*"):
+        assert time.monotonic() < deadline
+    for path, data in files.items():
+        assert reader.read(path) == data
+    thread.join(30)
+    assert answers[0]["done_files"] == len(files)
+    assert [proxy.count(f"*/{path}") for path in files] == [1] * len(files)
+
+
+def test_a_load_goes_on_past_a_source_that_stalls(
+    make_machine: MakeMachine,
+) -> None:
+    machine = make_machine(source_deadline_seconds=0.5)
+    for number in range(20):
+        machine.write(f"f{number}", os.urandom(1000))
+    with fault_proxy(machine.server.endpoint) as proxy:
+        proxy.add(Fault(path="*/f7", stall_after=10, times=0))
+        session = machine.session(machine.definition(source=machine.source(proxy.endpoint)))
+        ok = machine.ask(session, "load", paths=["/"])
+    assert (ok["done_files"], ok["failed"]) == (19, 1)
+    assert ok["failures"][0][0] == "f7"
