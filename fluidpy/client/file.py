@@ -72,9 +72,10 @@ class ObjectReader:
         end = min(end, self.size)
         if start >= end:
             return b""
-        if self.complete and self._opened.fd >= 0:
-            data = os.pread(self._opened.fd, end - start, start)
-            if len(data) == end - start:
+        opened = self._opened
+        if self.complete and opened.fd >= 0:
+            data = os.pread(opened.fd, end - start, start)
+            if len(data) == end - start and self._opened is opened:
                 return data
         buffer = bytearray(end - start)
         with memoryview(buffer) as view:
@@ -89,9 +90,10 @@ class ObjectReader:
         if wanted <= 0:
             return 0
         view = view[:wanted]
-        if self.complete and self._opened.fd >= 0:
-            done = os.preadv(self._opened.fd, [view], position)
-            if done:
+        opened = self._opened
+        if self.complete and opened.fd >= 0:
+            done = os.preadv(opened.fd, [view], position)
+            if done and self._opened is opened:  # else the fd may have been another file's
                 return done
         with self._lock:
             return self._read_partial(view, position)
@@ -165,10 +167,12 @@ class ObjectReader:
     def _reopen(self, limit: float) -> None:
         """Opens the same version in the present connection (a new worker's, perhaps)."""
         fresh = self._session.reopen_object(self.entry, limit)
-        stale, self._opened = self._opened, fresh
-        self._session.close_object(stale)
+        # Others read without the lock: what they see as complete must not be the fresh file yet.
+        self.complete = False
         self._present.clear()
+        stale, self._opened = self._opened, fresh
         self.complete = fresh.complete
+        self._session.close_object(stale)
 
     def direct_fd(self, position: int) -> int:
         """An fd on the complete cached file with its own file offset, at `position`.

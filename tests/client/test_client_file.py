@@ -7,6 +7,7 @@ import mmap
 import os
 import random
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -253,3 +254,23 @@ def test_merged_spans_cover_the_same_bytes_and_stand_apart(
     covered = {byte for start, end in joined for byte in range(start, end)}
     assert wanted <= covered
     assert all(start in wanted and end - 1 in wanted for start, end in joined)
+
+
+def test_bytes_read_while_the_file_was_opened_anew_are_not_believed(
+    fake: FakeWorker, session: DatasetSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread may close the fd meanwhile, and its number be another file's."""
+    fake.put("a", CONTENT)
+    with ObjectReader(session, session.open_object("a")) as reader:
+        read = os.preadv
+
+        def read_of_another_file(fd: int, buffers: list[memoryview], position: int) -> int:
+            monkeypatch.setattr(os, "preadv", read)
+            reader._reopen(time.monotonic() + 10)
+            buffers[0][:] = b"?" * len(buffers[0])
+            return len(buffers[0])
+
+        monkeypatch.setattr(os, "preadv", read_of_another_file)
+        into = bytearray(100)
+        assert reader.read_into(memoryview(into), 7) == 100
+        assert into == CONTENT[7:107]
