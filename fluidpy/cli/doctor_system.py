@@ -15,8 +15,8 @@ from fluidpy.cli.findings import Finding, Verdict
 # linux/capability.h
 CAP_SYS_ADMIN = 21
 # Answering OPEN with ENOSYS came with Linux 3.16, FOPEN_PASSTHROUGH with 6.9.
-KERNEL_AT_LEAST = (3, 16)
-KERNEL_PASSTHROUGH = (6, 9)
+KERNEL_AT_LEAST = (5, 4)
+"""The first kernel that speaks FUSE 7.31, the oldest that a mount takes (`fuse/kernel.py`)."""
 
 _LIBRARIES = {
     "fsspec": "",
@@ -99,10 +99,11 @@ def check_kernel(release: str) -> Finding:
     version = kernel_version(release)
     if version < KERNEL_AT_LEAST:
         return Finding(
-            "kernel", Verdict.BROKEN, f"Linux {release} is older than 3.16", "Use a newer kernel."
+            "kernel",
+            Verdict.BROKEN,
+            f"Linux {release} is older than 5.4, so that nothing can be mounted here",
+            "Use a newer kernel, or read Datasets by their fluid:// URLs.",
         )
-    if version < KERNEL_PASSTHROUGH:
-        return Finding("kernel", Verdict.OK, f"Linux {release}: mounts work; no passthrough reads")
     return Finding("kernel", Verdict.OK, f"Linux {release}")
 
 
@@ -169,7 +170,7 @@ def effective_capabilities() -> int:
 
 
 def check_capabilities(mask: int) -> Finding:
-    """Whether passthrough reads are allowed; they need CAP_SYS_ADMIN."""
+    """How this user mounts: mount(2) needs CAP_SYS_ADMIN."""
     if mask & (1 << CAP_SYS_ADMIN):
-        return Finding("capabilities", Verdict.OK, "CAP_SYS_ADMIN: mounts may use passthrough")
-    return Finding("capabilities", Verdict.OK, "no CAP_SYS_ADMIN: mounts do without passthrough")
+        return Finding("capabilities", Verdict.OK, "CAP_SYS_ADMIN: mounts need no other program")
+    return Finding("capabilities", Verdict.OK, "no CAP_SYS_ADMIN: mounts are made by fusermount3")
