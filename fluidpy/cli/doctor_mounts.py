@@ -65,12 +65,17 @@ def check_mounts(points: Sequence[MountPoint], *, clear: bool = False) -> list[F
     ours = [point for point in points if point.ours]
     findings = []
     for point in ours:
-        error = probe(point.directory.stat, ANSWER_SECONDS)
+        error = _asked(point.directory)
         if error is not None:
             findings.append(_dead_mount(point.directory, error, clear))
     if findings:
         return findings
     return [Finding("mounts", Verdict.OK, f"{len(ours)}, all answer" if ours else "none")]
+
+
+def _asked(directory: Path) -> OSError | None:
+    """What a mount answers; not to `stat`, which the kernel may answer from what it remembers."""
+    return probe(lambda: os.statvfs(directory), ANSWER_SECONDS)
 
 
 def _dead_mount(directory: Path, error: OSError, clear: bool) -> Finding:

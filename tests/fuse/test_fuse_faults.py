@@ -15,9 +15,11 @@ from pathlib import Path
 
 import pytest
 
+from fluidpy.cli.doctor_mounts import check_mounts
+from fluidpy.cli.findings import Verdict
 from fluidpy.errors import MountError, SourceAccessError, SourceUnavailableError
 from fluidpy.fuse.mount_record import MountRecord, log_path, read_records
-from fluidpy.fuse.mount_table import mounted_at
+from fluidpy.fuse.mount_table import mounted_at, read_mounts
 from fluidpy.fuse.mounting import list_mounts, mount_dataset, unmount
 from fluidpy.settings import Settings
 from tests.fuse.conftest import Mounted
@@ -265,6 +267,21 @@ def test_a_killed_process_takes_the_mount_down_cleanly(
     assert (mount_point / "small.txt").read_bytes() == b"hello\n"
     unmount(mount_point, fuse_settings)
     assert gone(again)
+
+
+def test_doctor_sees_a_dead_mount_whose_root_the_kernel_remembers(
+    mounted: Mounted, mount_point: Path
+) -> None:
+    record = mounted()
+    mount_point.stat()
+    os.kill(record.holder_pid, signal.SIGSTOP)
+    for pid in (record.server_pid, record.holder_pid):
+        os.kill(pid, signal.SIGKILL)
+    assert until(lambda: gone(record))
+    points = [point for point in read_mounts() if point.directory == mount_point]
+    (finding,) = check_mounts(points)
+    assert finding.verdict is Verdict.BROKEN
+    assert "the process that served it is gone" in finding.message
 
 
 def test_the_server_says_why_it_ended(
