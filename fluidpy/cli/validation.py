@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,11 +32,18 @@ def validate(
     Example: fluidpy validate -f dataset.yaml secrets/
     """
     from fluidpy.api.document import load_documents
+    from fluidpy.namespace.resolve import check_declared_sources
 
     sources = [yaml_source(file) for file in (*(files or []), *(more or []))]
     if not sources:
         raise UsageError("no file is given", cure="fluidpy validate -f FILE…")
     result = load_documents(sources)
+    problems, warnings = check_declared_sources(result.objects)
+    result = replace(
+        result,
+        problems=[*result.problems, *problems],
+        warnings=[*result.warnings, *warnings],
+    )
     if output in (OutputFormat.JSON, OutputFormat.YAML):
         _print_findings(result, output)
     else:

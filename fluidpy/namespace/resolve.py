@@ -97,6 +97,34 @@ def _pick(objects: Sequence[LoadedObject], name: str | None, namespace: str | No
     )
 
 
+class _AssumedSecrets(SecretValues):
+    """Secrets of which those that are not in the files are somewhere else."""
+
+    def value(self, namespace: str, name: str, key: str) -> str | None:
+        """The value, or some text in its place; no source is opened with it."""
+        found = super().value(namespace, name, key)
+        return "assumed" if found is None else found
+
+
+def check_declared_sources(
+    objects: Sequence[LoadedObject],
+) -> tuple[list[Problem], list[Problem]]:
+    """Problems and warnings about the sources of all Datasets, as far as the files alone tell.
+
+    Where a source is read, what no driver takes is refused; Secrets and claims may come later.
+    """
+    problems: list[Problem] = []
+    warnings: list[Problem] = []
+    secrets = _AssumedSecrets(objects, None, {})
+    for one in objects:
+        if isinstance(one.object, Dataset):
+            reader = MountReader(objects, secrets, Path(one.file).parent.resolve(), [], [], None)
+            reader.mounts(one)
+            problems += [p for p in reader.source_problems if p not in problems]
+            warnings += [w for w in reader.source_warnings if w not in warnings]
+    return problems, warnings
+
+
 class _Resolver:
     """Resolves one Dataset and gathers what is wrong on the way."""
 
@@ -111,7 +139,9 @@ class _Resolver:
         self._problems: list[Problem] = []
         self._warnings: list[str] = []
         secrets = SecretValues(objects, settings.secret_directory, environ)
-        self._mounts = MountReader(objects, secrets, base_directory, self._problems, self._warnings)
+        self._mounts = MountReader(
+            objects, secrets, base_directory, self._problems, self._warnings, settings
+        )
 
     def resolve(self, one: LoadedObject) -> Resolved:
         dataset = one.object
@@ -123,6 +153,8 @@ class _Resolver:
         tiers = self._tiers(runtime)
         on_disk = self._keep_on_disk(one, runtime, tiers)
         ttl = self._ttl(one, runtime)
+        self._problems += self._mounts.source_problems
+        self._warnings += map(str, self._mounts.source_warnings)
         if self._problems:
             raise ValidationError("\n".join(map(str, dict.fromkeys(self._problems))))
         owner = dataset.spec.owner

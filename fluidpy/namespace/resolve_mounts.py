@@ -14,8 +14,11 @@ from pathlib import Path
 
 from fluidpy.api.dataset import Dataset, EncryptOption, Mount
 from fluidpy.api.problem import FieldPath, LoadedObject, Problem
+from fluidpy.errors import SourceConfigurationError
 from fluidpy.namespace.definition import MountDefinition
 from fluidpy.namespace.resolve_secrets import SecretValues
+from fluidpy.settings import Settings
+from fluidpy.storage.source_check import check_source
 from fluidpy.storage.under_storage import MountSource
 
 REFERENCE = "dataset://"
@@ -34,8 +37,17 @@ class MountReader:
         base_directory: Path,
         problems: list[Problem],
         warnings: list[str],
+        settings: Settings | None,
     ) -> None:
-        """`base_directory` is what relative paths of sources are relative to."""
+        """`base_directory` is what relative paths of sources are relative to.
+
+        Without `settings` sources are checked as they are declared, whatever this machine has.
+        """
+        self.source_problems: list[Problem] = []
+        """What makes a source unusable."""
+        self.source_warnings: list[Problem] = []
+        """Options that have no effect."""
+        self._settings = settings
         self._datasets = {
             (one.object.namespace, one.object.name): one
             for one in objects
@@ -78,7 +90,7 @@ class MountReader:
     def _mount(
         self, one: LoadedObject, dataset: Dataset, mount: Mount, at: FieldPath
     ) -> MountDefinition:
-        spec = dataset.spec
+        spec, known = dataset.spec, len(self._problems)
         options: dict[str, str] = {}
         secrets: dict[str, str] = {}
         levels: list[tuple[dict[str, str], list[EncryptOption], FieldPath]] = [
@@ -94,7 +106,19 @@ class MountReader:
             secrets.update(hidden)
         name = mount.name or dataset.name
         source = MountSource(self._url(mount.mount_point), name, options, secrets)
+        if len(self._problems) == known:  # else a Secret is missing, and would be missed again
+            self._check(one, at, source)
         return MountDefinition(name, mount.mounted_path, source)
+
+    def _check(self, one: LoadedObject, at: FieldPath, source: MountSource) -> None:
+        """Refuses what no driver takes."""
+        try:
+            warnings = check_source(source, self._settings)
+        except SourceConfigurationError as error:
+            self.source_problems.append(one.problem(at, error.message, error.cure))
+            return
+        for warning in warnings:
+            self.source_warnings.append(one.problem((*at, "options"), warning, "leave it out"))
 
     def _values(
         self, one: LoadedObject, dataset: Dataset, encrypted: list[EncryptOption], at: FieldPath

@@ -6,25 +6,19 @@ fsspec nor its packages.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import entry_points
 
-from fluidpy.errors import SourceConfigurationError
 from fluidpy.settings import Settings
 from fluidpy.storage.options import Limits, canonical_options, limits_of, object_store_options
 from fluidpy.storage.retry_policy import RetryPolicy
 from fluidpy.storage.retrying import RetryingStorage
+from fluidpy.storage.source_check import ENTRY_POINT_GROUP, unknown_scheme, wants_fsspec
 from fluidpy.storage.throttled import ThrottledStorage
 from fluidpy.storage.under_storage import MountSource, UnderStorage
 
-ENTRY_POINT_GROUP = "fluidpy.storages"
-"""Name: a scheme. Value: a callable (MountSource, Settings) -> UnderStorage."""
-
 StorageMaker = Callable[[MountSource, Settings], UnderStorage]
-
-BUILT_IN = ("file", "http", "https", "local", "oss", "pvc", "s3")
 
 
 def open_storage(source: MountSource, settings: Settings) -> UnderStorage:
@@ -41,20 +35,6 @@ def open_storage(source: MountSource, settings: Settings) -> UnderStorage:
     return ThrottledStorage(RetryingStorage(driver, policy), requests, limits.max_bytes_per_second)
 
 
-def option_warnings(source: MountSource) -> tuple[str, ...]:
-    """Options of a mount that are accepted and mean nothing here, as sentences."""
-    if source.scheme in ("s3", "oss"):
-        return object_store_options(source)[1]
-    if source.scheme in ("local", "file", "pvc"):
-        return canonical_options(source, ()).warnings
-    return ()
-
-
-def known_schemes() -> list[str]:
-    """The schemes that are built in or come from entry points, sorted."""
-    return sorted({*BUILT_IN, *(point.name for point in entry_points(group=ENTRY_POINT_GROUP))})
-
-
 def _policy(source: MountSource, settings: Settings, limits: Limits) -> RetryPolicy:
     deadline = limits.deadline_seconds or settings.source_deadline_seconds
     policy = RetryPolicy(source.label or source.url, deadline_seconds=deadline)
@@ -63,19 +43,8 @@ def _policy(source: MountSource, settings: Settings, limits: Limits) -> RetryPol
 
 def _driver(source: MountSource, settings: Settings, policy: RetryPolicy) -> UnderStorage:
     scheme = source.scheme
-    if scheme == "dataset":
-        raise SourceConfigurationError(
-            f"mount {policy.label}: {source.url} names a Dataset, not a store",
-            cure="Resolve the reference first and open the mounts of that Dataset.",
-        )
-    client = source.options.get("client", "")
-    if client == "fsspec":
+    if wants_fsspec(source):
         return _fsspec(source, settings, policy)
-    if client:
-        raise SourceConfigurationError(
-            f"mount {policy.label}: client is {client!r}, and only fsspec is known",
-            cure="Write client: fsspec, or leave the option out.",
-        )
     if scheme in ("s3", "oss"):
         from fluidpy.storage.object_store import ObjectStorage
 
@@ -113,7 +82,7 @@ def _fsspec(source: MountSource, settings: Settings, policy: RetryPolicy) -> Und
 
     scheme = source.scheme
     if scheme not in fsspec_storage.known_protocols():
-        raise _unknown(source)
+        raise unknown_scheme(source)
     if scheme in ("s3", "oss"):
         options = object_store_options(source)[0]
         as_arguments = {"s3": fsspec_storage.s3fs_arguments, "oss": fsspec_storage.ossfs_arguments}
@@ -134,16 +103,3 @@ def _plugin(scheme: str) -> StorageMaker | None:
         maker: StorageMaker = point.load()
         return maker
     return None
-
-
-def _unknown(source: MountSource) -> SourceConfigurationError:
-    from fluidpy.storage.fsspec_storage import known_protocols
-
-    known = known_schemes()
-    close = difflib.get_close_matches(source.scheme, [*known, *known_protocols()], n=1)
-    hint = f"Did you mean {close[0]}://? " if close else ""
-    return SourceConfigurationError(
-        f"mount {source.label or source.url}: no driver for {source.scheme}:// "
-        f"(known: {', '.join(known)}, and the protocols of installed fsspec packages)",
-        cure=f"{hint}Correct mountPoint, or install the package that reads it.",
-    )

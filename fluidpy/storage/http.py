@@ -35,6 +35,7 @@ from fluidpy.storage.http_version import (
 from fluidpy.storage.object_keys import omission
 from fluidpy.storage.option_names import HTTP_OPTIONS
 from fluidpy.storage.options import canonical_options
+from fluidpy.storage.source_check import check_http_url
 from fluidpy.storage.under_storage import (
     Buffer,
     Kind,
@@ -59,12 +60,8 @@ class HttpStorage:
         """Checks the options; opens nothing. Raises SourceConfigurationError."""
         values = canonical_options(source, HTTP_OPTIONS).values
         self._label = source.label or source.url
+        check_http_url(source)
         url = URL(source.url.partition("#")[0])
-        if not url.host or url.query_string or url.user or url.password:
-            raise SourceConfigurationError(
-                f"mount {self._label}: the URL must have a host, and neither query nor user",
-                cure="Give username and password as options (encryptOptions).",
-            )
         self._root = url
         self._headers = _authorization(values)
         self._identity = identity_digest(*self._headers.values())

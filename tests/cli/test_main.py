@@ -155,6 +155,22 @@ def test_validate_says_everything_about_many_files(
     assert finished.stderr.decode().splitlines()[-1] == f"fluidpy: {len(lines)} problems"
 
 
+def test_validate_refuses_what_no_driver_takes(command_line: CommandLine, tmp_path: Path) -> None:
+    file = tmp_path / "source.yaml"
+    file.write_text(
+        "apiVersion: data.fluid.io/v1alpha1\nkind: Dataset\nmetadata: {name: d}\n"
+        "spec:\n  mounts:\n    - mountPoint: s3://b/p\n      name: x\n"
+        "      options: {endpiont: https://host, jindo.a: '1'}\n"
+    )
+    finished = command_line.run("validate", "-f", file)
+    assert finished.returncode == 1
+    assert finished.stdout.decode().startswith(f"{file}:6:7: spec.mounts[0]: mount x: unknown")
+    file.write_text(file.read_text().replace("endpiont", "endpoint"))
+    finished = command_line.run("validate", "-f", file)
+    assert (finished.returncode, finished.stdout) == (0, b"")
+    assert "option jindo.a has no meaning here and is ignored" in finished.stderr.decode()
+
+
 def test_validate_as_json_and_from_stdin(command_line: CommandLine, dataset_file: Path) -> None:
     text = command_line.done("validate", "-f", "-", "-o", "json", stdin=dataset_file.read_bytes())
     found = json.loads(text)

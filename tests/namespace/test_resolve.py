@@ -13,7 +13,12 @@ from fluidpy.api.document import YamlText, load_documents
 from fluidpy.api.metadata import is_dns1035_label
 from fluidpy.errors import DatasetNotFoundError, UsageError, ValidationError
 from fluidpy.namespace.definition import DatasetDefinition
-from fluidpy.namespace.resolve import Resolved, resolve_dataset, resolve_url
+from fluidpy.namespace.resolve import (
+    Resolved,
+    check_declared_sources,
+    resolve_dataset,
+    resolve_url,
+)
 from fluidpy.settings import Settings, load_settings
 from fluidpy.storage.under_storage import MountSource
 
@@ -103,15 +108,15 @@ def test_the_nearer_option_wins_and_secrets_come_from_three_places(
     (tmp_path / "s" / "creds" / "file-key").write_text("from-file\n")
     text = dataset(
         "d",
-        "  sharedOptions: {endpoint: shared, region: r}\n"
+        "  sharedOptions: {endpoint: https://shared, region: r}\n"
         "  sharedEncryptOptions:\n"
         "  - {name: token, valueFrom: {secretKeyRef: {name: creds, key: ob}}}\n"
         "  mounts:\n"
         "  - mountPoint: s3://bucket/a\n"
-        "    options: {endpoint: own}\n"
+        "    options: {endpoint: https://own}\n"
         "    encryptOptions:\n"
-        "    - {name: a, valueFrom: {secretKeyRef: {name: creds, key: file-key}}}\n"
-        "    - {name: b, valueFrom: {secretKeyRef: {name: creds, key: env.key}}}\n",
+        "    - {name: key, valueFrom: {secretKeyRef: {name: creds, key: file-key}}}\n"
+        "    - {name: secret, valueFrom: {secretKeyRef: {name: creds, key: env.key}}}\n",
     )
     definition, _ = resolve(
         text,
@@ -120,9 +125,64 @@ def test_the_nearer_option_wins_and_secrets_come_from_three_places(
         environ={"FLUIDPY_SECRET_CREDS_ENV_KEY": "from-environment"},
     )
     source = definition.mounts[0].source
-    assert source.options == {"endpoint": "own", "region": "r"}
-    assert source.secrets == {"token": "from-object", "a": "from-file", "b": "from-environment"}
+    assert source.options == {"endpoint": "https://own", "region": "r"}
+    assert source.secrets == {
+        "token": "from-object",
+        "key": "from-file",
+        "secret": "from-environment",
+    }
     assert "from-" not in repr(definition)
+
+
+def test_a_source_that_no_driver_takes_is_refused_at_its_place(resolve: Resolve) -> None:
+    text = dataset(
+        "d",
+        "  mounts:\n"
+        "  - mountPoint: s3://bucket/a\n"
+        "    name: a\n"
+        "    options: {endpiont: https://host}\n"
+        "  - {mountPoint: 'oss://bucket', name: b}\n"
+        "  - {mountPoint: 'pvc://claim', name: c}\n"
+        "  - {mountPoint: 's33://bucket', name: d}\n",
+    )
+    with pytest.raises(ValidationError) as caught:
+        resolve(text)
+    lines = str(caught.value).splitlines()
+    assert [line.partition(": mount ")[0] for line in lines] == [
+        f"f.yaml:{7 + n}:5: spec.mounts[{i}]" for i, n in enumerate((0, 3, 4, 5))
+    ]
+    for line, said in zip(lines, ("endpoint?", "endpoint", "[pvc]", "s3://"), strict=True):
+        assert said in line
+
+
+def test_options_without_a_meaning_are_warnings_with_their_place(resolve: Resolve) -> None:
+    text = dataset(
+        "d",
+        "  mounts:\n  - mountPoint: s3://bucket/a\n    options: {jindo.x: '1', region: r}\n",
+    )
+    _, warnings = resolve(text)
+    assert warnings == [
+        "f.yaml:8:14: spec.mounts[0].options: option jindo.x has no meaning here and is ignored;"
+        " leave it out"
+    ]
+
+
+def test_sources_are_checked_as_declared_without_secrets_and_claims() -> None:
+    text = dataset(
+        "d",
+        "  mounts:\n"
+        "  - mountPoint: s3://bucket/a\n"
+        "    options: {key: AK, fs.x: '1'}\n"
+        "    encryptOptions:\n"
+        "    - {name: secret, valueFrom: {secretKeyRef: {name: creds, key: k}}}\n"
+        "  - {mountPoint: 'pvc://claim', name: c}\n"
+        "  - {mountPoint: 'dataset://default/none', name: r}\n"
+        "  - {mountPoint: 'http://', name: h}\n",
+    )
+    objects = load_documents([YamlText(text, "f.yaml")]).objects
+    problems, warnings = check_declared_sources(objects)
+    assert [p.field_path for p in problems] == ["spec.mounts[3]"]
+    assert [w.field_path for w in warnings] == ["spec.mounts[0].options"]
 
 
 def test_every_problem_is_told_at_once_with_its_place(resolve: Resolve) -> None:

@@ -8,7 +8,8 @@ import pytest
 
 from fluidpy.errors import SourceConfigurationError, SourceError
 from fluidpy.settings import Settings
-from fluidpy.storage.factory import open_storage, option_warnings
+from fluidpy.storage.factory import open_storage
+from fluidpy.storage.source_check import check_source
 from fluidpy.storage.under_storage import MountSource
 from fluidpy.testing.servers.process_group import free_ports
 from fluidpy.testing.servers.seaweedfs import SeaweedServer
@@ -27,6 +28,9 @@ async def message(source: MountSource, settings: Settings, path: str = "") -> st
 def refused(source: MountSource, settings: Settings) -> str:
     with pytest.raises(SourceConfigurationError) as caught:
         open_storage(source, settings)
+    with pytest.raises(SourceConfigurationError) as checked:
+        check_source(source, settings)
+    assert str(checked.value) == str(caught.value)
     return str(caught.value)
 
 
@@ -189,6 +193,6 @@ def test_what_cannot_work_is_refused_at_once(
 
 def test_engine_options_without_a_meaning_are_warnings() -> None:
     source = MountSource("s3://b", "m", {"alluxio.underfs.s3.inherit.acl": "false"})
-    assert option_warnings(source) == (
+    assert check_source(source, None) == (
         "option alluxio.underfs.s3.inherit.acl has no meaning here and is ignored",
     )

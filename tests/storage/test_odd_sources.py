@@ -13,7 +13,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from fluidpy.errors import SourceAccessError, SourceConfigurationError, SourceUnavailableError
 from fluidpy.settings import Settings
-from fluidpy.storage import factory
+from fluidpy.storage import factory, source_check
 from fluidpy.storage.factory import open_storage
 from fluidpy.storage.under_storage import Kind, MountSource, UnderStorage
 from fluidpy.testing.faulty import Break, FaultyStorage
@@ -172,15 +172,16 @@ def make_starfs(source: MountSource, settings: Settings) -> UnderStorage:
 async def test_a_driver_joins_by_entry_point(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    point = EntryPoint("starfs", f"{__name__}:make_starfs", factory.ENTRY_POINT_GROUP)
-    monkeypatch.setattr(factory, "entry_points", lambda **_: [point])
+    point = EntryPoint("starfs", f"{__name__}:make_starfs", source_check.ENTRY_POINT_GROUP)
+    for module in (factory, source_check):
+        monkeypatch.setattr(module, "entry_points", lambda **_: [point])
     monkeypatch.setattr(EntryPoint, "load", lambda _: make_starfs)
     (tmp_path / "star").write_bytes(b"light")
     source = MountSource("starfs://galaxy", "star", {"directory": str(tmp_path)})
     storage = open_storage(source, settings)
     assert [entry.path for entry in (await listed(storage, ""))[0]] == ["star"]
     await storage.close()
-    assert "starfs" in factory.known_schemes()
+    assert "starfs" in source_check.known_schemes()
 
 
 async def test_a_storage_can_be_broken_by_script(settings: Settings, tmp_path: Path) -> None:

@@ -1,0 +1,113 @@
+"""What a mount's source declares, checked without any driver: schemes, clients, options.
+
+Importable where no object store library may be: in training processes and the command line.
+"""
+
+from __future__ import annotations
+
+import difflib
+from importlib.metadata import entry_points
+from urllib.parse import urlsplit
+
+from fluidpy.errors import SourceConfigurationError
+from fluidpy.settings import Settings
+from fluidpy.storage.object_store_address import store_address
+from fluidpy.storage.option_names import HTTP_OPTIONS
+from fluidpy.storage.options import canonical_options, limits_of, object_store_options
+from fluidpy.storage.under_storage import MountSource
+
+ENTRY_POINT_GROUP = "fluidpy.storages"
+"""Name: a scheme. Value: a callable (MountSource, Settings) -> UnderStorage."""
+
+BUILT_IN = ("file", "http", "https", "local", "oss", "pvc", "s3")
+
+
+def check_source(source: MountSource, settings: Settings | None) -> tuple[str, ...]:
+    """Options that are accepted and mean nothing here, as sentences.
+
+    Raises SourceConfigurationError for what `open_storage` would refuse, loading no driver.
+    What `pvc://` claims stand for is looked up if `settings` are given; what
+    plug-ins and classes of fsspec make of their options shows only when they are opened.
+    """
+    limits_of(source)
+    scheme, fsspec = source.scheme, wants_fsspec(source)
+    if scheme in ("s3", "oss"):
+        options, warnings = object_store_options(source)
+        if not fsspec:
+            store_address(source, options)
+        return warnings
+    if not fsspec and scheme in ("local", "file", "pvc"):
+        return _check_local(source, settings)
+    if not fsspec and scheme in ("http", "https"):
+        canonical_options(source, HTTP_OPTIONS)
+        check_http_url(source)
+    elif fsspec or scheme not in known_schemes():
+        from fluidpy.storage.fsspec_storage import known_protocols
+
+        if scheme not in known_protocols():
+            raise unknown_scheme(source)
+    return ()
+
+
+def _check_local(source: MountSource, settings: Settings | None) -> tuple[str, ...]:
+    from fluidpy.storage.local import directory_of
+    from fluidpy.storage.pvc import directory_of_claim
+
+    warnings = canonical_options(source, ()).warnings
+    if source.scheme != "pvc":
+        directory_of(source)
+    elif settings is not None:
+        directory_of_claim(source, settings.pvc_directories)
+    return warnings
+
+
+def check_http_url(source: MountSource) -> None:
+    """Raises SourceConfigurationError for a URL without host, or with a query or a user in it."""
+    try:
+        parts = urlsplit(source.url.partition("#")[0])
+        usable = bool(parts.hostname) and not (parts.query or parts.username or parts.password)
+        _ = parts.port
+    except ValueError:
+        usable = False
+    if not usable:
+        raise SourceConfigurationError(
+            f"mount {source.label or source.url}: the URL must have a host, and neither query nor "
+            "user",
+            cure="Give username and password as options (encryptOptions).",
+        )
+
+
+def wants_fsspec(source: MountSource) -> bool:
+    """Whether the mount names fsspec as its client. Raises SourceConfigurationError for others."""
+    label = source.label or source.url
+    if source.scheme == "dataset":
+        raise SourceConfigurationError(
+            f"mount {label}: {source.url} names a Dataset, not a store",
+            cure="Resolve the reference first and open the mounts of that Dataset.",
+        )
+    client = source.options.get("client", "")
+    if client not in ("", "fsspec"):
+        raise SourceConfigurationError(
+            f"mount {label}: client is {client!r}, and only fsspec is known",
+            cure="Write client: fsspec, or leave the option out.",
+        )
+    return client == "fsspec"
+
+
+def known_schemes() -> list[str]:
+    """The schemes that are built in or come from entry points, sorted."""
+    return sorted({*BUILT_IN, *(point.name for point in entry_points(group=ENTRY_POINT_GROUP))})
+
+
+def unknown_scheme(source: MountSource) -> SourceConfigurationError:
+    """The error for a scheme without a driver, with the nearest one that has."""
+    from fluidpy.storage.fsspec_storage import known_protocols
+
+    known = known_schemes()
+    close = difflib.get_close_matches(source.scheme, [*known, *known_protocols()], n=1)
+    hint = f"Did you mean {close[0]}://? " if close else ""
+    return SourceConfigurationError(
+        f"mount {source.label or source.url}: no driver for {source.scheme}:// "
+        f"(known: {', '.join(known)}, and the protocols of installed fsspec packages)",
+        cure=f"{hint}Correct mountPoint, or install the package that reads it.",
+    )
