@@ -6,7 +6,7 @@ report progress and are followed by others. The worker pushes `{"event": "…", 
 
 A request without `id` is *one-way*: it gets no answer, not even an error. `close` is sent so, with
 `"handles": [h, …]`, and any request may carry `"closed": [h, …]`: handles to release before the
-request itself is looked at. Both spare a client the wait.
+request itself is looked at (after it, if it is an `open`). Both spare a client the wait.
 
 Bulk data never travels inside a message: it goes through passed fds (cache files, memfds).
 
@@ -18,6 +18,7 @@ from __future__ import annotations
 import array
 import json
 import os
+import resource
 import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
@@ -246,7 +247,8 @@ def send(connection: socket.socket, message: Message, fds: Sequence[int] = ()) -
 
 
 _INT_BYTES: Final = array.array("i").itemsize
-_CUT_OFF: Final = int(socket.MSG_TRUNC) | int(socket.MSG_CTRUNC)
+_CUT_OFF: Final = int(socket.MSG_TRUNC)
+_FDS_CUT_OFF: Final = int(socket.MSG_CTRUNC)
 _RECEIVE_FLAGS: Final = int(socket.MSG_CMSG_CLOEXEC)
 _SEND_FLAGS: Final = int(socket.MSG_NOSIGNAL)
 """Plain ints: operators of `socket.MsgFlag` cost more than the system call."""
@@ -256,7 +258,8 @@ _CONTROL_BYTES: Final = socket.CMSG_SPACE(MAX_FDS * _INT_BYTES)
 def receive(connection: socket.socket, buffer: bytearray | None = None) -> Received | None:
     """The next message, or None when the peer closed the connection.
 
-    Fds arrive closed-on-exec. `buffer` (of `MAX_MESSAGE_BYTES`) spares an allocation a call.
+    Fds arrive closed-on-exec; an answer whose fds find no room in this process becomes a failure
+    that says so. `buffer` (of `MAX_MESSAGE_BYTES`) spares an allocation a call.
     Raises WorkerError for a broken message (its fds are closed), BlockingIOError on an empty
     non-blocking socket, OSError (ConnectionResetError, TimeoutError) as sockets do.
     """
@@ -269,11 +272,28 @@ def receive(connection: socket.socket, buffer: bytearray | None = None) -> Recei
         return None
     try:
         if flags & _CUT_OFF:
-            raise _broken("a message or its fds were cut off")
-        return Received(decode(memoryview(buffer)[:size]), fds)
+            raise _broken("a message was cut off")
+        message = decode(memoryview(buffer)[:size])
+        if not flags & _FDS_CUT_OFF:
+            return Received(message, fds)
+        message = _answer_without_fds(message)
     except WorkerError:
         close_all(fds)
         raise
+    close_all(fds)
+    return Received(message, [])
+
+
+def _answer_without_fds(message: Message) -> Message:
+    """The failure in place of an answer whose fds the kernel could not give us (EMFILE)."""
+    if "ok" not in message:
+        raise _broken("the fds of a message were cut off")
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    error = WorkerError(
+        f"this process has all the {limit} files open that it may have",
+        cure="Close some, or raise its limit: ulimit -n (in Python resource.setrlimit).",
+    )
+    return failure(int(message.get("id", 0)), error)
 
 
 def _received_fds(control: Sequence[tuple[int, int, bytes]]) -> list[int]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 from collections.abc import Iterator
 
@@ -112,3 +113,27 @@ def test_errors_come_back_as_they_were_raised() -> None:
     message = protocol.failure(3, PathNotFoundError("no such thing", cure="Look elsewhere."))
     with pytest.raises(PathNotFoundError, match=r"no such thing\. Look elsewhere\."):
         protocol.ok_of(protocol.decode(protocol.encode(message)))
+
+
+def test_an_answer_whose_fd_finds_no_room_says_so_and_the_next_one_is_whole() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with ours, theirs:
+        protocol.send(theirs, protocol.answer(7, {"handle": 3}), [0])
+        lowest_free = os.dup(0)
+        os.close(lowest_free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, hard))
+        try:
+            received = protocol.receive(ours)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert received is not None
+        assert received.message["id"] == 7
+        assert received.fds == []
+        with pytest.raises(WorkerError, match=rf"all the {lowest_free} files open.*ulimit -n"):
+            protocol.ok_of(received.message)
+        protocol.send(theirs, protocol.answer(8, {}), [0])
+        again = protocol.receive(ours)
+        assert again is not None
+        assert len(again.fds) == 1
+        protocol.close_all(again.fds)
