@@ -7,6 +7,7 @@ the catalog and decides how fresh it must be.
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from fluidpy.client import protocol
+from fluidpy.client.catalog_view import CatalogView
 from fluidpy.client.connection import LostConnectionError, WorkerConnection, connection_for
 from fluidpy.client.protocol import Message, Operation, RemoteEntry
 from fluidpy.client.start import check_cache_directory
@@ -64,6 +66,7 @@ class Attachment(NamedTuple):
     dataset: int
     key: str
     catalog: str
+    ttl_seconds: float
 
 
 class Opened(NamedTuple):
@@ -85,6 +88,7 @@ class DatasetSession:
         self.connection: WorkerConnection = connection_for(settings)
         self._source = definition
         self._attachment: Attachment | None = None
+        self._view: CatalogView | None = None
         self._lock = threading.Lock()
         self._pid = os.getpid()
 
@@ -162,7 +166,9 @@ class DatasetSession:
             Operation.ATTACH, deadline=_left(limit), generation=generation, **how
         )
         protocol.close_all(fds)
-        return Attachment(generation, ok["dataset"], ok["key"], ok["catalog"])
+        ttl = ok.get("ttl_seconds", 0.0)
+        ttl = math.inf if ttl is None else float(ttl)
+        return Attachment(generation, ok["dataset"], ok["key"], ok["catalog"], ttl)
 
     def _call(
         self, operation: str, limit: float | None = None, **fields: Any
@@ -222,8 +228,24 @@ class DatasetSession:
         return protocol.entry_from_wire(ok["entry"])
 
     def listdir(self, path: str) -> list[RemoteEntry]:
-        """The entries of a folder, by name, symlinks not followed. Raises as `entry` does."""
-        return self._list({"path": path})
+        """The entries of a folder, by name, symlinks not followed. Raises as `entry` does.
+
+        A folder whose listing is fresh is read from the catalog, without a request.
+        """
+        found = self._catalog_view().children(path)
+        return self._list({"path": path}) if found is None else found
+
+    def _catalog_view(self) -> CatalogView:
+        attachment = self.attachment()
+        view = self._view
+        if view is not None and not view.usable:
+            view.set_aside()
+            view = None
+        if view is None or (view.catalog, view.ttl_seconds) != attachment[-2:]:
+            if view is not None:
+                view.close()
+            view = self._view = CatalogView(attachment.catalog, attachment.ttl_seconds)
+        return view
 
     def list_directory(self, directory: int) -> list[RemoteEntry]:
         """The entries of the folder with that id, by name. Raises as `entry` does."""
@@ -308,6 +330,11 @@ class DatasetSession:
     def close(self) -> None:
         """Forgets the attachment; files that are open stay so. The connection is the process's."""
         self._attachment = None
+        view, self._view = self._view, None
+        if view is not None and view.usable:
+            view.close()
+        elif view is not None:
+            view.set_aside()
 
 
 def _left(limit: float) -> float:

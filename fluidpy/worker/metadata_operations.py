@@ -7,6 +7,7 @@ is young enough is answered at once.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
@@ -70,7 +71,7 @@ async def _attach_definition(session: Session, definition: DatasetDefinition) ->
 
 
 def _attached(dataset: AttachedDataset) -> Reply:
-    definition = dataset.definition
+    definition, ttl = dataset.definition, dataset.namespace.ttl_seconds
     return Reply(
         {
             "dataset": dataset.id,
@@ -80,6 +81,7 @@ def _attached(dataset: AttachedDataset) -> Reply:
             "uid": definition.uid,
             "gid": definition.gid,
             "digest": dataset.digest,
+            "ttl_seconds": None if math.isinf(ttl) else ttl,
         }
     )
 
