@@ -8,6 +8,9 @@ A request without `id` is *one-way*: it gets no answer, not even an error. `clos
 `"handles": [h, …]`, and any request may carry `"closed": [h, …]`: handles to release before the
 request itself is looked at (after it, if it is an `open`). Both spare a client the wait.
 
+A message longer than the socket takes (a Dataset with a thousand mounts) travels in a memfd, the
+last of its fds, beside the message `{"carried": bytes}`; `send` and `receive` see to that.
+
 Bulk data never travels inside a message: it goes through passed fds (cache files, memfds).
 
 Names are `str` as `os.fsdecode` makes them; JSON escapes their surrogates. Versions are hex text.
@@ -31,6 +34,9 @@ PROTOCOL_VERSION: Final = 1
 
 MAX_MESSAGE_BYTES: Final = 128 * 1024
 """Largest message in bytes; below Linux's default socket buffer of 208 KiB (`wmem_default`)."""
+
+MAX_CARRIED_BYTES: Final = 16 * 1024 * 1024
+"""Largest message in a memfd: the definition of a Dataset with tens of thousands of mounts."""
 
 MAX_FDS: Final = 16
 """Most fds beside one message; the kernel's own limit is 253 (`SCM_MAX_FD`)."""
@@ -226,15 +232,29 @@ def new_socket() -> socket.socket:
 def send(connection: socket.socket, message: Message, fds: Sequence[int] = ()) -> None:
     """Sends one message whole; the caller keeps its own fds.
 
-    Raises WorkerError when the message is too long, BlockingIOError on a full non-blocking socket,
+    One that is too long for the socket travels in a memfd, beside a message that says so. Raises
+    WorkerError when it is too long for that, BlockingIOError on a full non-blocking socket,
     OSError (BrokenPipeError, ConnectionResetError, TimeoutError) when the peer is gone or slow.
     """
     data = encode(message)
-    if len(data) > MAX_MESSAGE_BYTES:
+    if len(data) <= MAX_MESSAGE_BYTES:
+        _send(connection, data, fds)
+        return
+    if len(data) > MAX_CARRIED_BYTES:
         raise WorkerError(
-            f"a message of {len(data)} bytes is longer than the protocol's {MAX_MESSAGE_BYTES}",
-            cure="Ask for less at once.",
+            f"a message of {len(data)} bytes is longer than the protocol's {MAX_CARRIED_BYTES}",
+            cure="Ask for less at once; split a Dataset that has so many mounts.",
         )
+    carrier = os.memfd_create("fluidpy-message", os.MFD_CLOEXEC)
+    try:
+        with open(carrier, "wb", closefd=False) as stream:
+            stream.write(data)
+        _send(connection, encode({_CARRIED: len(data)}), (*fds, carrier))
+    finally:
+        os.close(carrier)
+
+
+def _send(connection: socket.socket, data: bytes, fds: Sequence[int]) -> None:
     if len(fds) > MAX_FDS:
         raise WorkerError(
             f"{len(fds)} fds are more than the protocol's {MAX_FDS}",
@@ -246,6 +266,7 @@ def send(connection: socket.socket, message: Message, fds: Sequence[int] = ()) -
     connection.sendmsg((data,), control, _SEND_FLAGS)
 
 
+_CARRIED: Final = "carried"
 _INT_BYTES: Final = array.array("i").itemsize
 _CUT_OFF: Final = int(socket.MSG_TRUNC)
 _FDS_CUT_OFF: Final = int(socket.MSG_CTRUNC)
@@ -275,6 +296,8 @@ def receive(connection: socket.socket, buffer: bytearray | None = None) -> Recei
             raise _broken("a message was cut off")
         message = decode(memoryview(buffer)[:size])
         if not flags & _FDS_CUT_OFF:
+            if _CARRIED in message:
+                message = _unpack_carried(fds)
             return Received(message, fds)
         message = _answer_without_fds(message)
     except WorkerError:
@@ -282,6 +305,20 @@ def receive(connection: socket.socket, buffer: bytearray | None = None) -> Recei
         raise
     close_all(fds)
     return Received(message, [])
+
+
+def _unpack_carried(fds: list[int]) -> Message:
+    """The message in the last fd, which is taken out and closed."""
+    if not fds:
+        raise _broken("a message came without its memfd")
+    carrier = fds.pop()
+    try:
+        size = os.fstat(carrier).st_size
+        if size > MAX_CARRIED_BYTES:
+            raise _broken(f"a message has {size} bytes")
+        return decode(os.pread(carrier, size, 0))
+    finally:
+        os.close(carrier)
 
 
 def _answer_without_fds(message: Message) -> Message:

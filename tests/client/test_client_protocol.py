@@ -4,6 +4,7 @@ import os
 import resource
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -95,7 +96,34 @@ def test_a_message_may_be_as_long_as_declared_and_no_longer(
     assert received is not None
     assert len(received.message["x"]) == room
     with pytest.raises(WorkerError, match="longer than the protocol"):
-        protocol.send(left, {"x": "a" * (room + 1)})
+        protocol.send(left, {"x": "a" * protocol.MAX_CARRIED_BYTES})
+
+
+def test_a_long_message_travels_in_a_memfd_with_its_fds(
+    pair: tuple[socket.socket, socket.socket], tmp_path: Path
+) -> None:
+    left, right = pair
+    path = tmp_path / "passed"
+    path.write_bytes(b"beside")
+    long = {"id": 1, "x": "a" * (3 * protocol.MAX_MESSAGE_BYTES)}
+    before = len(os.listdir("/proc/self/fd"))
+    with path.open("rb") as stream:
+        protocol.send(left, long, [stream.fileno()])
+    received = protocol.receive(right)
+    assert received is not None
+    assert received.message == long
+    assert os.pread(received.fds[0], 10, 0) == b"beside"
+    protocol.close_all(received.fds)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_carried_message_without_its_memfd_is_broken(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    left, right = pair
+    left.send(b'{"carried":200000}')
+    with pytest.raises(WorkerError, match="without its memfd"):
+        protocol.receive(right)
 
 
 def test_a_broken_message_leaves_no_fd_open(pair: tuple[socket.socket, socket.socket]) -> None:
