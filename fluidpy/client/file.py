@@ -29,6 +29,10 @@ ASK_BYTES: Final = 8 * 1024 * 1024
 """Most bytes asked of the worker in one `read`: enough to keep its read-ahead ahead of us."""
 
 
+KEPT_SEGMENTS: Final = 16
+"""Segments of a large object whose fds an open file keeps; the one that came first goes first."""
+
+
 class _Window:
     """Bytes `[start, end)` of a file that lie in an fd of their own, `start` at `offset`."""
 
@@ -50,6 +54,8 @@ class ObjectReader:
         self._opened = opened
         self._present: set[int] = set()
         self._window: _Window | None = None
+        self._segments: list[_Window] = []
+        """Whole segments of a complete large object: read without asking the worker."""
         self._lock = threading.Lock()
         self._closed = False
         self.entry: RemoteEntry = opened.entry
@@ -114,6 +120,8 @@ class ObjectReader:
         )
 
     def _read_known(self, view: memoryview, position: int) -> int:
+        if self._segments and (done := self._read_segment(view, position)):
+            return done
         window = self._window
         if window is not None and window.start <= position < window.end:
             length = min(len(view), window.end - position)
@@ -121,6 +129,22 @@ class ObjectReader:
             return os.preadv(window.fd, [view[:length]], offset)
         length = self._known_from(position, len(view))
         return os.preadv(self._opened.fd, [view[:length]], position) if length else 0
+
+    def _read_segment(self, view: memoryview, position: int) -> int:
+        for segment in reversed(self._segments):
+            if segment.start <= position < segment.end:
+                length = min(len(view), segment.end - position)
+                if done := os.preadv(segment.fd, [view[:length]], position - segment.start):
+                    return done
+                self._segments.remove(segment)  # somebody cut it: the worker is asked again
+                os.close(segment.fd)
+                return 0
+        return 0
+
+    def _keep_segment(self, start: int, end: int, fd: int) -> None:
+        self._segments.append(_Window(start, end, fd, 0))
+        if len(self._segments) > KEPT_SEGMENTS:
+            os.close(self._segments.pop(0).fd)
 
     def _known_from(self, position: int, length: int) -> int:
         if self._opened.fd < 0:
@@ -153,6 +177,9 @@ class ObjectReader:
         if fds:
             protocol.close_all(fds[1:])
             self._drop_window()
+            if segment := ok.get("segment"):
+                self._keep_segment(int(segment[0]), int(segment[1]), fds[0])
+                return
             length = min(end - start, int(ok.get("length", end - start)))
             self._window = _Window(start, start + length, fds[0], int(ok.get("offset", 0)))
         elif self._opened.fd < 0:
@@ -195,6 +222,8 @@ class ObjectReader:
             return
         self._closed = True
         self._drop_window()
+        while self._segments:
+            os.close(self._segments.pop().fd)
         self._session.close_object(self._opened)
 
     def _drop_window(self) -> None:

@@ -147,7 +147,8 @@ def read(session: Session, request: Message, _: Progress) -> Answer:
         counters.hits += 1
         counters.bytes_from_cache += end - start
         _fetch_ahead(session, handle, start, end)
-        return _passed(handle, start, end)
+        if (passed := _passed(handle, start, end)) is not None:
+            return passed
     fill = session.fill_of(handle)
     if _fetch(session, handle, fill, start, end):
         counters.misses += 1
@@ -189,7 +190,12 @@ async def _when_there(
     unkept = await fill.ensure(start, end, deadline)
     if cached is None or unkept:
         return await _in_memory(handle, start, end, unkept)
-    return _passed(handle, start, end)
+    if (passed := _passed(handle, start, end)) is not None:
+        return passed
+    raise CacheError(
+        f"cached bytes of {os.fsdecode(handle.entry.name)!r} left as fast as they came",
+        cure="Read again; look who removes or cuts files of the cache.",
+    )
 
 
 async def _in_memory(handle: Handle, start: int, end: int, unkept: list[Part]) -> Reply:
@@ -197,12 +203,20 @@ async def _in_memory(handle: Handle, start: int, end: int, unkept: list[Part]) -
     return Reply({"offset": 0, "length": end - start, "complete": False}, (fd,), owned=True)
 
 
-def _passed(handle: Handle, start: int, end: int) -> Reply:
-    """Bytes that `missing` has just found: in the fd the client has, or in one that goes along."""
+def _passed(handle: Handle, start: int, end: int) -> Reply | None:
+    """Bytes that `missing` has just found: in the fd the client has, or in one that goes along.
+
+    None when they got lost: asked for its fd, the store found the cache file cut or removed.
+    """
     cached = handle.cached
     assert cached is not None  # only called for what the store keeps
     if handle.serial and cached.file_at(0).serial == handle.serial:
         return Reply({"fd": False, "complete": cached.complete})
     fd, offset, length = cached.fd_for(start)
-    length = min(length, end - start)
-    return Reply({"offset": offset, "length": length, "complete": False}, (fd,))
+    end = min(end, start + length)
+    if cached.missing(start, end):
+        return None
+    ok: Message = {"offset": offset, "length": end - start, "complete": False}
+    if cached.segment_bytes and cached.complete:  # all of the segment may be read from its fd
+        ok["segment"] = [start - offset, start + length]
+    return Reply(ok, (fd,))

@@ -248,6 +248,24 @@ def test_a_file_changed_a_moment_ago_is_served_and_not_kept(machine: Machine) ->
     assert machine.ask(session, "usage")["tiers"][0]["used_bytes"] == 0
 
 
+def test_segments_of_a_complete_object_are_asked_for_once(machine: Machine) -> None:
+    data = random.Random(3).randbytes(4_000_000)
+    machine.write("f", data)
+    tier = TierDefinition(str(machine.directory / "segments"), 8_000_000)
+    session = machine.session(machine.definition(tiers=(tier,)))
+    assert machine.ask(session, "load", paths=[])["done_files"] == 1
+    with ObjectReader(session, session.open_object("f")) as reader:
+        for _ in range(2):
+            for start in range(0, len(data), 50_000):
+                assert reader.read_range(start, start + 1000) == data[start : start + 1000]
+        hits = machine.ask(session, "status")["counters"]["hits"]
+        assert hits <= 8
+        position = len(data) // 2
+        segment = next(s for s in reader._segments if s.start <= position < s.end)
+        os.truncate(f"/proc/self/fd/{segment.fd}", 0)  # as somebody who cuts cache files
+        assert reader.read_range(position, position + 10) == data[position : position + 10]
+
+
 def test_large_objects_are_read_through_segments(machine: Machine) -> None:
     tier = TierDefinition(str(machine.directory / "tier"), 16 * BLOCK * 8)
     data = os.urandom(60 * BLOCK + 17)
