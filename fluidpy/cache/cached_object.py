@@ -72,20 +72,22 @@ class CachedObject(FillableObject):
             if not self._holds:
                 self._recent = None
                 for file in self._files.values():
-                    self.drop_if_empty(file)
+                    if not file.present:
+                        self.drop_if_empty(file)
             self._settle()
 
-    def fd_for(self, offset: int) -> tuple[int, int, int]:
+    def fd_for(self, offset: int, *, checked: bool = False) -> tuple[int, int, int]:
         """A read-only descriptor of the file with byte `offset`: (fd, offset in it, bytes from
         there to the file's end). The file is created (empty, sparse) when it is not there.
 
         Valid until `release`; of a segmented object, while the segment is among the last 2 asked
-        for (use `lease` to read from a thread). Raises CacheError.
+        for (use `lease` to read from a thread). `checked` spares a look at the file that
+        `BlockStore.get` has just had. Raises CacheError.
         """
         table = self.table
         with table.lock:
-            file, base = self._file_with(offset)
-            descriptor = table.reader(self, file)
+            file, base = self._file_with(offset, checked)
+            descriptor = table.reader(self, file, checked)
             if (
                 self.segment_bytes
                 and self._holds
@@ -93,8 +95,10 @@ class CachedObject(FillableObject):
             ):
                 self._recent = self._recent or deque(maxlen=_RECENT_SEGMENTS)
                 self._recent.append(file)
-            file.last_use = table.policy.touch(FileId(self.key, file.number))
-        table.announce()
+            if not checked:
+                file.last_use = table.policy.touch(FileId(self.key, file.number))
+        if table.gone:
+            table.announce()
         return descriptor.fd, offset - base, file.length - (offset - base)
 
     @contextlib.contextmanager
@@ -122,12 +126,13 @@ class CachedObject(FillableObject):
             file, _ = self._file_with(offset)
             return file.serial if file.on_disk else 0
 
-    def _file_with(self, offset: int) -> tuple[CacheFile, int]:
+    def _file_with(self, offset: int, checked: bool = False) -> tuple[CacheFile, int]:
         if not 0 <= offset < max(self.size, 1):
             raise ValueError(f"offset {offset} is not within the object's {self.size} bytes")
         number = offset // self.segment_bytes if self.segment_bytes else 0
         file = self.file_at(number)
-        self.table.check(self, file)
+        if not checked:
+            self.table.check(self, file)
         if file.tier is None:
             self.room.place(file, 0)
         return file, number * self.segment_bytes

@@ -24,7 +24,7 @@ from fluidpy.cache.cache_file import (
     stamp_of,
 )
 from fluidpy.cache.eviction import Candidate, EvictionPolicy, FileId, LeastRecentlyUsed
-from fluidpy.cache.index import ChunkRow, FileRow, Index, pack_blocks, unpack_blocks
+from fluidpy.cache.index import ChunkRow, FileRow, Index, log_limit, pack_blocks, unpack_blocks
 from fluidpy.cache.index_schema import CHUNK_BLOCKS
 from fluidpy.cache.presence import range_mask
 from fluidpy.errors import CacheError, CacheFullError
@@ -36,23 +36,15 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 HOT_OBJECTS: Final = 8192
 """Objects kept in memory (about 1 KiB each) beyond those in use; the others are in the index."""
-_LOG_BYTES: Final = 64 * 1024 * 1024
-"""The index's log is emptied in a thread every few seconds (`BlockStore.maintain`); only one that
-grew to this is emptied at once, which syncs and so stops everything for a moment."""
-_SMALLEST_LOG_BYTES: Final = 256 * 1024
+OPEN_FILES: Final = 4096
+"""Cache files kept open (about 1 KiB of the kernel's memory each): opening one again costs 5 µs."""
 _TOUCHES: Final = 16384
 
 
 def descriptor_limit() -> int:
-    """How many cache files may be open at once: half the process's limit, 512 at most."""
+    """How many cache files may be open at once: half the process's limit, OPEN_FILES at most."""
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return 512 if soft == resource.RLIM_INFINITY else max(16, min(512, soft // 2))
-
-
-def _log_limit(tier: Tier) -> int:
-    """How far the index's log may grow before it is emptied, in bytes: little on a small disk."""
-    facts = os.fstatvfs(tier.directory.objects)
-    return min(_LOG_BYTES, max(_SMALLEST_LOG_BYTES, facts.f_blocks * facts.f_frsize // 64))
+    return OPEN_FILES if soft == resource.RLIM_INFINITY else max(16, min(OPEN_FILES, soft // 2))
 
 
 class FileTable:
@@ -77,7 +69,7 @@ class FileTable:
         self.gone: list[bytes] = []
         self.listeners: list[Callable[[bytes], None]] = []
         self.object_of: Callable[[bytes, int, int], CachedObject]
-        self.log_limit = _log_limit(tiers[0])
+        self.log_limit = log_limit(tiers[0].directory.objects)
         self._serial = 0
         self._by_id = {tier.id: tier for tier in tiers}
 
@@ -236,9 +228,10 @@ class FileTable:
         file.last_use = self.policy.add(FileId(owner.key, file.number), file.tier.id)
         return descriptor
 
-    def reader(self, owner: ObjectFiles, file: CacheFile) -> Descriptor:
+    def reader(self, owner: ObjectFiles, file: CacheFile, checked: bool = False) -> Descriptor:
         """The file open for reading only, created when it is not there. Raises CacheError."""
-        self.check(owner, file)
+        if not checked:
+            self.check(owner, file)
         if file.reader is None:
             if not file.on_disk:
                 self.writer(owner, file)

@@ -7,6 +7,7 @@ Its owner (the store) holds its lock around every call. Rows handed over are in 
 from __future__ import annotations
 
 import logging
+import os
 import sqlite3
 from array import array
 from collections.abc import Iterable, Sequence
@@ -23,6 +24,21 @@ _COLUMNS: Final = (
     "key, number, size, segment, tier, bytes, complete, ino, ctime, mtime, generation, pinned, "
     "last_use, blocks"
 )
+
+
+_LOG_BYTES: Final = 64 * 1024 * 1024
+"""The log is emptied in a thread every few seconds (`BlockStore.maintain`); only one that grew to
+this is emptied at once, which syncs and so stops everything for a moment."""
+_SMALLEST_LOG_BYTES: Final = 256 * 1024
+
+
+def log_limit(descriptor: int) -> int:
+    """How far the log may grow before it is emptied, in bytes: little on a small disk.
+
+    `descriptor` is one of a file on that disk.
+    """
+    facts = os.fstatvfs(descriptor)
+    return min(_LOG_BYTES, max(_SMALLEST_LOG_BYTES, facts.f_blocks * facts.f_frsize // 64))
 
 
 class FileRow(NamedTuple):

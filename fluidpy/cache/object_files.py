@@ -71,6 +71,8 @@ class ObjectFiles:
     def complete(self) -> bool:
         """Whether all bytes are present and none has to be verified first."""
         files = self._files
+        if not self.segment_bytes:
+            return (file := files.get(0)) is not None and file.complete
         return len(files) == self.file_count and all(file.complete for file in files.values())
 
     @property

@@ -30,6 +30,8 @@ QUEUED_EVENTS: Final = 1024
 REQUESTS_UNDER_WAY: Final = 8192
 """Tasks of one peer; a mount keeps up to 4096 kernel requests under way (its `max_background`)."""
 
+_OPEN: Final = protocol.Operation.OPEN.value
+
 _buffer: Final = bytearray(protocol.MAX_MESSAGE_BYTES)
 """Messages are decoded before the next one is read, so that one buffer serves all."""
 
@@ -141,31 +143,34 @@ class Connection:
             self._pause_if_flooded()
 
     def _take(self, request: protocol.Message) -> None:
-        identifier = request.get("id")
+        identifier, operation = request.get("id"), request.get("op")
+        later = request.get("closed") if operation == _OPEN else None
         try:
-            if closed := request.get("closed"):
-                self._handler.release(closed)
-            operation = request.get("op")
-            if operation == "close":
-                self._handler.release(request.get("handles") or [request.get("handle", 0)])
-                answer: Answer = Reply({})
-            elif type(identifier) is int and isinstance(operation, str):
-                answer = self._handler.handle(operation, request, self._progress(identifier))
-            else:
-                raise UsageError(
-                    "a request has no `id` or no `op`",
-                    cure="Use a client of the same version as the worker.",
-                )
+            answer = self._answer(identifier, operation, request)
         except FluidpyError as error:
             self._fail(identifier, error)
-            return
         except Exception as error:  # noqa: BLE001 - unanswered, its client would wait to the end
             self._fail(identifier, _unexpected(error))
-            return
-        if not isinstance(answer, Reply):
-            self._begin(identifier, request, answer)
-        elif identifier is not None:
-            self._reply(identifier, answer)
+        else:
+            if not isinstance(answer, Reply):
+                self._begin(identifier, request, answer)
+            elif identifier is not None:
+                self._reply(identifier, answer)
+        if later and not self.closed:
+            self._handler.release(later)  # an open takes no room, so it need not wait for this
+
+    def _answer(self, identifier: Any, operation: Any, request: protocol.Message) -> Answer:
+        if operation != _OPEN and (closed := request.get("closed")):
+            self._handler.release(closed)
+        if operation == "close":
+            self._handler.release(request.get("handles") or [request.get("handle", 0)])
+            return Reply({})
+        if type(identifier) is int and isinstance(operation, str):
+            return self._handler.handle(operation, request, self._progress(identifier))
+        raise UsageError(
+            "a request has no `id` or no `op`",
+            cure="Use a client of the same version as the worker.",
+        )
 
     def _progress(self, identifier: int) -> Progress:
         def send(ok: protocol.Message) -> None:

@@ -44,6 +44,10 @@ UNATTACHED_KEPT: Final = 8
 FOLDERS_REMEMBERED: Final = 4096
 """Folders whose id and freshness are remembered for opens by path, a Dataset."""
 
+ENTRIES_REMEMBERED: Final = 16384
+"""Entries remembered for opens by path, a Dataset (about 0.5 KiB each); they are forgotten with the
+first change of any of them, and used while their folder is fresh."""
+
 OpenStorage: TypeAlias = "Callable[[MountSource, Settings], UnderStorage]"
 Listener: TypeAlias = Callable[["AttachedDataset", "Changes"], None]
 
@@ -89,6 +93,7 @@ class AttachedDataset:
         self.users: set[object] = set()
         self.listeners: dict[object, Listener] = {}
         self._folders: dict[str, tuple[int, float]] = {}
+        self._entries: dict[str, Entry] = {}
         self._fresh_until: dict[int, float] = {}
         self._places: dict[tuple[int, int], _Place] = {}
         self._refreshes: set[asyncio.Task[None]] = set()
@@ -102,6 +107,7 @@ class AttachedDataset:
         self.namespace = namespace
         self.store = store
         self._folders.clear()
+        self._entries.clear()
         self._places.clear()
         self._fresh_until.clear()
         namespace.on_change.append(self._changed)
@@ -112,7 +118,14 @@ class AttachedDataset:
         known = self._folders.get(folder)
         if known is None or time.time() >= known[1]:
             return None
-        return self.namespace.reader.lookup(known[0], os.fsencode(name))
+        entry = self._entries.get(path)
+        if entry is None:
+            entry = self.namespace.reader.lookup(known[0], os.fsencode(name))
+            if entry is not None:
+                if len(self._entries) >= ENTRIES_REMEMBERED:
+                    self._entries.clear()
+                self._entries[path] = entry
+        return entry
 
     def _remember(self, path: str, entry: Entry) -> None:
         """Notes the folder of an entry that was just resolved, for `fresh_entry`."""
@@ -228,6 +241,7 @@ class AttachedDataset:
     def _changed(self, changes: Changes) -> None:
         if changes.removed or changes.changed:
             self._folders.clear()
+            self._entries.clear()
             self._places.clear()
             self._fresh_until.clear()
         for listener in list(self.listeners.values()):

@@ -82,7 +82,7 @@ def _open_entry(session: Session, dataset: AttachedDataset, entry: Entry) -> Ans
     session.handles.add(handle)
     if cached is not None and cached.suspect:
         return _verified(session, handle, cached)
-    return _opened(session, handle, cached)
+    return _opened(session, handle, cached, checked=True)
 
 
 async def _verified(session: Session, handle: Handle, cached: CachedObject) -> Reply:
@@ -103,7 +103,10 @@ def _cached_object(dataset: AttachedDataset, key: bytes, entry: Entry) -> Cached
         return None
 
 
-def _opened(session: Session, handle: Handle, cached: CachedObject | None) -> Reply:
+def _opened(
+    session: Session, handle: Handle, cached: CachedObject | None, *, checked: bool = False
+) -> Reply:
+    """The answer to an open; `checked`: the store has just looked at the cache file."""
     entry = handle.entry
     ok: Message = {
         "handle": handle.number,
@@ -124,7 +127,7 @@ def _opened(session: Session, handle: Handle, cached: CachedObject | None) -> Re
         ok["segmented"] = True
         return Reply(ok)
     try:
-        fd, _, _ = cached.fd_for(0)
+        fd, _, _ = cached.fd_for(0, checked=checked and complete)
     except CacheError as error:
         handle.dataset.counters.count_error(type(error).__name__)
         return Reply(ok)
