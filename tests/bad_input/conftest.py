@@ -41,15 +41,15 @@ class Refusals:
         """No mount, no record of one, no process of one, no socket without its worker."""
         assert str(self.line.directory) not in Path("/proc/self/mounts").read_text()
         assert not list(self.runtime.glob("mounts/*"))
-        assert not self._processes("fluidpy.fuse")
+        assert not self.processes("fluidpy.fuse")
         if (self.runtime / "worker.sock").exists():
-            assert self._processes("fluidpy.worker")
+            assert self.processes("fluidpy.worker")
 
     def _files(self) -> set[Path]:
         cache = Path(self.line.environment["FLUIDPY_CACHE_DIR"])
         return {p for p in self.line.directory.rglob("*") if cache not in (p, *p.parents)}
 
-    def _processes(self, module: str) -> list[int]:
+    def processes(self, module: str) -> list[int]:
         mine = os.fsencode(f"FLUIDPY_RUNTIME_DIR={self.runtime}")
         found = []
         for process in Path("/proc").glob("[0-9]*"):
@@ -64,7 +64,7 @@ class Refusals:
 
     def worker(self) -> int:
         """The process of the running worker."""
-        (pid,) = self._processes("fluidpy.worker")
+        (pid,) = self.processes("fluidpy.worker")
         return pid
 
 

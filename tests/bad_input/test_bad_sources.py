@@ -66,7 +66,7 @@ def web(tmp_path: Path) -> Iterator[str]:
     (pages / "a.txt").write_bytes(b"a")
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name there
+        def log_message(self, format: str, *args: object) -> None:
             """Says nothing."""
 
     handler = functools.partial(Quiet, directory=str(pages))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -44,6 +45,13 @@ class CommandLine:
 
 @pytest.fixture
 def command_line(tmp_path: Path) -> Iterator[CommandLine]:
+    with command_line_in(tmp_path) as line:
+        yield line
+
+
+@contextlib.contextmanager
+def command_line_in(tmp_path: Path) -> Iterator[CommandLine]:
+    """A command line with its directories below `tmp_path`; its worker ends with it."""
     # A unix socket's path is short: pytest's own directories may be too long for it.
     with tempfile.TemporaryDirectory(prefix="fluidpy-", dir="/tmp") as runtime:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("FLUIDPY_")}
@@ -56,7 +64,8 @@ def command_line(tmp_path: Path) -> Iterator[CommandLine]:
         try:
             yield line
         finally:
-            line.run("worker", "--stop")
+            if (Path(runtime) / "worker.sock").exists():
+                line.run("worker", "--stop")
 
 
 def make_tree(root: Path) -> Path:
