@@ -219,7 +219,8 @@ class TreeWorker:
             try:
                 protocol.send(peer, protocol.event("changed", fields))
             except OSError:  # its mount has ended
-                self._subscribed.remove(peer)
+                with suppress(ValueError):  # all were dropped meanwhile
+                    self._subscribed.remove(peer)
                 return
 
     def _info(self, path: bytes) -> ObjectInfo:
