@@ -58,6 +58,12 @@ def main(arguments: Sequence[str]) -> int:
 def run_worker(settings: Settings, ready_fd: int | None) -> None:
     """Serves until told to stop or idle. Raises WorkerStartError, WorkerError, CacheError."""
     os.umask(0o077)
+    if ready_fd is not None and not settings.runtime_dir.is_dir():
+        # A client made it before it started us: whoever removed it wants no worker in it.
+        raise WorkerStartError(
+            f"the runtime directory {settings.runtime_dir} was removed meanwhile",
+            cure="Try again, or set FLUIDPY_RUNTIME_DIR.",
+        )
     prepare_runtime_directory(settings.runtime_dir)
     lock = _lock(settings.runtime_dir / LOCK_FILE)
     if lock is None:

@@ -93,6 +93,7 @@ class Worker:
         self._connections: set[Connection] = set()
         self.sessions: set[Session] = set()
         self._purge_at: dict[int, float] = {}
+        self._socket_seen = 0
         self._handle_numbers = count(1)
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping: asyncio.Event = asyncio.Event()
@@ -124,6 +125,7 @@ class Worker:
         """Serves until `stop` or idleness, then ends cleanly. `listener` is non-blocking."""
         loop = asyncio.get_running_loop()
         loop.add_reader(listener, self._accept, listener)
+        self._socket_seen = self._socket_number()
         background = [
             loop.create_task(self._flush_often()),
             loop.create_task(self._look_after()),
@@ -194,6 +196,9 @@ class Worker:
         while True:
             await asyncio.sleep(step)
             self.fills.end_overdue()
+            if not self._connections and self._socket_number() != self._socket_seen:
+                self.stop(f"{self.settings.worker_socket} was removed: nobody can reach this")
+                return
             if self._connections or self.fills.busy:
                 idle_since = time.monotonic()
             elif time.monotonic() - idle_since >= self.settings.idle_seconds:
@@ -224,6 +229,13 @@ class Worker:
                 continue
             if purged:
                 _log.info("Dataset %s: %d old versions purged", dataset.definition.key, purged)
+
+    def _socket_number(self) -> int:
+        """The inode of the socket's file, 0 when there is none."""
+        try:
+            return self.settings.worker_socket.stat().st_ino
+        except OSError:
+            return 0
 
     async def _look_after_store(self, store: BlockStore) -> None:
         try:

@@ -57,8 +57,10 @@ class StoreMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "store"):
-            self.store.close()
-            shutil.rmtree(self.root)
+            try:
+                self.store.close()
+            finally:
+                shutil.rmtree(self.root)
 
     @rule(number=numbers, at=st.floats(0, 1), length=st.integers(1, 8))
     def reserve(self, number: int, at: float, length: int) -> None:

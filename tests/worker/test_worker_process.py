@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import resource
 import signal
 import socket
 import stat
@@ -12,16 +11,12 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from fluidpy.cache.tier import TierDefinition
 from fluidpy.client import protocol
-from fluidpy.client.connection import WorkerConnection
 from fluidpy.client.file import ObjectReader
-from fluidpy.client.session import DatasetSession
 from fluidpy.client.start import worker_environment
 from fluidpy.errors import (
     CacheDirectoryError,
@@ -31,46 +26,11 @@ from fluidpy.errors import (
     SourceChangedError,
     UsageError,
     ValidationError,
-    WorkerError,
 )
-from fluidpy.settings import default_cache_dir
 from fluidpy.storage.under_storage import MountSource
 from tests.worker.conftest import Machine, MakeMachine, await_end
 
 BLOCK = 65536
-
-
-def test_a_worker_that_caches_elsewhere_is_refused(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    machine.write("f", b"x")
-    assert machine.session().read("f") == b"x"
-    elsewhere = replace(machine.settings, cache_dir=tmp_path / "elsewhere")
-    connection = WorkerConnection(elsewhere)
-    try:
-        session = DatasetSession(machine.definition(), elsewhere)
-        session.connection = connection
-        with pytest.raises(WorkerError) as caught:
-            session.read("f")
-        for said in (str(elsewhere.cache_dir), str(machine.settings.cache_dir), "--stop"):
-            assert said in str(caught.value)
-        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
-        session.settings = replace(elsewhere, cache_dir=default_cache_dir(os.environ))
-        assert session.read("f") == b"x"  # its default asks for nothing
-    finally:
-        connection.close()
-
-
-def test_the_worker_may_open_as_many_files_as_there_may_be(machine: Machine) -> None:
-    soft, hard_number = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(512, soft), hard_number))
-    try:
-        pid = machine.pid
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard_number))
-    limits = Path(f"/proc/{pid}/limits").read_text().splitlines()
-    said = next(line for line in limits if line.startswith("Max open files")).split()
-    assert said[3] == said[4]
 
 
 def test_opening_the_root_says_that_it_is_a_folder(machine: Machine) -> None:

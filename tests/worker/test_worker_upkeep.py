@@ -140,22 +140,21 @@ async def test_an_index_that_cannot_be_written_is_tried_on(
     monkeypatch.setattr("fluidpy.worker.worker.FLUSH_AGAIN_SECONDS", 0.01)
     number = await bench.attach("data", bench.session)
     store = bench.worker.datasets.get(number).store
-    write, tries = store.table.index.apply, [0]
+    write, tries, written = store.table.index.apply, [0], asyncio.Event()
 
     def full_disk(*rows: Any) -> None:
         tries[0] += 1
         if tries[0] <= 3:
             raise CacheError("cache index failed: disk is full", cure="Make room.")
         write(*rows)
+        written.set()
 
     monkeypatch.setattr(store.table.index, "apply", full_disk)
     flushing = asyncio.ensure_future(bench.worker._flush_often())
     handle = (await bench.ask("open", dataset=number, path="f")).ok["handle"]
     await bench.ask("read", handle=handle, start=0, end=100)
     assert (await bench.ask("load", dataset=number, paths=[])).ok["done_files"] == 1
-    async with asyncio.timeout(10):
-        while store.dirty:
-            await asyncio.sleep(0.01)
+    await asyncio.wait_for(written.wait(), 10)
     assert not flushing.done()
     flushing.cancel()
     assert tries[0] >= 4
