@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fluidpy.cli.datasets import define, define_from_url, is_url
-from fluidpy.cli.options import FileOption, NamespaceOption, parse_pairs
+from fluidpy.cli.options import FileOption, NamespaceOption, parse_pairs, read_secret_files
 from fluidpy.cli.printers import talk
 from fluidpy.errors import MountError, UsageError
 from fluidpy.settings import Settings, load_settings
@@ -31,7 +31,10 @@ def mount(
     option: Annotated[
         list[str] | None,
         typer.Option(
-            "-o", "--option", metavar="KEY=VALUE", help="Option of the source, with a URL."
+            "-o",
+            "--option",
+            metavar="KEY=VALUE",
+            help="Option of the source, with a URL; secrets as KEY=@FILE.",
         ),
     ] = None,
 ) -> None:
@@ -70,7 +73,9 @@ def _what_to_mount(
     settings: Settings,
 ) -> DatasetDefinition:
     if target is not None and is_url(target):
-        return define_from_url(target, options)
+        from fluidpy.namespace.resolve import is_secret_option
+
+        return define_from_url(target, read_secret_files(options, is_secret_option))
     if options:
         raise UsageError(
             "-o KEY=VALUE goes with a URL", cure="Write the options into the Dataset's mount."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -48,4 +48,32 @@ def parse_pairs(pairs: Sequence[str]) -> dict[str, str]:
         if key in found:
             raise UsageError(f"option {key} is given twice", cure="Give each option once.")
         found[key] = value
+    return found
+
+
+def read_secret_files(
+    options: Mapping[str, str], is_secret: Callable[[str], bool]
+) -> dict[str, str]:
+    """The options, with `@FILE` replaced by what is in the file, for options that hold secrets.
+
+    Everybody on the machine can read a command line: a secret in it is refused. Raises UsageError.
+    """
+    found: dict[str, str] = {}
+    for name, value in options.items():
+        if not is_secret(name):
+            found[name] = value
+        elif not value.startswith("@"):
+            raise UsageError(
+                f"option {name} holds a secret, and every user can read a command line",
+                cure=f"Put it into a file of yours and write -o {name}=@FILE.",
+            )
+        else:
+            try:
+                found[name] = Path(value[1:]).read_text().strip()
+            except (OSError, UnicodeDecodeError) as error:
+                reason = getattr(error, "strerror", None) or "it is not text"
+                raise UsageError(
+                    f"option {name}: {value[1:]} cannot be read: {reason}",
+                    cure="Name a file that holds the secret and nothing else.",
+                ) from error
     return found

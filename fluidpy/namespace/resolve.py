@@ -256,7 +256,7 @@ def resolve_url(url: str, options: Mapping[str, str]) -> DatasetDefinition:
         url = os.path.normpath(Path.cwd() / url)
     if holds_password(url):
         raise UsageError(PASSWORD_IN_URL, cure=f"{PASSWORD_CURE}.")
-    secrets = {name: value for name, value in options.items() if _is_secret(name)}
+    secrets = {name: value for name, value in options.items() if is_secret_option(name)}
     plain = {name: value for name, value in options.items() if name not in secrets}
     words = re.sub(r"[^a-z0-9]+", "-", url.partition("://")[2].lower() or url.lower()).strip("-")
     text = json.dumps([url, plain], sort_keys=True)
@@ -267,6 +267,7 @@ def resolve_url(url: str, options: Mapping[str, str]) -> DatasetDefinition:
     return DatasetDefinition(name, "default", (mount,))
 
 
-def _is_secret(name: str) -> bool:
+def is_secret_option(name: str) -> bool:
+    """Whether an option of that name holds something that must not be shown."""
     lowered = name.lower()
     return lowered in ("key", "sas") or any(word in lowered for word in _SECRET_WORDS)
