@@ -92,10 +92,18 @@ def _directory_of(file: Path) -> Path:
 
 
 def define_from_url(url: str, options: Mapping[str, str]) -> DatasetDefinition:
-    """The Dataset that stands for one bare URL such as `s3://bucket/prefix`."""
-    from fluidpy.namespace.resolve import resolve_url
+    """The Dataset that stands for one bare URL such as `s3://bucket/prefix`.
 
-    return resolve_url(url, options)
+    Warnings go to stderr. Raises UsageError, SourceConfigurationError.
+    """
+    from fluidpy.namespace.resolve import resolve_url
+    from fluidpy.storage.source_check import check_source
+
+    definition = resolve_url(url, options)
+    for mount in definition.mounts:
+        for warning in check_source(mount.source, load_settings()):
+            talk(f"warning: {warning}")
+    return definition
 
 
 def define(name: str | None, file: Path | None, namespace: str | None, settings: Settings) -> Found:

@@ -155,6 +155,17 @@ def test_validate_says_everything_about_many_files(
     assert finished.stderr.decode().splitlines()[-1] == f"fluidpy: {len(lines)} problems"
 
 
+def test_a_url_is_checked_as_a_mount_is(command_line: CommandLine, tmp_path: Path) -> None:
+    (tmp_path / "place").mkdir()
+    finished = command_line.run("mount", "s3://b/p", tmp_path / "place", "-o", "endpiont=x")
+    assert finished.returncode == 1
+    assert "unknown option endpiont; did you mean endpoint?" in finished.stderr.decode()
+    finished = command_line.run(
+        "mount", "local:///no/such/place", tmp_path / "place", "-o", "jindo.a=1"
+    )
+    assert "warning: option jindo.a has no meaning here" in finished.stderr.decode()
+
+
 def test_validate_refuses_what_no_driver_takes(command_line: CommandLine, tmp_path: Path) -> None:
     file = tmp_path / "source.yaml"
     file.write_text(
