@@ -106,9 +106,11 @@ class ObjectReader:
 
     def _read_partial(self, view: memoryview, position: int) -> int:
         limit = self._session.limit()
-        for _ in range(2):
+        for asks in range(4):
             if done := self._read_known(view, position):
                 return done
+            if asks == 2:  # somebody cut the file we were passed: the worker mends it on opening
+                self._session.insist("open", self._reopen, limit)
             self._session.insist(
                 "read", lambda limit: self._ask(position, position + len(view), limit), limit
             )

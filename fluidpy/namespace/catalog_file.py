@@ -28,15 +28,23 @@ _IDS_A_SECOND = 1 << 18
 _EPOCH = 1735689600
 """2025-01-01T00:00:00Z, where the counting of row ids starts."""
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT}
+_COMPANIONS = ("-wal", "-shm")
+
+
+def _is_damage(error: sqlite3.Error) -> bool:
+    """Whether the file is at fault: not what SQLite wrote, or shorter than that."""
+    code = error.sqlite_errorcode
+    return code & 0xFF in _DAMAGED or code == sqlite3.SQLITE_IOERR_SHORT_READ
 
 
 def first_row_id(now: float) -> int:
     """The first row id of a catalog made at `now` (epoch seconds).
 
-    Ids grow with time, so a catalog that was lost and is built again gives none a second time.
+    Ids grow with time, so a catalog that was lost and is built again gives none a second time, not
+    even within the second: a mount may remember the old ones, and would show other files' bytes.
     44 bits today; a node id of the mount, which is twice that, and `st_ino` keep below 2**53.
     """
-    return max(ROOT + 1, (int(now) + 1 - _EPOCH) * _IDS_A_SECOND)
+    return max(ROOT + 1, int((now + 1 - _EPOCH) * _IDS_A_SECOND))
 
 
 def _boot_id() -> str:
@@ -95,6 +103,7 @@ class CatalogFile:
     def _open(self) -> sqlite3.Connection:
         for attempt in (1, 2):
             try:
+                self._clear_what_is_no_file()
                 connection = connect_writer(self.path)
                 self.path.chmod(0o600)
                 if why := self._unusable(connection):
@@ -106,10 +115,18 @@ class CatalogFile:
                 self._note_open(connection)
                 return connection
             except sqlite3.Error as error:
-                if attempt == 2 or error.sqlite_errorcode not in _DAMAGED:
+                if attempt == 2 or not _is_damage(error):
                     raise self.failed(error) from error
                 self._set_aside(str(error))
         raise AssertionError("unreachable")
+
+    def _clear_what_is_no_file(self) -> None:
+        """Where the file is gone or empty, its place and its log's: readers of the old one, such
+        as a mount, still lock it, and SQLite could not start with its log.
+        """
+        if not self.path.exists() or not self.path.stat().st_size:
+            for suffix in ("", *_COMPANIONS):
+                Path(f"{self.path}{suffix}").unlink(missing_ok=True)
 
     def _unusable(self, connection: sqlite3.Connection) -> str:
         """Why the file cannot be used; empty when it can."""
@@ -131,7 +148,7 @@ class CatalogFile:
         if self.path.exists() and self.path.stat().st_size:
             self.rebuilt = why
             self.path.replace(f"{self.path}.aside")
-        for suffix in ("", "-wal", "-shm"):
+        for suffix in ("", *_COMPANIONS):
             Path(f"{self.path}{suffix}").unlink(missing_ok=True)
 
     def _create(self, connection: sqlite3.Connection) -> None:

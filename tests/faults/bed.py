@@ -64,6 +64,7 @@ class Bed:
     server: SeaweedServer
     proxy: FaultProxy
     bucket: str
+    prefix: str
     files: dict[str, bytes]
     definition: DatasetDefinition
     session: DatasetSession
@@ -73,8 +74,12 @@ class Bed:
     def tier(self) -> Path:
         return Path(self.definition.tiers[0].directory)
 
+    def url_path(self, path: str) -> str:
+        """The path that the proxy sees requests for a file at."""
+        return f"/{self.bucket}/{self.prefix}/{path}"
+
     def put(self, path: str, data: bytes) -> None:
-        self.server.put_objects(self.bucket, {path: data})
+        self.server.put_objects(self.bucket, {f"{self.prefix}/{path}": data})
         self.files[path] = data
 
     def read(self, face: str, path: str) -> bytes:
@@ -109,18 +114,23 @@ class Bed:
     def ask(self, operation: str, **fields: Any) -> dict[str, Any]:
         return ask(self.session, operation, deadline=30.0, **fields)
 
-    def check_accounting(self) -> None:
-        """What the worker says the tier holds is what lies on the disk, and within the quota."""
+    def check_accounting(self, *, in_use: bool = True) -> None:
+        """What the worker says the tier holds is what lies on the disk, and within the quota.
+
+        `in_use`: files that left the cache may still be open somewhere, and count then.
+        """
         found: list[Any] = []
 
         def right() -> bool:
             (tier,) = self.ask("usage")["tiers"]
             found[:] = [tier, disk_bytes(self.tier)]
-            idle = tier["reserved_bytes"] == 0 and tier["unlinked_bytes"] == 0
+            idle = tier["reserved_bytes"] == 0 and (in_use or tier["unlinked_bytes"] == 0)
             return bool(idle and tier["kept_bytes"] == found[1])
 
         assert until(right), found
-        assert found[0]["used_bytes"] <= found[0]["quota_bytes"]
+        tier = found[0]
+        assert tier["used_bytes"] == tier["kept_bytes"] + tier["unlinked_bytes"]
+        assert tier["used_bytes"] <= tier["quota_bytes"]
 
 
 @contextmanager
@@ -136,10 +146,10 @@ def new_bed(
     **settings: Any,
 ) -> Iterator[Bed]:
     """A bed with its bucket filled and, unless told otherwise, its Dataset mounted."""
-    bucket = f"faults-{next(_numbers)}"
+    bucket, prefix = "faults", str(next(_numbers))
     server.make_bucket(bucket)
-    server.put_objects(bucket, files)
-    source = server.source(bucket)
+    server.put_objects(bucket, {f"{prefix}/{path}": data for path, data in files.items()})
+    source = server.source(bucket, prefix)
     options = {**source.options, "endpoint": proxy.endpoint}
     source = MountSource(source.url, source.label, options, source.secrets)
     with new_place(**settings) as place:
@@ -154,5 +164,5 @@ def new_bed(
         faces: dict[str, Face] = {"mount": MountFace(place.mount_point), "url": UrlFace(session)}
         if mounted:
             place.mount(definition)
-        yield Bed(place, server, proxy, bucket, dict(files), definition, session, faces)
+        yield Bed(place, server, proxy, bucket, prefix, dict(files), definition, session, faces)
         proxy.clear()

@@ -73,7 +73,7 @@ def provoke(bed: Bed, cold: Iterator[str], faults: dict[str, Fault]) -> Outcomes
     bed.proxy.clear()
     for (name, _), path in paths.items():
         fault = faults[name]
-        bed.proxy.add(Fault(**{**vars(fault), "path": f"/{bed.bucket}/{path}"}))
+        bed.proxy.add(Fault(**{**vars(fault), "path": bed.url_path(path)}))
     with ThreadPoolExecutor(len(paths)) as pool:
         running = {key: pool.submit(bed.attempt, key[1], path) for key, path in paths.items()}
         outcomes = {key: (paths[key], future.result()) for key, future in running.items()}
@@ -150,8 +150,8 @@ def test_an_object_changed_between_two_requests_is_never_mixed(
     path = next(cold)
     old, new = bed.files[path], bytes(len(bed.files[path]))
     change = Fault(
-        path=f"/{bed.bucket}/{path}",
-        before=lambda: bed.server.put_objects(bed.bucket, {path: new}),
+        path=bed.url_path(path),
+        before=lambda: bed.server.put_objects(bed.bucket, {f"{bed.prefix}/{path}": new}),
     )
     bed.proxy.add(change)
     outcome = bed.attempt(face, path)
@@ -165,7 +165,7 @@ def test_an_object_changed_between_two_requests_is_never_mixed(
 @pytest.mark.parametrize("face", FACES)
 def test_a_removed_object_is_a_clear_errno(bed: Bed, cold: Iterator[str], face: str) -> None:
     path = next(cold)
-    bed.server._request("DELETE", f"/{bed.bucket}/{path}")
+    bed.server._request("DELETE", bed.url_path(path))
     outcome = bed.attempt(face, path)
     assert outcome.data is None
     assert outcome.code in (errno.ESTALE, errno.ENOENT), outcome

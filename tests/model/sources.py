@@ -131,8 +131,8 @@ class DirectorySource:
         at = self.directory / path
         if at.is_dir():
             shutil.rmtree(at)
-        else:
-            at.unlink(missing_ok=True)
+        elif os.path.lexists(at):  # not so below a file, where unlink would be an error
+            at.unlink()
 
 
 class BucketSource:

@@ -1,0 +1,206 @@
+"""`kill -9` of worker, FUSE server and loader at random moments of fills and evictions.
+
+After each: right bytes or a clear errno, nothing left running or mounted, the account right.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from fluidpy.client.start import worker_environment
+from fluidpy.testing.servers.fault_proxy import FaultProxy
+from fluidpy.testing.servers.seaweedfs import SeaweedServer
+from tests.faults.bed import Bed, contents, new_bed
+from tests.model.place import BLOCK_BYTES, KIB, await_end, until
+
+FILES = 24
+QUOTA_BYTES = 2 * 1024 * KIB
+"""About half of the files: filling one evicts another."""
+
+READERS = 64
+
+YAML = """\
+apiVersion: data.fluid.io/v1alpha1
+kind: Dataset
+metadata:
+  name: faults
+spec:
+  mounts: [{mount}]
+---
+apiVersion: data.fluid.io/v1alpha1
+kind: AlluxioRuntime
+metadata:
+  name: faults
+spec:
+  tieredstore: {{levels: [{{mediumtype: SSD, path: {path}, quota: {quota}}}]}}
+"""
+
+
+@pytest.fixture
+def bed(seaweedfs_server: SeaweedServer, proxy: FaultProxy) -> Iterator[Bed]:
+    files = contents(FILES, 2 * BLOCK_BYTES)
+    with new_bed(seaweedfs_server, proxy, files, quota_bytes=QUOTA_BYTES, mounted=False) as made:
+        yield made
+
+
+def start_loader(bed: Bed) -> subprocess.Popen[bytes]:
+    """`fluidpy load` of the whole Dataset, in a process of its own, over the same tier."""
+    source = bed.definition.mounts[0].source
+    options = {**source.options, **source.secrets}
+    mount = {"name": "bucket", "path": "/", "mountPoint": source.url, "options": options}
+    file = bed.place.base / "faults.yaml"
+    file.write_text(
+        YAML.format(mount=json.dumps(mount), path=bed.tier.parent, quota=f"{QUOTA_BYTES // KIB}Ki")
+    )
+    return subprocess.Popen(
+        [sys.executable, "-m", "fluidpy", "load", "-f", os.fspath(file)],
+        env=worker_environment(bed.place.settings),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+@contextmanager
+def reading(bed: Bed, threads: int, chance: random.Random) -> Iterator[list[Future[None]]]:
+    """Threads that read files in random order through the mount, until the block ends."""
+    ended = threading.Event()
+    orders = [chance.sample(sorted(bed.files), len(bed.files)) for _ in range(threads)]
+
+    def read(order: list[str]) -> None:
+        while not ended.is_set():
+            for path in order:
+                outcome = bed.attempt("mount", path)
+                assert outcome.data in (None, bed.files[path]), f"wrong bytes of {path}"
+                if ended.is_set():
+                    return
+
+    with ThreadPoolExecutor(threads) as pool:
+        futures = [pool.submit(read, order) for order in orders]
+        try:
+            yield futures
+        finally:
+            ended.set()
+    for future in futures:
+        future.result()
+
+
+def kill(pids: Iterator[int] | list[int]) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def mount_again(bed: Bed) -> None:
+    """The mount of a killed server is taken down by its holder, and the Dataset mounted anew."""
+    assert until(lambda: not bed.place.mounted), "the mount of a killed server stays"
+    assert until(lambda: not bed.place.processes(".fuse")), bed.place.processes()
+    bed.place.mount(bed.definition)
+
+
+def one_kill(bed: Bed, chance: random.Random) -> str:
+    """Something is killed while the mount is read and a load runs; who it was."""
+    victim = chance.choice(["worker", "server", "holder", "loader"])
+    if not bed.place.mounted:
+        mount_again(bed)
+    loader = start_loader(bed)
+    with reading(bed, 4, chance):
+        time.sleep(chance.uniform(0.0, 0.6))  # the moment is what is drawn at random
+        if victim == "loader":
+            loader.kill()
+        else:
+            module = {"worker": ".worker", "server": ".fuse.server", "holder": ".fuse.holder"}
+            kill(list(bed.place.processes(module[victim])))
+    loader.kill()
+    loader.wait(10)
+    return victim
+
+
+def check_after(bed: Bed, victim: str) -> None:
+    if victim in ("server", "holder"):
+        mount_again(bed)
+    bed.check()
+    bed.check_accounting()
+    commands = list(bed.place.processes().values())
+    counts = [sum(part in c for c in commands) for part in (".worker", ".server", ".holder")]
+    assert counts == [1, 1, 1], commands
+
+
+def kill_often(bed: Bed, times: int, seed: int) -> None:
+    chance = random.Random(seed)
+    bed.place.mount(bed.definition)
+    for _ in range(times):
+        victim = one_kill(bed, chance)
+        check_after(bed, victim)
+    bed.place.unmount()
+    bed.session.connection.close()
+    bed.check_accounting(in_use=False)
+    bed.session.connection.close()
+    bed.place.end_worker()
+    assert bed.place.processes() == {}
+    assert not list(bed.place.settings.mounts_dir.glob("*.json"))
+
+
+def test_kill_9_at_random_moments(bed: Bed) -> None:
+    kill_often(bed, 6, seed=1)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_kill_9_at_200_random_moments(bed: Bed) -> None:
+    kill_often(bed, 200, seed=int(time.time()))
+
+
+def test_64_readers_while_the_worker_is_killed(bed: Bed) -> None:
+    """A killed worker costs a reader of the mount time, not an error."""
+    bed.place.mount(bed.definition)
+    failures: list[str] = []
+
+    def read(number: int) -> None:
+        chance = random.Random(number)
+        for path in chance.sample(sorted(bed.files), 6):
+            outcome = bed.attempt("mount", path)
+            assert outcome.data in (None, bed.files[path]), f"wrong bytes of {path}"
+            if outcome.data is None:
+                failures.append(outcome.message)
+
+    with ThreadPoolExecutor(READERS) as pool:
+        readers = [pool.submit(read, number) for number in range(READERS)]
+        kills = 0
+        while not all(reader.done() for reader in readers) and kills < 5:
+            pids = list(bed.place.processes(".worker"))
+            kill(pids)
+            for pid in pids:
+                await_end(pid)
+            kills += bool(pids)
+            time.sleep(0.3)  # a new one gets some work done
+        for reader in readers:
+            reader.result(timeout=40)
+    assert kills > 1
+    assert not failures, failures
+    bed.check()
+    bed.check_accounting()
+
+
+def test_readers_of_a_killed_server_get_an_errno(bed: Bed) -> None:
+    record = bed.place.mount(bed.definition)
+    with reading(bed, 4, random.Random(2)) as readers:
+        assert until(lambda: any(Path(bed.tier).glob("objects/*/*")))
+        kill([record.server_pid])
+        assert until(lambda: not bed.place.mounted)
+        assert not any(reader.done() for reader in readers)
+    mount_again(bed)
+    bed.check()
