@@ -86,6 +86,8 @@ class FluidFileSystem(ReadOnly, Awaited, AsyncFileSystem):  # type: ignore[misc]
 
     @classmethod
     def _strip_protocol(cls, path: Any) -> Any:
+        if type(path) is str and path[:1] != "/" and path[-1:] != "/" and ":" not in path:
+            return path  # plain already, as the paths of our own answers are
         if isinstance(path, list):
             return [cls._strip_protocol(one) for one in path]
         return super()._strip_protocol(path).lstrip("/")
@@ -225,6 +227,12 @@ class FluidFileSystem(ReadOnly, Awaited, AsyncFileSystem):  # type: ignore[misc]
                 f"{path} is a Dataset, not a file", cure="Name a file in it, or list it."
             )
         return ObjectReader(session, session.open_object(inside))
+
+    def open(self, path: Any, mode: str = "rb", **kwargs: Any) -> Any:
+        """A file, as fsspec opens it (text modes, compression); bytes without the way round."""
+        if mode == "rb" and not kwargs:
+            return self._open(self._strip_protocol(path))
+        return super().open(path, mode, **kwargs)
 
     def _open(self, path: str, mode: str = "rb", **_: Any) -> DatasetFile:
         """A DatasetFile. Raises ReadOnlyDatasetError for any mode but reading."""
