@@ -142,10 +142,14 @@ def new_bed(
     tier: Path | None = None,
     quota_bytes: int = QUOTA_BYTES,
     mounted: bool = True,
+    declare: Callable[[Place, MountSource], DatasetDefinition] | None = None,
     ttl: float = 300.0,
     **settings: Any,
 ) -> Iterator[Bed]:
-    """A bed with its bucket filled and, unless told otherwise, its Dataset mounted."""
+    """A bed with its bucket filled and, unless told otherwise, its Dataset mounted.
+
+    `declare` makes the Dataset `faults` of the source, where a test has its own way.
+    """
     bucket, prefix = "faults", str(next(_numbers))
     server.make_bucket(bucket)
     server.put_objects(bucket, {f"{prefix}/{path}": data for path, data in files.items()})
@@ -160,6 +164,8 @@ def new_bed(
             tiers=(TierDefinition(str(tier or place.base / "tier"), quota_bytes),),
             metadata_ttl_seconds=ttl,
         )
+        if declare is not None:
+            definition = declare(place, source)
         session = place.session(definition)
         faces: dict[str, Face] = {"mount": MountFace(place.mount_point), "url": UrlFace(session)}
         if mounted:

@@ -98,7 +98,7 @@ def test_a_disk_that_became_read_only_is_said_and_mends(
 ) -> None:
     files = contents(4, 2 * BLOCK_BYTES)
     with new_bed(
-        seaweedfs_server, proxy, files, tier=small_disk / "tier", source_deadline_seconds=2.0
+        seaweedfs_server, proxy, files, tier=small_disk / "tier", source_deadline_seconds=1.0
     ) as bed:
         bed.check("d/000", "d/001")
         bed.place.end_worker()
@@ -168,7 +168,12 @@ def test_a_flip_in_use_is_found_by_the_scrubber(bed: Bed) -> None:
     bed.check()
 
 
-INDEX_DAMAGES: list[Damage] = [remove, truncate, empty, overwrite]
+INDEX_DAMAGES = [
+    remove,
+    overwrite,
+    pytest.param(truncate, marks=pytest.mark.slow),
+    pytest.param(empty, marks=pytest.mark.slow),
+]
 
 
 @pytest.mark.parametrize("damage", INDEX_DAMAGES)
@@ -194,7 +199,7 @@ def catalog(bed: Bed) -> Path:
     return bed.place.settings.catalogs_dir / "default.faults.sqlite"
 
 
-@pytest.mark.parametrize("damage", INDEX_DAMAGES)
+@pytest.mark.parametrize("damage", [remove, empty, overwrite])
 def test_a_lost_or_corrupt_catalog(bed: Bed, damage: Damage) -> None:
     """The mount stays: what the kernel remembers must not name other files of the new catalog."""
     bed.check()

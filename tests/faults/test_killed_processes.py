@@ -20,11 +20,14 @@ from pathlib import Path
 
 import pytest
 
+from fluidpy.client.locate import Locator
 from fluidpy.client.start import worker_environment
+from fluidpy.namespace.definition import DatasetDefinition
+from fluidpy.storage.under_storage import MountSource
 from fluidpy.testing.servers.fault_proxy import FaultProxy
 from fluidpy.testing.servers.seaweedfs import SeaweedServer
 from tests.faults.bed import Bed, contents, new_bed
-from tests.model.place import BLOCK_BYTES, KIB, await_end, until
+from tests.model.place import BLOCK_BYTES, KIB, Place, await_end, until
 
 FILES = 24
 QUOTA_BYTES = 2 * 1024 * KIB
@@ -52,19 +55,25 @@ spec:
 @pytest.fixture
 def bed(seaweedfs_server: SeaweedServer, proxy: FaultProxy) -> Iterator[Bed]:
     files = contents(FILES, 2 * BLOCK_BYTES)
-    with new_bed(seaweedfs_server, proxy, files, quota_bytes=QUOTA_BYTES, mounted=False) as made:
+    with new_bed(seaweedfs_server, proxy, files, mounted=False, declare=declare) as made:
         yield made
 
 
-def start_loader(bed: Bed) -> subprocess.Popen[bytes]:
-    """`fluidpy load` of the whole Dataset, in a process of its own, over the same tier."""
-    source = bed.definition.mounts[0].source
+def declare(place: Place, source: MountSource) -> DatasetDefinition:
+    """The Dataset by a file, as the loader has it too."""
     options = {**source.options, **source.secrets}
     mount = {"name": "bucket", "path": "/", "mountPoint": source.url, "options": options}
+    tier = {"path": place.base / "tier", "quota": f"{QUOTA_BYTES // KIB}Ki"}
+    file = place.base / "faults.yaml"
+    file.write_text(YAML.format(mount=json.dumps(mount), **tier))
+    definition = Locator.from_options(os.fspath(file), None, {}).find("faults")
+    assert isinstance(definition, DatasetDefinition)
+    return definition
+
+
+def start_loader(bed: Bed) -> subprocess.Popen[bytes]:
+    """`fluidpy load` of the whole Dataset, in a process of its own."""
     file = bed.place.base / "faults.yaml"
-    file.write_text(
-        YAML.format(mount=json.dumps(mount), path=bed.tier.parent, quota=f"{QUOTA_BYTES // KIB}Ki")
-    )
     return subprocess.Popen(
         [sys.executable, "-m", "fluidpy", "load", "-f", os.fspath(file)],
         env=worker_environment(bed.place.settings),
