@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -52,6 +54,9 @@ def read_all(face: Face, path: str, size: int) -> bytes:
 class MountedFile:
     def __init__(self, path: Path) -> None:
         self._fd = os.open(path, os.O_RDONLY)
+        if stat.S_ISDIR(os.fstat(self._fd).st_mode):  # which opens, and fails when it is read
+            os.close(self._fd)
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
 
     def read(self, start: int, end: int) -> bytes:
         data = b""
