@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from fluidpy.errors import SourceNotFoundError
 from fluidpy.namespace.catalog_merge import CatalogMerge
 from fluidpy.namespace.catalog_rows import Changes
 from fluidpy.namespace.listing_flights import CatalogThread, Located, merge_pages
@@ -71,7 +72,13 @@ async def _walk_one(
         on_changes(changes)
         on_files(merge.files, merge.bytes)
 
-    await merge_pages(thread, merge, place.storage.walk(place.path), on_page)
+    try:
+        await merge_pages(thread, merge, place.storage.walk(place.path), on_page)
+    except SourceNotFoundError:
+        composition = thread.writer.composition
+        if entry.id in composition.tops or entry.id not in composition.directories:
+            raise
+        # It leads to a mount, and is there although its own source has no such folder.
     for changes in await thread.run(merge.finish, listed_at):
         on_changes(changes)
     omitted: Counter[str] = Counter()
