@@ -32,8 +32,8 @@ class Settings:
     part_bytes: int = 8 * MIB
     """Largest range asked of a source in one request, in bytes."""
     fetch_concurrency: int = 32
-    """Requests under way at once per mount, unless the mount sets `max_requests`; where one client's
-    objects a second stop growing (100 KB from SeaweedFS on 2 cores)."""
+    """Requests under way at once per mount, unless the mount sets `max_requests`; with more, one
+    client's objects a second stop growing (100 KB from SeaweedFS on 2 cores)."""
     read_ahead_bytes: int = 64 * MIB
     """Largest read-ahead window of one sequential reader, in bytes."""
     source_deadline_seconds: float = 60.0
