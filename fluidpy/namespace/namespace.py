@@ -200,7 +200,12 @@ class Namespace:
         total = Changes.none()
         parent, _, name = path.strip("/").rpartition("/")
         if name:
-            folder = await self.resolve(parent)
+            try:
+                folder = await self.resolve(parent)
+            except (PathNotFoundError, NotADirectoryInDatasetError):
+                # What stands on the way may be as new as the path itself.
+                total.extend(await self.refresh(parent, False))
+                folder = await self.resolve(parent)
             total.extend(await self._flights.refresh(folder.id))
         entry = await self.resolve(path)
         if entry.kind is not Kind.DIRECTORY:

@@ -111,9 +111,12 @@ class MountReader:
         return MountDefinition(name, mount.mounted_path, source)
 
     def _check(self, one: LoadedObject, at: FieldPath, source: MountSource) -> None:
-        """Refuses what no driver takes."""
+        """Refuses what no driver takes.
+
+        A training process resolves Datasets too, and need not have the packages of their stores.
+        """
         try:
-            warnings = check_source(source, self._settings)
+            warnings = check_source(source, self._settings, drivers_here=self._settings is None)
         except SourceConfigurationError as error:
             self.source_problems.append(one.problem(at, error.message, error.cure))
             return

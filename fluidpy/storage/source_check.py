@@ -22,12 +22,15 @@ ENTRY_POINT_GROUP = "fluidpy.storages"
 BUILT_IN = ("file", "http", "https", "local", "oss", "pvc", "s3")
 
 
-def check_source(source: MountSource, settings: Settings | None) -> tuple[str, ...]:
+def check_source(
+    source: MountSource, settings: Settings | None, *, drivers_here: bool = True
+) -> tuple[str, ...]:
     """Options that are accepted and mean nothing here, as sentences.
 
     Raises SourceConfigurationError for what `open_storage` would refuse, loading no driver.
-    What `pvc://` claims stand for is looked up if `settings` are given; what
-    plug-ins and classes of fsspec make of their options shows only when they are opened.
+    What `pvc://` claims stand for is looked up if `settings` are given; what plug-ins and classes
+    of fsspec make of their options shows only when they are opened. Without `drivers_here` a scheme
+    that nothing in this process reads is let through: a worker may have the package that does.
     """
     limits_of(source)
     scheme, fsspec = source.scheme, wants_fsspec(source)
@@ -41,7 +44,7 @@ def check_source(source: MountSource, settings: Settings | None) -> tuple[str, .
     if not fsspec and scheme in ("http", "https"):
         canonical_options(source, HTTP_OPTIONS)
         check_http_url(source)
-    elif fsspec or scheme not in known_schemes():
+    elif drivers_here and (fsspec or scheme not in known_schemes()):
         from fluidpy.storage.fsspec_storage import known_protocols
 
         if scheme not in known_protocols():

@@ -268,6 +268,17 @@ async def test_refresh_of_a_file_a_folder_and_all_below(setting: Setting) -> Non
     assert (await namespace.resolve("new/deep")).live
 
 
+async def test_refresh_finds_what_is_new_on_the_way_too(setting: Setting) -> None:
+    setting.source.put(file("a"))
+    namespace = await setting.start(metadata_ttl_seconds=math.inf)
+    await namespace.resolve("a")
+    setting.source.put(file("new/and/deep"))
+    await namespace.refresh("new/and/deep", False)
+    assert (await namespace.resolve("new/and/deep")).live
+    with pytest.raises(PathNotFoundError):
+        await namespace.refresh("not/there/at/all", False)
+
+
 async def test_a_very_long_folder_is_merged_in_pieces(
     setting: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
