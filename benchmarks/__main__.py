@@ -41,7 +41,7 @@ def main() -> int:
         print(f"{name}: {value}")
     if not arguments.smoke:
         print(f"kept in {keep(arguments.name, machine, comparisons, extra)}")
-    return 0 if all(item.reached for item in comparisons) else 1
+    return 1 if any(item.reached is False for item in comparisons) else 0
 
 
 if __name__ == "__main__":

@@ -32,9 +32,9 @@ class Comparison:
     at_least: float | None
 
     @property
-    def reached(self) -> bool:
-        """Whether the figure that was promised is there."""
-        return self.at_least is None or self.ratio >= self.at_least
+    def reached(self) -> bool | None:
+        """Whether the figure that was promised is there; None where no ratio was promised."""
+        return None if self.at_least is None else self.ratio >= self.at_least
 
     def to_document(self) -> dict[str, Any]:
         """Plain values for the JSON that is kept."""

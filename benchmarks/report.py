@@ -24,7 +24,7 @@ def table(comparisons: Sequence[Comparison]) -> str:
                 f"{item.ratio:.2f}",
                 f"{item.ratio_lower:.2f}-{item.ratio_upper:.2f}",
                 "" if item.at_least is None else f"{item.at_least:g}",
-                "yes" if item.reached else "NO",
+                {None: "", True: "yes", False: "NO"}[item.reached],
             )
         )
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
