@@ -37,7 +37,8 @@ class Backing(NamedTuple):
 
 
 def _ioctl(fd: int, request: int, argument: bytearray) -> int:
-    return fcntl.ioctl(fd, request, argument, True)
+    result: int = fcntl.ioctl(fd, request, argument, True)
+    return result
 
 
 class BackingIds:
