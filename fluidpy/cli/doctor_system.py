@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
 import stat
 import sys
 from importlib import metadata
 from pathlib import Path
 
 from fluidpy.cli.findings import Finding, Verdict
+from fluidpy.fuse.kernel_mount import fusermount
 
 # linux/capability.h
 CAP_SYS_ADMIN = 21
@@ -42,7 +42,7 @@ def check_system() -> list[Finding]:
         check_registration(),
         check_kernel(platform.release()),
         check_fuse_device(Path("/dev/fuse")),
-        check_fusermount(os.geteuid(), shutil.which("fusermount3")),
+        check_fusermount(os.geteuid(), fusermount()),
         check_capabilities(effective_capabilities()),
     ]
 

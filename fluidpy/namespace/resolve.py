@@ -27,6 +27,7 @@ from fluidpy.namespace.resolve_mounts import (
     PASSWORD_IN_URL,
     MountReader,
     holds_password,
+    with_absolute_files,
 )
 from fluidpy.namespace.resolve_secrets import SecretValues
 from fluidpy.namespace.resolve_tiers import TierReader
@@ -258,6 +259,7 @@ def resolve_url(url: str, options: Mapping[str, str]) -> DatasetDefinition:
         raise UsageError(PASSWORD_IN_URL, cure=f"{PASSWORD_CURE}.")
     secrets = {name: value for name, value in options.items() if is_secret_option(name)}
     plain = {name: value for name, value in options.items() if name not in secrets}
+    plain = with_absolute_files(plain, Path.cwd())
     words = re.sub(r"[^a-z0-9]+", "-", url.partition("://")[2].lower() or url.lower()).strip("-")
     text = json.dumps([url, plain], sort_keys=True)
     digits = hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=4).hexdigest()

@@ -8,7 +8,7 @@ others it lies at the mount's path.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from fluidpy.storage.source_check import check_source
 from fluidpy.storage.under_storage import MountSource
 
 REFERENCE = "dataset://"
+FILE_OPTIONS = ("ca_bundle",)
 
 PASSWORD_IN_URL = "the URL has a password in it, and URLs are shown in messages and records"
 PASSWORD_CURE = "take it out, and give user and password as options (encryptOptions in YAML)"
@@ -105,6 +106,7 @@ class MountReader:
             options.update(plain)
             secrets.update(hidden)
         name = mount.name or dataset.name
+        options = with_absolute_files(options, self._base)
         source = MountSource(self._url(mount.mount_point), name, options, secrets)
         if len(self._problems) == known:  # else a Secret is missing, and would be missed again
             self._check(one, at, source)
@@ -182,6 +184,16 @@ class MountReader:
             message = f"the Dataset {namespace}/{name} has no mount at or above /{below}"
             self._problems.append(one.problem(path, message, "correct the path"))
         return found
+
+
+def with_absolute_files(options: Mapping[str, str], base: Path) -> dict[str, str]:
+    """The options of a mount, `./FILE` and `../FILE` of those that name a file made absolute."""
+    return {
+        name: os.path.normpath(base / value)
+        if name in FILE_OPTIONS and value.startswith(("./", "../"))
+        else value
+        for name, value in options.items()
+    }
 
 
 def holds_password(url: str) -> bool:

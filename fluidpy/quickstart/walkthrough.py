@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from fluidpy.cli.doctor_system import check_fuse_device, check_fusermount
 from fluidpy.cli.findings import Finding, Verdict
+from fluidpy.fuse.kernel_mount import fusermount
 from fluidpy.quickstart import data_set, declaration, readers, report
 from fluidpy.quickstart.place import Place, temporary_place
 from fluidpy.storage.local_files import SETTLED_NS
@@ -76,7 +76,7 @@ def declare(place: Place, server: SeaweedServer) -> None:
 def _mount_obstacle() -> Finding | None:
     found = (
         check_fuse_device(FUSE_DEVICE),
-        check_fusermount(os.geteuid(), shutil.which("fusermount3")),
+        check_fusermount(os.geteuid(), fusermount()),
     )
     return next((finding for finding in found if finding.verdict is Verdict.BROKEN), None)
 

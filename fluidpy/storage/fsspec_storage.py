@@ -25,6 +25,7 @@ from fluidpy.errors import (
     SourceUnavailableError,
 )
 from fluidpy.storage.blocking_calls import BlockingCalls
+from fluidpy.storage.folder_walk import walk_by_folders
 from fluidpy.storage.fsspec_errors import error_of_fsspec
 from fluidpy.storage.fsspec_info import entry_of, versions_of
 from fluidpy.storage.option_names import LIMIT_OPTIONS
@@ -127,13 +128,9 @@ class FsspecStorage:
                 page = ListPage([], [])
         yield page
 
-    async def walk(self, path: str) -> AsyncIterator[ListPage]:
+    def walk(self, path: str) -> AsyncIterator[ListPage]:
         """All below a folder, one listing a folder, so that no answer grows without bound."""
-        todo = [path]
-        while todo:
-            async for page in self.list(todo.pop()):
-                todo += [e.path for e in page.entries if e.kind is Kind.DIRECTORY]
-                yield page
+        return walk_by_folders(self.list, path)
 
     async def read(self, path: str, start: int, end: int, version: bytes) -> Buffer:
         """The bytes `[start, end)`; the version is looked at before and after."""

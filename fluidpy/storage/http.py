@@ -1,7 +1,9 @@
 """Web servers: a file, or the folders below a URL as Apache and nginx index them.
 
 A URL that is a file is shown as a folder with that one file. Sizes are asked file by file (HEAD),
-since an index rounds them. Only links below a folder are followed.
+since an index rounds them. Only links below a folder are followed. What an index names and the
+server does not give, or gives without saying how long it is (a page made by a program), is left
+out and counted.
 """
 
 from __future__ import annotations
@@ -17,12 +19,14 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from fluidpy.errors import (
+    SourceAccessError,
     SourceChangedError,
     SourceConfigurationError,
     SourceError,
     SourceNotFoundError,
     SourceUnavailableError,
 )
+from fluidpy.storage.folder_walk import walk_by_folders
 from fluidpy.storage.http_client import open_session, proxy_for
 from fluidpy.storage.http_errors import error_for_status, error_of_aiohttp
 from fluidpy.storage.http_index import Link, links_below
@@ -32,7 +36,7 @@ from fluidpy.storage.http_version import (
     modified_seconds,
     version_of,
 )
-from fluidpy.storage.object_keys import omission
+from fluidpy.storage.object_keys import NOT_READABLE, omission
 from fluidpy.storage.option_names import HTTP_OPTIONS
 from fluidpy.storage.options import canonical_options
 from fluidpy.storage.source_check import check_http_url
@@ -51,6 +55,8 @@ _HEADS_AT_ONCE = 16
 _PAGE = 256
 _LARGEST_INDEX = 64 * 1024 * 1024
 """A page of more bytes is no index."""
+NO_LENGTH = "a page whose server does not say its length"
+"""Why a file of an index is left out, besides the reasons of `object_keys`."""
 
 
 class HttpStorage:
@@ -95,14 +101,21 @@ class HttpStorage:
         return await self._stat(path, self._url(path))
 
     async def _stat(self, path: str, url: URL) -> ObjectInfo:
+        info = await self._info(path, url)
+        if info is None:
+            raise SourceConfigurationError(
+                f"{url} has no Content-Length", cure="Serve it as a file, without encoding."
+            )
+        return info
+
+    async def _info(self, path: str, url: URL) -> ObjectInfo | None:
+        """What is at `url`; None when the server does not say how long it is."""
         headers, final = await self._head(url)
         if final.path.endswith("/"):
             return ObjectInfo(path, Kind.DIRECTORY)
         length = headers.get("Content-Length", "")
         if not length.isdigit():
-            raise SourceConfigurationError(
-                f"{url} has no Content-Length", cure="Serve it as a file, without encoding."
-            )
+            return None
         seconds = modified_seconds(headers) or 0
         size = int(length)
         return ObjectInfo(path, Kind.FILE, size, seconds * 1_000_000_000, version_of(headers, size))
@@ -110,18 +123,23 @@ class HttpStorage:
     async def _head(self, url: URL) -> tuple[Mapping[str, str], URL]:
         async with self._request("HEAD", url) as answer:
             if answer.status == 200:
-                return CIMultiDict(answer.headers), answer.url
-            if answer.status not in (405, 501):
+                # Apache says of an empty file no length here.
+                if "Content-Length" in answer.headers or answer.url.path.endswith("/"):
+                    return CIMultiDict(answer.headers), answer.url
+            elif answer.status not in (405, 501):
                 raise error_for_status(str(url), answer.status)
         return await self._first_byte(url)
 
     async def _first_byte(self, url: URL) -> tuple[Mapping[str, str], URL]:
-        """What HEAD would say, from a server that does not know it."""
+        """What HEAD would say, from a server that does not know it or leaves out the length."""
         async with self._request("GET", url, {"Range": "bytes=0-0"}) as answer:
             headers = CIMultiDict(answer.headers)
             if answer.status == 206:
                 part = content_range(answer.headers)
                 headers["Content-Length"] = str(part.total) if part and part.total else ""
+                return headers, answer.url
+            if answer.status == 416 and headers.get("Content-Range", "").strip() == "bytes */0":
+                headers["Content-Length"] = "0"
                 return headers, answer.url
             if answer.status == 200:
                 answer.close()
@@ -166,9 +184,7 @@ class HttpStorage:
                 page.entries.append(ObjectInfo(path, Kind.DIRECTORY))
             else:
                 async with slots:
-                    # A link to nothing is no child.
-                    with contextlib.suppress(SourceNotFoundError):
-                        page.entries.append(await self._stat(path, self._url(path)))
+                    await self._add_file(page, path)
 
         tasks = [asyncio.ensure_future(add(link)) for link in links]
         try:
@@ -178,13 +194,23 @@ class HttpStorage:
                 task.cancel()
         return page
 
-    async def walk(self, path: str) -> AsyncIterator[ListPage]:
+    async def _add_file(self, page: ListPage, path: str) -> None:
+        """Asks for one file; one that cannot be read does not take the folder with it."""
+        try:
+            info = await self._info(path, self._url(path))
+        except SourceNotFoundError:  # a link to nothing is no child
+            return
+        except (SourceAccessError, SourceConfigurationError):
+            page.omitted.append(OmittedKey(path, NOT_READABLE))
+            return
+        if info is None:
+            page.omitted.append(OmittedKey(path, NO_LENGTH))
+        else:
+            page.entries.append(info)
+
+    def walk(self, path: str) -> AsyncIterator[ListPage]:
         """All files below a folder, an index after the other, and the folders."""
-        todo = [path]
-        while todo:
-            async for page in self.list(todo.pop()):
-                todo += [e.path for e in page.entries if e.kind is Kind.DIRECTORY]
-                yield page
+        return walk_by_folders(self.list, path)
 
     async def read(self, path: str, start: int, end: int, version: bytes) -> Buffer:
         """The bytes `[start, end)`, on condition that the file is still that version."""

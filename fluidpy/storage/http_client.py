@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 import urllib.request
 from collections.abc import Mapping
+from pathlib import Path
 
 import aiohttp
 from yarl import URL
@@ -22,13 +23,7 @@ def open_session(
     """A session for one mount; needs a running loop. Raises SourceConfigurationError."""
     context: ssl.SSLContext | bool = True
     if ca_bundle:
-        try:
-            context = ssl.create_default_context(cafile=ca_bundle)
-        except OSError as error:
-            raise SourceConfigurationError(
-                f"mount {label}: ca_bundle {ca_bundle} cannot be used: {error.strerror}",
-                cure="Give the path of a PEM file.",
-            ) from error
+        context = _trusting(label, ca_bundle)
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(ssl=context, limit=limit),
         timeout=aiohttp.ClientTimeout(
@@ -38,6 +33,29 @@ def open_session(
         # Not trust_env: that would also send keys found in ~/.netrc.
         trust_env=False,
     )
+
+
+def read_certificates(label: str, ca_bundle: str) -> bytes:
+    """The PEM file that a mount trusts besides the system's certificates.
+
+    Raises SourceConfigurationError when it cannot be read or holds no certificate.
+    """
+    _trusting(label, ca_bundle)
+    return Path(ca_bundle).read_bytes()
+
+
+def _trusting(label: str, ca_bundle: str) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    try:
+        context.load_verify_locations(ca_bundle)
+    except OSError as error:  # ssl.SSLError is one
+        no_pem = isinstance(error, ssl.SSLError)
+        why = "it holds no certificate in PEM form" if no_pem else error.strerror
+        raise SourceConfigurationError(
+            f"mount {label}: ca_bundle {ca_bundle} cannot be used: {why}",
+            cure="Give the path of a PEM file, absolute or from ./ on.",
+        ) from error
+    return context
 
 
 def proxy_for(url: URL) -> str | None:

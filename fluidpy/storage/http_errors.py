@@ -39,21 +39,39 @@ def error_for_status(url: str, status: int) -> SourceError:
             cure="Look at the server; a status from 500 on is its own failure.",
         )
     return SourceConfigurationError(
-        f"{url} was answered with {status}", cure="Check that the URL serves files."
+        f"{url} was answered with {status}",
+        cure="Check that the URL serves files, and whether it begins with http:// or https://.",
     )
+
+
+def error_of_tls(where: str, error: BaseException) -> SourceConfigurationError | None:
+    """The error for a connection that was refused before anything was asked; else None."""
+    certificate = getattr(error, "certificate_error", error)
+    if isinstance(certificate, ssl.SSLCertVerificationError):
+        why = certificate.verify_message.rstrip(".")
+        return SourceConfigurationError(
+            f"the certificate of {where} is not trusted: {why}", cure=_certificate_cure(why)
+        )
+    if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError):
+        return SourceConfigurationError(
+            f"{where} does not speak TLS", cure="Write the URL with http://."
+        )
+    return None
+
+
+def _certificate_cure(why: str) -> str:
+    """What to do about a reason of OpenSSL's (X509_verify_cert_error_string(3))."""
+    if "mismatch" in why:
+        return "Write the host as the certificate has it, or give the server one for this name."
+    if "expired" in why or "not yet valid" in why:
+        return "Renew the server's certificate, and check the clock of this machine."
+    return "Give ca_bundle, the PEM file of the authority that signed it."
 
 
 def error_of_aiohttp(url: str, error: BaseException) -> SourceError:
     """The error for an exception of aiohttp about `url`."""
-    if isinstance(error, aiohttp.ClientConnectorCertificateError | ssl.SSLCertVerificationError):
-        return SourceConfigurationError(
-            f"the certificate of {url} is not trusted",
-            cure="Give ca_bundle, the PEM file of the authority that signed it.",
-        )
-    if isinstance(error, aiohttp.ClientSSLError):
-        return SourceConfigurationError(
-            f"{url} does not speak TLS", cure="Write the URL with http://."
-        )
+    if (refused := error_of_tls(url, error)) is not None:
+        return refused
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return SourceUnavailableError(f"the host of {url} cannot be resolved", cure=_REACH)
     if isinstance(error, TimeoutError):

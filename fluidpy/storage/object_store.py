@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import obstore
@@ -25,7 +24,7 @@ from fluidpy.errors import (
     SourceUnavailableError,
 )
 from fluidpy.storage.etag_codec import decode_etag, encode_etag
-from fluidpy.storage.http_client import proxy_for
+from fluidpy.storage.http_client import proxy_for, read_certificates
 from fluidpy.storage.object_listing import KeyFolder
 from fluidpy.storage.object_pieces import ObjectPieces
 from fluidpy.storage.object_store_address import StoreAddress, store_address
@@ -74,7 +73,8 @@ class ObjectStorage:
             self._address.endpoint,
             key is not None,
         )
-        self._store = _obstore(self._address, options, obstore_credentials(options, key))
+        credentials = obstore_credentials(options, key)
+        self._store = _obstore(self._place.label, self._address, options, credentials)
         self._listing = S3Listing(
             self._place,
             self._address.bucket_url,
@@ -230,7 +230,7 @@ def _pieces(
 
 
 def _obstore(
-    address: StoreAddress, options: ObjectStoreOptions, credentials: dict[str, object]
+    label: str, address: StoreAddress, options: ObjectStoreOptions, credentials: dict[str, object]
 ) -> S3Store:
     client: ClientConfig = {
         "allow_http": address.allow_http,
@@ -241,13 +241,7 @@ def _obstore(
         "pool_max_idle_per_host": "64",
     }
     if options.ca_bundle:
-        try:
-            client["root_certificate"] = Path(options.ca_bundle).read_bytes()
-        except OSError as error:
-            raise SourceConfigurationError(
-                f"ca_bundle {options.ca_bundle} cannot be read: {error.strerror}",
-                cure="Give the path of a PEM file.",
-            ) from error
+        client["root_certificate"] = read_certificates(label, options.ca_bundle)
     return S3Store(
         address.bucket,
         endpoint=address.store_endpoint,

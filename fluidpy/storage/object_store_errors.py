@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import socket
-import ssl
 from typing import NamedTuple
 
 import aiohttp
@@ -23,6 +22,7 @@ from fluidpy.errors import (
     SourceTimeoutError,
     SourceUnavailableError,
 )
+from fluidpy.storage.http_errors import error_of_tls
 
 
 class StorePlace(NamedTuple):
@@ -92,7 +92,7 @@ def _error_for_status(
     if status == 400:
         return SourceConfigurationError(
             f"{where}: the request for {subject} was refused ({said})",
-            cure="Check endpoint, region and path_style.",
+            cure="Check endpoint (http:// or https://), region and path_style.",
         )
     return SourceUnavailableError(
         f"{where}: {subject} was answered with {said}",
@@ -111,8 +111,8 @@ def error_of_obstore(place: StorePlace, error: BaseException, subject: str) -> S
 
 def error_of_aiohttp(place: StorePlace, error: BaseException, subject: str) -> SourceError:
     """The error for an exception of aiohttp."""
-    if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError):
-        return _error_of_connection(place, f"certificate: {error}", subject)
+    if (refused := error_of_tls(place.endpoint, error)) is not None:
+        return refused
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return _error_of_connection(place, "dns error", subject)
     if isinstance(error, TimeoutError):

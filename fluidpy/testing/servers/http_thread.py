@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
@@ -28,22 +29,28 @@ class HttpThread:
         """Runs a coroutine on the server's loop, from any other thread."""
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(_SECONDS)
 
-    def run(self, handler: Handler, started: threading.Event) -> None:
+    def run(
+        self, handler: Handler, started: threading.Event, tls: ssl.SSLContext | None = None
+    ) -> None:
         """The thread's main function."""
         asyncio.set_event_loop(self._loop)
         try:
-            self._loop.run_until_complete(self._serve(handler, started))
+            self._loop.run_until_complete(self._serve(handler, started, tls))
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         finally:
             self._loop.close()
 
-    async def _serve(self, handler: Handler, started: threading.Event) -> None:
+    async def _serve(
+        self, handler: Handler, started: threading.Event, tls: ssl.SSLContext | None
+    ) -> None:
         server = web.Server(handler, access_log=None)
         runner = web.ServerRunner(server, shutdown_timeout=0.1)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
         await site.start()
         self.endpoint = site_url(runner)
+        if tls is not None:
+            self.endpoint = self.endpoint.replace("http:", "https:", 1)
         started.set()
         await self._stop.wait()
         await runner.cleanup()
@@ -64,10 +71,10 @@ def site_url(runner: web.ServerRunner) -> str:
 
 
 @contextlib.contextmanager
-def serve(handler: Handler) -> Iterator[HttpThread]:
-    """Serves `handler` on a free port of loopback until the block is left."""
+def serve(handler: Handler, tls: ssl.SSLContext | None = None) -> Iterator[HttpThread]:
+    """Serves `handler` on a free port of loopback until the block is left, maybe with TLS."""
     server, started = HttpThread(), threading.Event()
-    thread = threading.Thread(target=server.run, args=(handler, started), daemon=True)
+    thread = threading.Thread(target=server.run, args=(handler, started, tls), daemon=True)
     thread.start()
     if not started.wait(_SECONDS):
         raise RuntimeError("the server's thread did not start")

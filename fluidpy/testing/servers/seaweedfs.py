@@ -12,12 +12,13 @@ import asyncio
 import contextlib
 import json
 import shutil
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPSConnection
 from pathlib import Path
 
 import obstore
@@ -25,6 +26,7 @@ from obstore.store import S3Store
 
 from fluidpy.storage.s3_signature import AccessKey, sign_request
 from fluidpy.storage.under_storage import MountSource
+from fluidpy.testing.servers.certificates import Certificate
 from fluidpy.testing.servers.process_group import (
     ServerStartError,
     free_ports,
@@ -60,6 +62,8 @@ class SeaweedServer:
     reader_key: str = _READER[0]
     reader_secret: str = field(default=_READER[1], repr=False)
     region: str = "us-east-1"
+    authority: Path | None = None
+    """PEM file of the authority to trust, for a server that speaks TLS."""
 
     def make_bucket(self, bucket: str) -> None:
         """Makes a bucket (3 to 63 characters). Raises ServerStartError when refused."""
@@ -75,7 +79,11 @@ class SeaweedServer:
             region=self.region,
             access_key_id=self.access_key,
             secret_access_key=self.secret_key,
-            client_options={"allow_http": True, "timeout": timedelta(seconds=60)},
+            client_options={
+                "allow_http": True,
+                "timeout": timedelta(seconds=60),
+                **({"root_certificate": self.authority.read_bytes()} if self.authority else {}),
+            },
         )
 
     def put_objects(
@@ -98,7 +106,8 @@ class SeaweedServer:
 
     def options(self) -> dict[str, str]:
         """What a mount needs besides its URL and its secrets."""
-        return {"endpoint": self.endpoint, "region": self.region}
+        trusted = {"ca_bundle": str(self.authority)} if self.authority else {}
+        return {"endpoint": self.endpoint, "region": self.region, **trusted}
 
     def secrets(self) -> dict[str, str]:
         """The administrator's key under the names of mount options."""
@@ -110,12 +119,18 @@ class SeaweedServer:
         return MountSource(url, bucket, {**self.options(), **options}, self.secrets())
 
     def _request(self, method: str, path: str, body: bytes = b"") -> int:
-        host = self.endpoint.removeprefix("http://")
+        host = self.endpoint.partition("://")[2]
         key = AccessKey(self.access_key, self.secret_key)
         headers = sign_request(key, self.region, method, host, path, "", datetime.now(UTC), body)
-        with contextlib.closing(HTTPConnection(host, timeout=5)) as connection:
+        with contextlib.closing(self._connection(host)) as connection:
             connection.request(method, path, body, headers)
             return connection.getresponse().status
+
+    def _connection(self, host: str) -> HTTPConnection:
+        if self.authority is None:
+            return HTTPConnection(host, timeout=5)
+        trusting = ssl.create_default_context(cafile=str(self.authority))
+        return HTTPSConnection(host, timeout=5, context=trusting)
 
     def ready(self) -> bool:
         """Whether a write is answered."""
@@ -144,11 +159,14 @@ def seaweedfs(
     volumes: int = 1000,
     address: str = "127.0.0.1",
     run_by: Sequence[str] = (),
+    more_arguments: Sequence[str] = (),
+    certificate: Certificate | None = None,
 ) -> Iterator[SeaweedServer]:
     """Starts SeaweedFS with its data below `directory`, ready to take writes; ends it on leaving.
 
     Listens on free ports of loopback, or of `address`; `run_by` is put before its command line,
-    such as `ip netns exec NAME` for a network namespace that has the address.
+    such as `ip netns exec NAME` for a network namespace that has the address; `more_arguments` go
+    behind it, such as `-metricsPort=9327`. With a `certificate` its S3 endpoint speaks TLS.
     Raises ServerStartError with the end of the server's log.
     """
     weed = find_weed()
@@ -176,9 +194,18 @@ def seaweedfs(
         f"-volume.max={volumes}",
         "-master.volumeSizeLimitMB=4096",
         "-master.telemetry=false",
+        *more_arguments,
     ]
+    if certificate is not None:
+        arguments.append(f"-s3.cert.file={certificate.certificate}")
+        arguments.append(f"-s3.key.file={certificate.key}")
     with server_process(arguments, server_log, _ENVIRONMENT) as process:
-        server = SeaweedServer(f"http://{address}:{s3}", process, directory)
+        server = SeaweedServer(
+            f"{'https' if certificate else 'http'}://{address}:{s3}",
+            process,
+            directory,
+            authority=certificate.authority if certificate else None,
+        )
         wait_until(server.ready, process, server_log, _READY_SECONDS)
         yield server
 
