@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -193,14 +193,14 @@ class Machine:
 
 
 @contextlib.contextmanager
-def bench(pairs: int, smoke: bool) -> Iterator[Bench]:
-    """A fresh source and directory; both gone afterwards."""
+def bench(pairs: int, smoke: bool, *, source_arguments: Sequence[str] = ()) -> Iterator[Bench]:
+    """A fresh source and directory; both gone afterwards. `source_arguments` go to SeaweedFS."""
     with tempfile.TemporaryDirectory(prefix="fluidpy-bench-") as name:
         directory = Path(name)
         (directory / "machines").mkdir()
         with (
             fresh_file_system(directory / "machines") as own,
-            seaweedfs(directory / "weed") as server,
+            seaweedfs(directory / "weed", more_arguments=source_arguments) as server,
         ):
             yield Bench(directory, server, pairs, smoke, own)
 

@@ -1,0 +1,119 @@
+"""`find` with a `stat` of each of a million files, the first time and the second."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from benchmarks.mount.names import NAME_BYTES, Names
+from benchmarks.mount.reading import Sample, cpu_seconds, drop_pages
+from benchmarks.mount.rounds import Outcome, Series, outcome, take_rounds
+from benchmarks.mount.system import Mounted
+
+LIMIT_SECONDS = 60.0
+"""A system that needs longer is stopped, reported as such and not asked again."""
+SLOW_ROUNDS = 3
+"""Rounds of peers; the plain directory and fluidpy take part in all."""
+AT_LEAST_SECOND_TIME = 0.5
+
+
+def find(directory: Path, pids: list[int], limit_seconds: float) -> Sample:
+    """Runs `find DIR -type f -printf '%s\\n'`, which asks for the attributes of each file.
+
+    Raises RuntimeError when it fails or a size is wrong; a run over its limit is not finished.
+    """
+    before, begin = cpu_seconds(pids), time.perf_counter()
+    process = subprocess.Popen(
+        ["find", str(directory), "-type", "f", "-printf", "%s\\n"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        lines, wrong, finished = _count(process, begin + limit_seconds)
+        seconds = time.perf_counter() - begin
+    finally:
+        os.kill(process.pid, signal.SIGKILL)  # ended or not, it is not waited for yet
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    said = process.stderr.read().decode() if process.stderr else ""
+    for stream in (process.stdout, process.stderr):
+        if stream is not None:
+            stream.close()
+    if said or wrong:
+        raise RuntimeError(f"find: {wrong} wrong sizes; {said.strip()[-300:]}")
+    cpu = cpu_seconds(pids) - before
+    return Sample(max(lines, 1), seconds, used.ru_utime, used.ru_stime, cpu, None, finished)
+
+
+def _count(process: subprocess.Popen[bytes], limit: float) -> tuple[int, int, bool]:
+    """Lines, lines of another size than expected, whether the end came before the limit."""
+    assert process.stdout is not None
+    fd, expected, rest = process.stdout.fileno(), b"%d\n" % NAME_BYTES, b""
+    lines = right = 0
+    with selectors.DefaultSelector() as selector:
+        selector.register(fd, selectors.EVENT_READ)
+        while True:
+            left = limit - time.perf_counter()
+            if left <= 0 or not selector.select(left):
+                return lines, lines - right, False
+            data = os.read(fd, 65536)
+            if not data:
+                return lines, lines - right, True
+            whole, newline, rest = (rest + data).rpartition(b"\n")
+            lines += whole.count(b"\n") + len(newline)
+            right += (whole + newline).count(expected)
+
+
+def run(
+    names: Names,
+    systems: Mapping[str, Mounted],
+    failures: Mapping[str, str],
+    rounds: int,
+    requests: Callable[[], int],
+    talk: Callable[[str], None],
+) -> list[Outcome]:
+    """First time: the kernel has nothing of the tree. Second time: at once after the first.
+
+    A system that does not finish within its limit takes part no more; peers take part in fewer
+    rounds.
+    """
+    title = f"find + stat of {names.count:,} files"
+    talk(title)
+    second: dict[str, list[Sample]] = {name: [] for name in systems}
+
+    def scan(mounted: Mounted) -> Sample:
+        before = requests()
+        sample = find(mounted.directory, mounted.pids(), LIMIT_SECONDS)
+        if sample.finished and sample.amount != names.count:
+            raise RuntimeError(f"find saw {sample.amount:,} of {names.count:,} files")
+        return replace(sample, source_requests=requests() - before)
+
+    def take(name: str) -> Sample:
+        drop_pages()
+        sample = scan(systems[name])
+        if sample.finished:
+            second[name].append(scan(systems[name]))
+        return sample
+
+    takes = {name: (lambda _number, name=name: take(name)) for name in systems}
+    few = {name: SLOW_ROUNDS for name in systems if name != "plain" and "fluidpy" not in name}
+    first = take_rounds(takes, rounds, talk, rounds_of=few, end_unfinished=True)
+    lost = [Series(name, [], failure) for name, failure in failures.items()]
+    again = [Series(s.system, second[s.system], _why_not(s)) for s in first]
+    promises = {name: AT_LEAST_SECOND_TIME for name in systems if name.startswith("fluidpy")}
+    return [
+        outcome("find-first", f"{title}, first time", "files/s", 1.0, [*first, *lost], {}),
+        outcome("find-second", f"{title}, second time", "files/s", 1.0, [*again, *lost], promises),
+    ]
+
+
+def _why_not(first: Series) -> str:
+    if first.failure or not first.samples or first.samples[-1].finished:
+        return first.failure
+    return f"did not finish the first time in {LIMIT_SECONDS:g} s"

@@ -1,0 +1,60 @@
+"""fluidpy as a system, one for each read mode, each with a cache of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+
+from benchmarks.mount.system import Mounted, Open, System
+from benchmarks.mount.tree import Tree
+from benchmarks.single.bench import Bench, Machine
+from fluidpy import __version__
+
+MODES = ("passthrough", "no-open", "plain")
+"""Values of `fluidpy mount --read-mode`; `auto` and `default` (no option) may be asked for too."""
+
+
+def fluidpy(mode: str) -> System:
+    """The mount in one read mode."""
+    return System(
+        f"fluidpy {mode}", lambda: __version__, _open(mode, names=False), _open(mode, names=True)
+    )
+
+
+def _open(mode: str, *, names: bool) -> Open:
+    @contextlib.contextmanager
+    def opened(bench: Bench, tree: Tree) -> Iterator[Mounted]:
+        file = bench.dataset_file(tree.bucket, tree.bucket)
+        with bench.machine() as machine:
+            machine.fluidpy("load", "-f", str(file), *(["--metadata"] if names else []))
+            directory = machine.home / "mnt"
+            directory.mkdir()
+            option = [] if mode == "default" else ["--read-mode", mode]
+            machine.fluidpy("mount", *option, "-f", str(file), str(directory))
+            try:
+                found = _served_in(machine)
+                _refuse_other_mode(mode, found)
+                pids = [int(pid) for pid in _pids(found)]
+                command = " ".join(["fluidpy mount", *option, "-f dataset.yaml"])
+                yield Mounted(directory, lambda: pids, command, f"read mode {found['readMode']}")
+            finally:
+                machine.fluidpy("umount", str(directory))
+
+    return opened
+
+
+def _served_in(machine: Machine) -> dict[str, object]:
+    status = json.loads(machine.fluidpy("status", "-o", "json"))
+    (mount,) = status["mounts"]
+    return {**mount, "workerPid": status["worker"]["pid"]}
+
+
+def _refuse_other_mode(mode: str, found: dict[str, object]) -> None:
+    if mode in MODES and found["readMode"] != mode:
+        raise RuntimeError(f"{mode} was asked for, and the mount reads by {found['readMode']}")
+
+
+def _pids(found: dict[str, object]) -> list[str]:
+    names = ("workerPid", "holderPid", "serverPid", "sparePid")
+    return [str(found[name]) for name in names if found.get(name)]

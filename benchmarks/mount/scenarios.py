@@ -1,0 +1,144 @@
+"""Scenarios in which bytes are read: what is read, with which caches, and what is promised."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from benchmarks.mount.reading import Sample, drop_pages, read
+from benchmarks.mount.rounds import Outcome, Series, Take, outcome, take_rounds
+from benchmarks.mount.system import Mounted
+from benchmarks.mount.tree import FILE_BYTES, Sizes, Tree
+from benchmarks.single.bench import MIB
+
+WARM_SECONDS = 0.5
+"""A warm job is done again until so much time has passed: a shorter sample is noise."""
+WARM_LIMIT_SECONDS = 5.0
+"""A slow system's warm sample ends in the middle: its speed is known by then."""
+DROPPED_LIMIT_SECONDS = 8.0
+PARALLEL_SECONDS = 1.0
+RANDOM_READS = 16_384
+RANDOM_READS_DROPPED = 4_096
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A job on one group of files; `drops` empties the kernel's caches before each sample.
+
+    `promises` are least ratios to the plain directory by system.
+    """
+
+    name: str
+    title: str
+    unit: str
+    scale: float
+    group: str
+    drops: bool
+    job: Mapping[str, Any]
+    promises: Mapping[str, float] = field(default_factory=dict)
+
+
+def _both(
+    scenario: Scenario,
+    dropped: Mapping[str, Any],
+    promises_warm: Mapping[str, float],
+    promises_dropped: Mapping[str, float],
+) -> tuple[Scenario, Scenario]:
+    """The scenario with pages warm and with pages dropped; the latter does its job once."""
+    warm_times = {"minimum_seconds": WARM_SECONDS, "maximum_seconds": WARM_LIMIT_SECONDS}
+    once = {"minimum_seconds": 0.0, "maximum_seconds": DROPPED_LIMIT_SECONDS}
+    warm = replace(
+        scenario,
+        name=f"{scenario.name}-warm",
+        title=f"{scenario.title}, pages warm",
+        job={**warm_times, **scenario.job},
+        promises=promises_warm,
+    )
+    cold = replace(
+        scenario,
+        name=f"{scenario.name}-dropped",
+        title=f"{scenario.title}, pages dropped",
+        drops=True,
+        job={**once, **scenario.job, **dropped},
+        promises=promises_dropped,
+    )
+    return warm, cold
+
+
+def scenarios(sizes: Sizes) -> dict[str, tuple[Scenario, ...]]:
+    """Groups of scenarios by the name that selects them."""
+    by_bytes, no_open = "fluidpy passthrough", "fluidpy no-open"
+    mebibytes = sizes.large_bytes // MIB
+    large = f"{mebibytes // 1024} GiB" if mebibytes >= 1024 else f"{mebibytes} MiB"
+    files = f"{sizes.small_files:,} files of 100 KB"
+    parallel = f"{sizes.parallel_files} processes reading at once"
+
+    def one(name: str, title: str, unit: str, scale: float, group: str, **job: Any) -> Scenario:
+        return Scenario(name, title, unit, scale, group, False, {"kind": name, **job})
+
+    sequential = one("sequential", f"sequential {large}", "MiB/s", MIB, "large")
+    random = one("random", "random 4 KiB", "reads/s", 1.0, "large", count=RANDOM_READS)
+    small = one("small", f"{files}, random order", "files/s", 1.0, "small", file_bytes=FILE_BYTES)
+    together = one("parallel", parallel, "MiB/s", MIB, "parallel")
+    return {
+        "sequential": _both(sequential, {}, {by_bytes: 0.95}, {by_bytes: 0.95}),
+        "random": _both(random, {"count": RANDOM_READS_DROPPED}, {by_bytes: 0.9}, {by_bytes: 0.9}),
+        "small": _both(small, {}, {no_open: 0.8}, {no_open: 0.7}),
+        "parallel": _both(
+            replace(
+                together, job={**together.job, "turns": 0, "maximum_seconds": PARALLEL_SECONDS}
+            ),
+            {"turns": 1, "maximum_seconds": DROPPED_LIMIT_SECONDS},
+            {by_bytes: 0.9},
+            {},
+        ),
+    }
+
+
+def run(
+    scenario: Scenario,
+    tree: Tree,
+    systems: Mapping[str, Mounted],
+    failures: Mapping[str, str],
+    rounds: int,
+    requests: Callable[[], int],
+    talk: Callable[[str], None],
+) -> Outcome:
+    """Each system fills its pages, then come the rounds; `systems` begins with the plain directory.
+
+    `failures` are systems that did not start, and why.
+    """
+    talk(scenario.title)
+
+    def taker(mounted: Mounted) -> Take:
+        def take(number: int) -> Sample:
+            if scenario.drops:
+                drop_pages()
+            job = {**scenario.job, "paths": tree.groups[scenario.group], "seed": number}
+            before = requests()
+            sample = read(mounted.directory, job, mounted.pids())
+            return replace(sample, source_requests=requests() - before)
+
+        return take
+
+    takes = {name: taker(mounted) for name, mounted in systems.items()}
+    prime(scenario, tree, systems)
+    series = take_rounds(takes, rounds, talk)
+    series += [Series(name, [], failure) for name, failure in failures.items()]
+    return outcome(
+        scenario.name, scenario.title, scenario.unit, scenario.scale, series, scenario.promises
+    )
+
+
+def prime(scenario: Scenario, tree: Tree, systems: Mapping[str, Mounted]) -> None:
+    """Reads every byte of the group once through each system, so that its pages are there."""
+    if scenario.drops:
+        return
+    paths = tree.groups[scenario.group]
+    for mounted in systems.values():
+        for path in paths:
+            with open(mounted.directory / path, "rb", buffering=0) as stream:
+                buffer = bytearray(MIB)
+                while stream.readinto(buffer):
+                    pass

@@ -1,0 +1,59 @@
+"""A table that fits a terminal: one block a scenario, one line a system."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from benchmarks.mount.rounds import Outcome, Row
+
+_HEAD = ("", "speed", "÷ plain", "quartiles", "at least", "CPU ÷ plain", "added µs", "")
+
+
+def notes(row: Row) -> str:
+    """What a reader of the line should know besides its figures."""
+    said = []
+    if row.comparison is not None and row.comparison.reached is False:
+        said.append("NOT REACHED")
+    if row.unfinished:
+        said.append(f"stopped at its limit {row.unfinished} ×")
+    if row.source_requests:
+        said.append(f"{row.source_requests:,} requests to the source")
+    if row.failure:
+        said.append(f"failed: {row.failure.splitlines()[0][:60]}")
+    return ", ".join(said)
+
+
+def _line(row: Row) -> tuple[str, ...]:
+    found = row.comparison
+    if found is None:
+        return (row.system, "-", "-", "", "", "", "", notes(row))
+    added = row.added_microseconds
+    is_plain = row.system == "plain"
+    return (
+        row.system,
+        f"{found.ours.median:,.0f}",
+        f"{found.ratio:.2f}",
+        "" if is_plain else f"{found.ratio_lower:.2f}-{found.ratio_upper:.2f}",
+        "" if found.at_least is None else f"{found.at_least:g}",
+        "" if row.cpu_ratio is None else f"{row.cpu_ratio:.2f}",
+        "" if added is None or is_plain or "file" not in found.unit else f"{added.median:.0f}",
+        notes(row),
+    )
+
+
+def table(outcomes: Sequence[Outcome]) -> str:
+    """All scenarios."""
+    blocks = [[_line(row) for row in outcome.rows] for outcome in outcomes]
+    everything = [_HEAD, *(line for block in blocks for line in block)]
+    widths = [max(len(line[column]) for line in everything) for column in range(len(_HEAD))]
+
+    def text(line: tuple[str, ...]) -> str:
+        first, *numbers, last = line
+        cells = [cell.rjust(width) for cell, width in zip(numbers, widths[1:-1], strict=True)]
+        return "  ".join([first.ljust(widths[0]), *cells, last]).rstrip()
+
+    parts = []
+    for outcome, block in zip(outcomes, blocks, strict=True):
+        head = text((outcome.unit, *_HEAD[1:]))
+        parts.append("\n".join([outcome.title, head, *(text(line) for line in block)]))
+    return "\n\n".join(parts)
