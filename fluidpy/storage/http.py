@@ -200,7 +200,7 @@ class HttpStorage:
             info = await self._info(path, self._url(path))
         except SourceNotFoundError:  # a link to nothing is no child
             return
-        except (SourceAccessError, SourceConfigurationError):
+        except SourceAccessError:
             page.omitted.append(OmittedKey(path, NOT_READABLE))
             return
         if info is None:

@@ -16,6 +16,8 @@ from fluidpy.errors import (
     SourceUnavailableError,
 )
 
+_NO_TLS = ("WRONG_VERSION_NUMBER", "UNKNOWN_PROTOCOL", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG")
+"""OpenSSL's reasons for an answer that is no TLS; others, such as an early end, may pass."""
 _REACH = "Check the URL, and that the host can be reached from this machine."
 
 
@@ -52,7 +54,8 @@ def error_of_tls(where: str, error: BaseException) -> SourceConfigurationError |
         return SourceConfigurationError(
             f"the certificate of {where} is not trusted: {why}", cure=_certificate_cure(why)
         )
-    if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError):
+    broken = getattr(error, "os_error", error)
+    if isinstance(broken, ssl.SSLError) and broken.reason in _NO_TLS:
         return SourceConfigurationError(
             f"{where} does not speak TLS", cure="Write the URL with http://."
         )
