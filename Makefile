@@ -41,9 +41,11 @@ wheel: $(INSTALLED)
 clean:
 	rm -rf $(VENV) $(HEAVY) dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
-# fusermount3 lets an unprivileged user mount; tests that need it say so when it is missing.
+# fusermount3 lets an unprivileged user mount, fio verifies what a mount shows; tests that need them
+# say so when they are missing.
 system:
 	@command -v fusermount3 >/dev/null || tools/install_system_package.sh fuse3
+	@command -v fio >/dev/null || tools/install_system_package.sh fio
 
 $(BIN)/python:
 	tools/create_environment.sh $(VENV)

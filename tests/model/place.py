@@ -67,10 +67,10 @@ class Place:
         self._connections.append(session.connection)
         return session
 
-    def mount(self, definition: DatasetDefinition) -> MountRecord:
-        self.record = mount_dataset(
-            definition, self.mount_point, self.settings, foreground=False, file=None, deadline=30
-        )
+    def mount(self, definition: DatasetDefinition, **options: Any) -> MountRecord:
+        """Mounts; `options` are further ones of `mount_dataset`."""
+        options = {"foreground": False, "file": None, "deadline": 30, **options}
+        self.record = mount_dataset(definition, self.mount_point, self.settings, **options)
         return self.record
 
     def unmount(self) -> None:

@@ -1,0 +1,32 @@
+"""The ways in which a mount may read, as parameters of a test."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from typing import Any
+
+import pytest
+
+from fluidpy.fuse.mounting import mount_dataset
+
+_CHOICE = "read_mode" in inspect.signature(mount_dataset).parameters
+READ_MODES = ("no-open", "passthrough", "plain") if _CHOICE else ("plain",)
+
+
+def every_mode(*, quick: str = "") -> pytest.MarkDecorator:
+    """Runs a test in each mode; all but the mode `quick` count as slow."""
+    return pytest.mark.parametrize(
+        "read_mode",
+        [
+            pytest.param(mode, marks=() if mode == quick else pytest.mark.slow)
+            for mode in READ_MODES
+        ],
+    )
+
+
+def options_of(read_mode: str) -> dict[str, Any]:
+    """Keywords of `mount_dataset`; skips what this user cannot have."""
+    if read_mode == "passthrough" and os.geteuid() != 0:
+        pytest.skip("passthrough needs CAP_SYS_ADMIN")
+    return {"read_mode": read_mode} if _CHOICE else {}
