@@ -1,6 +1,6 @@
 """`python -m benchmarks NAME [--pairs N] [--smoke]`: runs one benchmark and keeps its result.
 
-`mount` has options of its own: `python -m benchmarks mount --help`.
+`mount` and `requests` have options of their own: `python -m benchmarks mount --help`.
 """
 
 from __future__ import annotations
@@ -22,18 +22,20 @@ SCENARIOS = {
 }
 """Name of a benchmark and the module whose `run` it is."""
 
+COMMANDS = {"mount": "benchmarks.mount.command", "requests": "benchmarks.mount.requests"}
+"""Benchmarks with options of their own, and the module whose `main` they are."""
+
 _TOUCH_BYTES = 6 * 1024**3
 """About what a scenario keeps in the page cache at once; see `steady_memory`."""
 
 
 def main() -> int:
     """Runs what the command line asks for; 1 when a figure that was promised is not there."""
-    if sys.argv[1:2] == ["mount"]:
-        from benchmarks.mount.command import main as mount
-
-        return mount(sys.argv[2:])
+    if sys.argv[1:2] and sys.argv[1] in COMMANDS:
+        command = importlib.import_module(COMMANDS[sys.argv[1]])
+        return int(command.main(sys.argv[2:]))
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("name", choices=sorted(SCENARIOS))
+    parser.add_argument("name", choices=sorted([*SCENARIOS, *COMMANDS]))
     parser.add_argument("--pairs", type=int, default=9, help="interleaved pairs (default 9)")
     parser.add_argument("--smoke", action="store_true", help="tiny sizes; nothing is kept")
     arguments = parser.parse_args()
