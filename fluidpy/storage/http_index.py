@@ -37,7 +37,8 @@ def links_below(page: str, url: str) -> list[Link]:
     base = urlsplit(url)
     found: dict[str, Link] = {}
     for target in parser.targets:
-        parts = urlsplit(urljoin(url, target))
+        # `urljoin` takes what follows a semicolon for parameters, and drops a semicolon at the end.
+        parts = urlsplit(urljoin(url, target.replace(";", "%3B")))
         same = (parts.scheme, parts.netloc) == (base.scheme, base.netloc)
         if not same or parts.query or not parts.path.startswith(base.path):
             continue

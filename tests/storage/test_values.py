@@ -216,6 +216,7 @@ def test_an_index_gives_children_only() -> None:
         '<a href="../">up</a><a href="?C=M;O=A">by date</a><a href="/pub/x/">deep/</a>'
         '<a href="a%20b.txt">a b</a><a href="a%20b.txt">twice</a><a href="http://other/pub/c">c</a>'
         '<a href="sub/">sub</a><a href="sub/deep">d</a><a href="./e">e</a><a href="a%2Fb">no</a>'
+        '<a href="&amp;amp;">semicolon at its end</a>'
     )
     links = links_below(page, "http://host/pub/")
     assert [(link.name, link.is_folder) for link in links] == [
@@ -223,6 +224,7 @@ def test_an_index_gives_children_only() -> None:
         ("a b.txt", False),
         ("sub", True),
         ("e", False),
+        ("&amp;", False),
     ]
 
 
