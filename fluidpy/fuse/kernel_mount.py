@@ -63,9 +63,17 @@ def may_mount() -> bool:
 def check_possible() -> None:
     """Raises MountError saying what this machine lacks for a mount."""
     try:
-        os.close(os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC))
+        fd = os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
         raise _no_device(error) from error
+    is_device = stat.S_ISCHR(os.fstat(fd).st_mode)
+    os.close(fd)
+    if not is_device:
+        raise MountError(
+            f"{DEVICE} is there, and it is not a device",
+            cure="In a container, start it with --device /dev/fuse, and let its image have no such "
+            "file.",
+        )
     if not may_mount() and fusermount() is None:
         raise MountError(
             "mounting without privilege needs the program fusermount3, which is not installed",
