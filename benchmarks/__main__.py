@@ -10,6 +10,7 @@ import importlib
 import sys
 
 from benchmarks.machine import facts, steady_memory
+from benchmarks.pairs import Outcome
 from benchmarks.report import keep, table
 from benchmarks.single.bench import bench
 
@@ -33,7 +34,10 @@ def main() -> int:
     """Runs what the command line asks for; 1 when a figure that was promised is not there."""
     if sys.argv[1:2] and sys.argv[1] in COMMANDS:
         command = importlib.import_module(COMMANDS[sys.argv[1]])
-        return int(command.main(sys.argv[2:]))
+        try:
+            return int(command.main(sys.argv[2:]))
+        except KeyboardInterrupt:
+            return 130
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("name", choices=sorted([*SCENARIOS, *COMMANDS]))
     parser.add_argument("--pairs", type=int, default=9, help="interleaved pairs (default 9)")
@@ -43,14 +47,13 @@ def main() -> int:
     touch = 1 if arguments.smoke else _TOUCH_BYTES
     with bench(arguments.pairs, arguments.smoke) as prepared, steady_memory(touch):
         machine = facts(prepared.directory / "machines")
-        outcome = scenario.run(prepared)
-    comparisons, extra = outcome if isinstance(outcome, tuple) else (outcome, {})
-    print(table(comparisons))
-    for name, value in extra.items():
+        outcome: Outcome = scenario.run(prepared)
+    print(table(outcome))
+    for name, value in outcome.facts.items():
         print(f"{name}: {value}")
     if not arguments.smoke:
-        print(f"kept in {keep(arguments.name, machine, comparisons, extra)}")
-    return 1 if any(item.reached is False for item in comparisons) else 0
+        print(f"kept in {keep(arguments.name, machine, outcome)}")
+    return int(outcome.missed)
 
 
 if __name__ == "__main__":

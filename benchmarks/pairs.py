@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
@@ -39,6 +39,46 @@ class Comparison:
     def to_document(self) -> dict[str, Any]:
         """Plain values for the JSON that is kept."""
         return {**asdict(self), "reached": self.reached}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A value that stands by itself, such as bytes a file, with the bound promised for it."""
+
+    name: str
+    unit: str
+    value: Spread
+    at_most: float | None = None
+    at_least: float | None = None
+
+    @property
+    def reached(self) -> bool | None:
+        """Whether the value keeps to its bounds; None where none was promised."""
+        if self.at_most is None and self.at_least is None:
+            return None
+        return (self.at_most is None or self.value.median <= self.at_most) and (
+            self.at_least is None or self.value.median >= self.at_least
+        )
+
+    def to_document(self) -> dict[str, Any]:
+        """Plain values for the JSON that is kept."""
+        return {**asdict(self), "reached": self.reached}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """All that one benchmark found; `facts` are for the record, without a bound."""
+
+    comparisons: Sequence[Comparison] = ()
+    figures: Sequence[Figure] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def missed(self) -> bool:
+        """Whether anything that was promised is not there."""
+        verdicts = [item.reached for item in self.comparisons]
+        verdicts += [item.reached for item in self.figures]
+        return False in verdicts
 
 
 def spread(samples: Sequence[float]) -> Spread:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from benchmarks.pairs import Comparison, compare, measure
+from benchmarks.pairs import Comparison, Outcome, compare, measure
 from benchmarks.single.bench import MIB, Bench, read_file, read_stream
 from benchmarks.single.obstore_alone import CONCURRENCIES, read_ranges
 from fluidpy.settings import load_settings
@@ -58,7 +58,7 @@ def _pairs(bench: Bench, where: str) -> list[Comparison]:
     return comparisons
 
 
-def run(bench: Bench) -> list[Comparison]:
+def run(bench: Bench) -> Outcome:
     """Mount and URL in MiB/s, each against the same ranges by obstore alone.
 
     Twice: the source behind a link of 4 Gbit/s, and on loopback, where source, limit and ours share
@@ -68,4 +68,4 @@ def run(bench: Bench) -> list[Comparison]:
     with bench.behind_link() as far:
         if far is not None:
             comparisons += _pairs(far, "4 Gbit/s link")
-    return comparisons + _pairs(bench, "loopback")
+    return Outcome(comparisons + _pairs(bench, "loopback"))

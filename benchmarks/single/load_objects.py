@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import time
 
-from benchmarks.pairs import Comparison, compare, measure
+from benchmarks.pairs import Outcome, compare, measure
 from benchmarks.single.bench import Bench
 from benchmarks.single.obstore_alone import CONCURRENCIES, get_objects
 
 
-def run(bench: Bench) -> list[Comparison]:
+def run(bench: Bench) -> Outcome:
     """One comparison in objects a second; the folder's metadata is known in both cases."""
     count, size = (500 if bench.smoke else 20_000), 100_000
     keys = [f"class_{index % 100:03d}/image_{index:06d}.jpg" for index in range(count)]
@@ -31,4 +31,4 @@ def run(bench: Bench) -> list[Comparison]:
             return count / (time.perf_counter() - begin)
 
     pairs = measure(bench.pairs, lambda: get_objects(store, keys, best), ours, bench.talk)
-    return [compare("load, 100 KB objects", "objects/s", *pairs, at_least=0.8)]
+    return Outcome([compare("load, 100 KB objects", "objects/s", *pairs, at_least=0.8)])

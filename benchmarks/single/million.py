@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.pairs import Comparison, compare, measure, spread
+from benchmarks.pairs import Figure, Outcome, compare, measure, spread
 from benchmarks.single.bench import MIB, Bench, private_bytes
 from benchmarks.single.obstore_alone import list_objects
 from benchmarks.single.seaweed_metadata import fill_bucket
@@ -23,7 +23,7 @@ def _find(directory: Path) -> tuple[int, float]:
     return done.stdout.count(b"\n"), time.perf_counter() - begin
 
 
-def _after_load(bench: Bench, file: Path, count: int) -> dict[str, Any]:
+def _after_load(bench: Bench, file: Path, count: int) -> tuple[list[Figure], dict[str, Any]]:
     rates: list[float] = []
     with bench.machine() as machine:
         machine.fluidpy("load", "-f", str(file), "--metadata")
@@ -36,24 +36,16 @@ def _after_load(bench: Bench, file: Path, count: int) -> dict[str, Any]:
                     raise RuntimeError(f"find saw {entries} of {count}")
                 rates.append(entries / seconds)
                 memory = {n: private_bytes(p) / MIB for n, p in machine.processes().items()}
-    found = spread(rates)
-    return {
-        "disk_bytes_a_file": {"value": disk, "at_most": 250},
-        "find_entries_a_second_first_time": {
-            "median": found.median,
-            "lower": found.lower,
-            "upper": found.upper,
-            "at_least": 50_000,
-        },
-        "private_mebibytes": {
-            **memory,
-            "worker_and_server": memory["worker"] + memory["server"],
-            "at_most": 100,
-        },
-    }
+    both = memory["worker"] + memory["server"]
+    figures = [
+        Figure("disk a file", "B", spread([disk]), at_most=250),
+        Figure("find through the mount, first time", "entries/s", spread(rates), at_least=50_000),
+        Figure("private memory, worker and server", "MiB", spread([both]), at_most=100),
+    ]
+    return figures, {"private_mebibytes": memory}
 
 
-def run(bench: Bench) -> tuple[list[Comparison], dict[str, Any]]:
+def run(bench: Bench) -> Outcome:
     """One comparison in keys a second, and the three facts about what is left behind."""
     folders, files = (10, 100) if bench.smoke else (1000, 1000)
     count = folders * files
@@ -70,4 +62,4 @@ def run(bench: Bench) -> tuple[list[Comparison], dict[str, Any]]:
 
     pairs = measure(bench.pairs, lambda: list_objects(store), ours, bench.talk)
     comparison = compare("metadata load", "keys/s", *pairs, at_least=0.5)
-    return [comparison], _after_load(bench, file, count)
+    return Outcome([comparison], *_after_load(bench, file, count))

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import random
-import statistics
 import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.pairs import Comparison, compare, measure
+from benchmarks.pairs import Comparison, Figure, Outcome, compare, measure, spread
 from benchmarks.single.bench import CHUNK, MIB, Bench, Machine
 
 
@@ -53,7 +52,7 @@ def _large(bench: Bench) -> Comparison:
     return compare("warm fluid://, 1 GiB", "MiB/s", *speeds, at_least=0.9)
 
 
-def _small(bench: Bench, machine: Machine, file: Path) -> tuple[Comparison, dict[str, Any]]:
+def _small(bench: Bench, machine: Machine, file: Path) -> tuple[Comparison, Figure]:
     import fsspec
 
     count = 200 if bench.smoke else 2000
@@ -79,13 +78,11 @@ def _small(bench: Bench, machine: Machine, file: Path) -> tuple[Comparison, dict
 
     limits, mine = measure(bench.pairs, limit, ours, bench.talk)
     added = [(1 / b - 1 / a) * 1e6 for a, b in zip(limits, mine, strict=True)]
-    quartiles = statistics.quantiles(added, n=4, method="inclusive")
-    bench.talk(f"added a file: {quartiles[1]:.0f} µs ({quartiles[0]:.0f}-{quartiles[2]:.0f})")
-    extra = {"added_microseconds_a_file": quartiles, "at_most_microseconds": 150}
-    return compare("warm fluid://, 100 KB files", "files/s", limits, mine), extra
+    figure = Figure("added to each open and read", "µs", spread(added), at_most=150)
+    return compare("warm fluid://, 100 KB files", "files/s", limits, mine), figure
 
 
-def run(bench: Bench) -> tuple[list[Comparison], dict[str, Any]]:
+def run(bench: Bench) -> Outcome:
     """The large file as a ratio; small files as microseconds added to each `open` + `read`."""
     large = _large(bench)
     count = 200 if bench.smoke else 2000
@@ -97,5 +94,5 @@ def run(bench: Bench) -> tuple[list[Comparison], dict[str, Any]]:
     bench.server.put_objects(bench.bucket("many"), objects)
     file = bench.dataset_file("many", "many")
     with bench.machine() as machine, machine.as_this_process():
-        small, extra = _small(bench, machine, file)
-    return [large, small], extra
+        small, added = _small(bench, machine, file)
+    return Outcome([large, small], [added])
