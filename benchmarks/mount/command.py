@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from benchmarks.mount.names import Names, make_names
 from benchmarks.mount.plot import svg
 from benchmarks.mount.programs import DEBIAN, PYPI, install
 from benchmarks.mount.rounds import Outcome
-from benchmarks.mount.running import Running, add_choice, choose, words_of
+from benchmarks.mount.running import Running, add_choice, choose, end_in_order, words_of
 from benchmarks.mount.source_requests import counter
 from benchmarks.mount.system import System
 from benchmarks.mount.table import table
@@ -47,7 +46,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 def main(arguments: Sequence[str]) -> int:
     """Runs what is asked for; 1 when a promised ratio is not there or fluidpy failed."""
     asked = parse(arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    end_in_order()
     (port,) = free_ports(1)
     rounds = min(asked.rounds, 2) if asked.quick else asked.rounds
     with (

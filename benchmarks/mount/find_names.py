@@ -48,7 +48,7 @@ def find(directory: Path, pids: list[int], limit_seconds: float) -> Sample:
     if said or wrong:
         raise RuntimeError(f"find: {wrong} wrong sizes; {said.strip()[-300:]}")
     cpu = cpu_seconds(pids) - before
-    return Sample(max(lines, 1), seconds, used.ru_utime, used.ru_stime, cpu, None, finished)
+    return Sample(max(lines, 1), seconds, used.ru_utime, used.ru_stime, cpu, finished=finished)
 
 
 def _count(process: subprocess.Popen[bytes], limit: float) -> tuple[int, int, bool]:

@@ -6,7 +6,7 @@ import contextlib
 import json
 from collections.abc import Iterator
 
-from benchmarks.mount.system import Mounted, Open, System
+from benchmarks.mount.system import Mounted, Open, System, is_mount
 from benchmarks.mount.tree import Tree
 from benchmarks.single.bench import Bench, Machine
 from fluidpy import __version__
@@ -31,15 +31,16 @@ def _open(mode: str, *, names: bool) -> Open:
             directory = machine.home / "mnt"
             directory.mkdir()
             option = [] if mode == "default" else ["--read-mode", mode]
-            machine.fluidpy("mount", *option, "-f", str(file), str(directory))
             try:
+                machine.fluidpy("mount", *option, "-f", str(file), str(directory))
                 found = _served_in(machine)
                 _refuse_other_mode(mode, found)
                 pids = [int(pid) for pid in _pids(found)]
                 command = " ".join(["fluidpy mount", *option, "-f dataset.yaml"])
                 yield Mounted(directory, lambda: pids, command, f"read mode {found['readMode']}")
             finally:
-                machine.fluidpy("umount", str(directory))
+                if is_mount(directory):
+                    machine.fluidpy("umount", str(directory))
 
     return opened
 

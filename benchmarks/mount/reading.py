@@ -21,7 +21,8 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 class Sample:
     """`amount` (bytes, reads, files) in `seconds`; processor seconds of the reader and the system.
 
-    `source_requests` are the requests the source answered meanwhile, None where not counted.
+    `source_requests` are the requests the source answered meanwhile, `disk_bytes` what was read
+    meanwhile from the disk below all caches; None where not counted.
     `finished` is false when the job's limit came first; the speed is that of the part done.
     """
 
@@ -31,6 +32,7 @@ class Sample:
     reader_system_seconds: float
     system_cpu_seconds: float = 0.0
     source_requests: int | None = None
+    disk_bytes: int | None = None
     finished: bool = True
 
     @property
@@ -71,8 +73,7 @@ def read(root: Path, job: dict[str, Any], pids: Iterable[int] = ()) -> Sample:
         float(result["user_seconds"]),
         float(result["system_seconds"]),
         cpu_seconds(serving) - before,
-        None,
-        bool(result["finished"]),
+        finished=bool(result["finished"]),
     )
 
 
@@ -106,6 +107,16 @@ def session_pids(session: int) -> list[int]:
         if int(fields[3]) == session:
             found.append(int(entry.name))
     return found
+
+
+def disk_bytes_read(directory: Path) -> int:
+    """Bytes read so far from the block device that holds the directory; 0 where there is none."""
+    device = os.stat(directory).st_dev
+    try:
+        stat = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}/stat").read_text()
+    except FileNotFoundError:
+        return 0
+    return int(stat.split()[2]) * 512  # sectors are of 512 bytes there, whatever the device's
 
 
 def drop_pages() -> None:

@@ -11,7 +11,6 @@ import json
 import os
 import random
 import resource
-import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,7 +21,7 @@ from benchmarks.mount.names import Names
 from benchmarks.mount.programs import DEBIAN, PYPI, install
 from benchmarks.mount.reading import cpu_seconds, drop_pages
 from benchmarks.mount.request_trace import Requests, recorded, tracing
-from benchmarks.mount.running import Running, add_choice, choose
+from benchmarks.mount.running import Running, add_choice, choose, end_in_order
 from benchmarks.mount.system import Mounted
 from benchmarks.mount.tree import FULL, QUICK, Tree, make_tree
 from benchmarks.report import RESULTS
@@ -120,7 +119,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--quick", "--smoke", action="store_true", help="few files; nothing kept")
     parser.add_argument("--results", type=Path, help="where results are kept")
     asked = parser.parse_args(arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    end_in_order()
     results: dict[str, dict[str, Any]] = {}
     with bench(1, asked.quick) as prepared, steady_memory(1), tracing() as instance:
         if asked.peers:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import statistics
+import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from benchmarks.mount.reading import Sample
@@ -36,6 +37,7 @@ class Row:
     added_microseconds: Spread | None
     cpu_ratio: float | None
     source_requests: int
+    disk_bytes: int
     unfinished: int
     failure: str
     samples: tuple[Sample, ...]
@@ -48,6 +50,7 @@ class Row:
             "added_microseconds": self.added_microseconds and self.added_microseconds.__dict__,
             "cpu_ratio": self.cpu_ratio,
             "source_requests": self.source_requests,
+            "disk_bytes": self.disk_bytes,
             "unfinished_samples": self.unfinished,
             "failure": self.failure,
             "samples": [sample.to_document() for sample in self.samples],
@@ -93,7 +96,7 @@ def take_rounds(
                 continue
             try:
                 sample = take(number)
-            except (RuntimeError, OSError, TimeoutError) as error:
+            except (RuntimeError, OSError, subprocess.SubprocessError) as error:
                 mine.failure = str(error) or type(error).__name__
                 talk(f"{name} failed: {mine.failure}")
                 continue
@@ -126,12 +129,20 @@ def outcome(
 def _row(
     name: str, unit: str, scale: float, plain: Series, mine: Series, at_least: float | None
 ) -> Row:
+    row = Row(
+        mine.system,
+        None,
+        None,
+        None,
+        sum(sample.source_requests or 0 for sample in mine.samples),
+        sum(sample.disk_bytes or 0 for sample in mine.samples),
+        sum(not sample.finished for sample in mine.samples),
+        mine.failure,
+        tuple(mine.samples),
+    )
     count = min(len(plain.samples), len(mine.samples))
-    requests = sum(sample.source_requests or 0 for sample in mine.samples)
-    unfinished = sum(not sample.finished for sample in mine.samples)
-    samples = tuple(mine.samples)
     if count == 0:
-        return Row(mine.system, None, None, None, requests, unfinished, mine.failure, samples)
+        return row
     limits, ours = plain.samples[:count], mine.samples[:count]
     comparison = compare(
         f"{name}, {mine.system}",
@@ -143,7 +154,7 @@ def _row(
     pairs = zip(limits, ours, strict=True)
     added = spread([(1 / our.speed - 1 / limit.speed) * 1e6 for limit, our in pairs])
     cpu = _median_cpu(ours) / _median_cpu(limits) if _median_cpu(limits) else None
-    return Row(mine.system, comparison, added, cpu, requests, unfinished, mine.failure, samples)
+    return replace(row, comparison=comparison, added_microseconds=added, cpu_ratio=cpu)
 
 
 def _median_cpu(samples: Sequence[Sample]) -> float:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
 
 from benchmarks.mount.fluidpy_mount import MODES, fluidpy
 from benchmarks.mount.juicefs import juicefs
@@ -17,6 +20,19 @@ from benchmarks.mount.tree import Tree
 from benchmarks.single.bench import Bench
 
 PEERS = ("juicefs", "rclone", "s3fs")
+
+
+def end_in_order() -> None:
+    """Lets Ctrl-C and SIGTERM unmount and end everything; a second one cannot disturb that."""
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        print("stopped; ending all that was started", file=sys.stderr, flush=True)
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
 
 
 def words_of(allowed: Sequence[str]) -> Callable[[str], list[str]]:

@@ -89,7 +89,7 @@ def _raise_read_ahead(directory: Path) -> None:
 def unmount(directory: Path) -> None:
     """Unmounts what is mounted there; lazily when it stays busy for some seconds."""
     limit = time.monotonic() + 10
-    while _is_mount(directory):
+    while is_mount(directory):
         lazy = ["-l"] if time.monotonic() > limit else []
         done = subprocess.run(["umount", *lazy, str(directory)], capture_output=True, check=False)
         if done.returncode:
@@ -98,7 +98,7 @@ def unmount(directory: Path) -> None:
             time.sleep(0.1)
 
 
-def _is_mount(directory: Path) -> bool:
+def is_mount(directory: Path) -> bool:
     """Also true of a mount whose server is gone, which `os.path.ismount` calls none."""
     wanted = os.path.realpath(directory.parent) + "/" + directory.name
     lines = Path("/proc/self/mountinfo").read_text().splitlines()

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from benchmarks.mount.rounds import Outcome, Row
 
 _HEAD = ("", "speed", "÷ plain", "quartiles", "at least", "CPU ÷ plain", "added µs", "")
+_SOME_DISK_BYTES = 10 * 2**20
+"""Over all rounds; the odd block of a file system's own is not worth a word."""
 
 
-def notes(row: Row) -> str:
-    """What a reader of the line should know besides its figures."""
+def notes(row: Row, name: str) -> str:
+    """What a reader of the line should know besides its figures; `name` is the scenario's."""
     said = []
     if row.comparison is not None and row.comparison.reached is False:
         said.append("NOT REACHED")
@@ -18,15 +20,17 @@ def notes(row: Row) -> str:
         said.append(f"stopped at its limit {row.unfinished} ×")
     if row.source_requests:
         said.append(f"{row.source_requests:,} requests to the source")
+    if "warm" in name and row.disk_bytes > _SOME_DISK_BYTES:
+        said.append(f"{row.disk_bytes // 2**20:,} MiB from disk")
     if row.failure:
         said.append(f"failed: {row.failure.splitlines()[0][:60]}")
     return ", ".join(said)
 
 
-def _line(row: Row) -> tuple[str, ...]:
+def _line(row: Row, name: str) -> tuple[str, ...]:
     found = row.comparison
     if found is None:
-        return (row.system, "-", "-", "", "", "", "", notes(row))
+        return (row.system, "-", "-", "", "", "", "", notes(row, name))
     added = row.added_microseconds
     is_plain = row.system == "plain"
     return (
@@ -37,13 +41,13 @@ def _line(row: Row) -> tuple[str, ...]:
         "" if found.at_least is None else f"{found.at_least:g}",
         "" if row.cpu_ratio is None else f"{row.cpu_ratio:.2f}",
         "" if added is None or is_plain or "file" not in found.unit else f"{added.median:.0f}",
-        notes(row),
+        notes(row, name),
     )
 
 
 def table(outcomes: Sequence[Outcome]) -> str:
     """All scenarios."""
-    blocks = [[_line(row) for row in outcome.rows] for outcome in outcomes]
+    blocks = [[_line(row, outcome.name) for row in outcome.rows] for outcome in outcomes]
     everything = [_HEAD, *(line for block in blocks for line in block)]
     widths = [max(len(line[column]) for line in everything) for column in range(len(_HEAD))]
 

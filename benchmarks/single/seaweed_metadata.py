@@ -81,6 +81,7 @@ def fill_bucket(server: SeaweedServer, bucket: str, folders: int, files: int, wo
     subprocess.run(
         [
             find_weed(),
+            "-logtostderr",
             "shell",
             f"-master=127.0.0.1:{ports['master.port']}",
             f"-filer=127.0.0.1:{ports['filer.port']}",

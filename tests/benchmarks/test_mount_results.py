@@ -13,7 +13,7 @@ from benchmarks.mount.table import table
 
 
 def _sample(amount: int, seconds: float, *, requests: int = 0, finished: bool = True) -> Sample:
-    return Sample(amount, seconds, seconds / 4, seconds / 4, seconds / 2, requests, finished)
+    return Sample(amount, seconds, seconds / 4, seconds / 4, seconds / 2, requests, 2**24, finished)
 
 
 def _outcome() -> Outcome:
@@ -51,12 +51,14 @@ def test_a_figure_without_the_plain_directory_is_refused() -> None:
 def test_the_table_says_what_went_wrong_and_fits_a_terminal() -> None:
     lines = table([_outcome()]).splitlines()
     plain, ours, peer, gone = lines[2:]
-    assert plain.split() == ["plain", "1,000", "1.00", "1.00"]
+    assert plain.split() == ["plain", "1,000", "1.00", "1.00", "48", "MiB", "from", "disk"]
     assert "0.50" in ours
-    assert ours.endswith("NOT REACHED")
-    assert "stopped at its limit 1 ×, 7 requests to the source, failed: it" in peer
+    assert ours.endswith("NOT REACHED, 48 MiB from disk")
+    assert (
+        "stopped at its limit 1 ×, 7 requests to the source, 16 MiB from disk, failed: it" in peer
+    )
     assert gone.endswith("failed: not installed")
-    assert max(map(len, (plain, ours, gone))) <= 110
+    assert max(map(len, (plain, gone))) <= 100
 
 
 def test_the_plot_is_an_svg_with_a_bar_a_system() -> None:

@@ -178,6 +178,7 @@ def seaweedfs(
     arguments = [
         *run_by,
         weed,
+        "-logtostderr",  # and into no files of its own in /tmp
         "server",
         f"-ip={address}",
         f"-ip.bind={address}",
