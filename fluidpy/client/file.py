@@ -173,7 +173,8 @@ class ObjectReader:
             raise
         self._take(start, end, ok, fds)
         if not fds:
-            self._present.update(range(first, last))
+            until = int(ok.get("until", end))
+            self._present.update(range(first, max(last, -(-until // block_bytes))))
 
     def _take(self, start: int, end: int, ok: protocol.Message, fds: list[int]) -> None:
         if fds:

@@ -218,7 +218,8 @@ class Files:
         elif file.held is None:
             self._fail(read, file, _no_fd())
         else:
-            file.learn(read.start, read.end, self.block_bytes)
+            until = max(read.end, int(answer.ok.get("until", 0)))
+            file.learn(read.start, until, self.block_bytes)
             file.complete = file.complete or bool(answer.ok.get("complete"))
             if self._waiting.take(read.unique):
                 self._send(read, file)

@@ -31,6 +31,9 @@ to `max_readahead` bytes of reads under way, and several threads may share a han
 MEMORY_BYTES: Final = 16 * MIB
 """How far back a stream's density is looked at: a long run does not excuse strides after it."""
 
+PROMISE_SHARE: Final = 4
+"""The part of a stream's window that its reader may be promised at once, with what it asked for."""
+
 MAX_STREAMS: Final = 4
 """Streams followed in one handle; the least recently used one makes room."""
 
@@ -124,6 +127,16 @@ class ReadAhead:
         stream = self._stream_of(start)
         self.used_bytes += stream.advance(start, end)
         return self._plan(stream, end - start, allowance) if stream.window else NOTHING
+
+    def promise(self, end: int) -> int:
+        """How many bytes from `end` on the reader that has just read up to there is sure to want.
+
+        None of a reader that is not sequential. What of them is promised counts as read.
+        """
+        stream = self._streams[0] if self._streams else None
+        if stream is None or stream.frontier != end:
+            return 0
+        return min(stream.window // PROMISE_SHARE, self._size - end)
 
     def close(self) -> None:
         """The reader is gone: what was planned and not read is wasted."""

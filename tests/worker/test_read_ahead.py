@@ -7,7 +7,14 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fluidpy.worker.read_ahead import MIB, NOTHING, WHOLE_FILE_BYTES, Plan, ReadAhead
+from fluidpy.worker.read_ahead import (
+    MIB,
+    NOTHING,
+    PROMISE_SHARE,
+    WHOLE_FILE_BYTES,
+    Plan,
+    ReadAhead,
+)
 
 GIB = 1024 * MIB
 WINDOW = 64 * MIB
@@ -57,6 +64,24 @@ def test_reads_out_of_order_within_the_kernels_window_count_as_sequential() -> N
     ahead = ReadAhead(GIB, WINDOW)
     plans = plans_of(ahead, shuffled)
     assert plans[-1].end > 64 * MIB + WINDOW // 2
+
+
+def test_only_a_sequential_reader_is_promised_what_comes_next() -> None:
+    ahead = ReadAhead(GIB, WINDOW)
+    assert ahead.promise(0) == 0
+    for start, end in sequential(0, 256 * MIB, MIB):
+        ahead.read(start, end, GIB)
+    assert ahead.promise(256 * MIB) == WINDOW // PROMISE_SHARE
+    assert ahead.promise(255 * MIB) == 0  # others of its reads were answered already
+    ahead.read(600 * MIB, 601 * MIB, GIB)
+    assert ahead.promise(601 * MIB) == 0
+
+
+def test_a_promise_ends_with_the_file() -> None:
+    ahead = ReadAhead(100 * MIB + 5, WINDOW)
+    for start, end in sequential(0, 99 * MIB, MIB):
+        ahead.read(start, end, GIB)
+    assert ahead.promise(99 * MIB) == MIB + 5
 
 
 def test_random_reads_plan_nothing() -> None:

@@ -17,6 +17,8 @@ import pytest
 from fluidpy.cache.tier import TierDefinition
 from fluidpy.client import protocol
 from fluidpy.client.file import ObjectReader
+from fluidpy.client.protocol import Message
+from fluidpy.client.session import Opened
 from fluidpy.client.start import worker_environment
 from fluidpy.errors import (
     CacheDirectoryError,
@@ -78,6 +80,45 @@ def test_random_ranges_of_a_cold_file_are_right(machine: Machine) -> None:
             start = chance.randrange(len(data))
             end = min(len(data), start + chance.randrange(1, 200_000))
             assert reader.read_range(start, end) == data[start:end]
+
+
+def test_a_sequential_reader_of_a_cold_file_asks_seldom(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = os.urandom(40_000_003)
+    machine.write("f", data)
+    session = machine.session()
+    asked: list[tuple[int, int]] = []
+    read_object = session.read_object
+
+    def counted(opened: Opened, start: int, end: int, limit: float) -> tuple[Message, list[int]]:
+        asked.append((start, end))
+        return read_object(opened, start, end, limit)
+
+    monkeypatch.setattr(session, "read_object", counted)
+    with ObjectReader(session, session.open_object("f")) as reader:
+        for start in range(0, len(data), BLOCK):
+            assert reader.read_range(start, start + BLOCK) == data[start : start + BLOCK]
+    assert len(asked) < len(data) // BLOCK // 3
+
+
+def test_a_reader_is_promised_no_byte_that_is_not_there(machine: Machine) -> None:
+    data = os.urandom(200 * BLOCK)
+    machine.write("f", data)
+    session = machine.session()
+    opened = session.open_object("f")
+    chance = random.Random(5)
+    try:
+        for turn in range(120):
+            number = chance.randrange(200) if turn % 3 else turn // 3
+            start = number * BLOCK
+            ok, fds = session.read_object(opened, start, start + BLOCK, session.limit())
+            protocol.close_all(fds)
+            until = len(data) if ok["complete"] else ok.get("until", start + BLOCK)
+            assert until >= start + BLOCK
+            assert os.pread(opened.fd, until - start, start) == data[start:until]
+    finally:
+        session.close_object(opened)
 
 
 def test_sockets_and_directories_are_private(machine: Machine) -> None:
