@@ -55,10 +55,15 @@ class _Sampler(threading.Thread):
         self.by_process: dict[str, float] = dict.fromkeys(self._pids, 0.0)
 
     def run(self) -> None:
+        self._sample()
         while not self._finished.wait(_SAMPLE_SECONDS):
-            now = {name: private_bytes(pid) / MIB for name, pid in self._pids.items()}
-            self.totals.append(sum(now.values()))
-            self.by_process = {n: max(v, self.by_process[n]) for n, v in now.items()}
+            self._sample()
+        self._sample()
+
+    def _sample(self) -> None:
+        now = {name: private_bytes(pid) / MIB for name, pid in self._pids.items()}
+        self.totals.append(sum(now.values()))
+        self.by_process = {n: max(v, self.by_process[n]) for n, v in now.items()}
 
     def finish(self) -> None:
         self._finished.set()

@@ -205,14 +205,19 @@ class BlockStore:
         self.table.announce()
         return freed
 
-    def pin(self, key: bytes, on: bool) -> None:
-        """Keeps an object from eviction (or no longer); one not cached yet is pinned once it is."""
+    def pin(self, key: bytes, on: bool) -> bool:
+        """Keeps an object from eviction (or no longer); one not cached yet is pinned once it is.
+
+        Returns whether that changes anything.
+        """
         with self.table.lock:
             self.table.flush()
+            changed = self.table.index.is_pinned(key) != on
             self.table.index.set_pinned(key, on)
             found = self.table.live.get(key)
             if found is not None:
                 found.pinned = on
+            return changed
 
     def objects(self, *, after: bytes = b"") -> Iterator[ObjectStatus]:
         """Every cached object in order of key, from the index; read in pages, so it may be slow

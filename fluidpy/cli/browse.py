@@ -19,6 +19,7 @@ from fluidpy.cli.options import FileOption, OutputFormat, OutputOption
 from fluidpy.cli.printers import (
     Column,
     Row,
+    counted,
     human_bytes,
     omission_line,
     print_rows,
@@ -205,7 +206,7 @@ def _copy(
                 progress.finish_file()
     if failures:
         raise FluidpyError(
-            f"{len(failures)} of {len(files)} files were not copied:\n  "
+            f"{len(failures)} of {counted(len(files), 'file')} could not be copied:\n  "
             + "\n  ".join(failures[:20]),
             cure="Run the same command again once the cause is gone.",
         )

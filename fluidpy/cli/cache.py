@@ -11,7 +11,7 @@ import typer
 from fluidpy.cli.attachment import ask
 from fluidpy.cli.datasets import session_of
 from fluidpy.cli.options import FileOption, NamespaceOption, OutputFormat, OutputOption
-from fluidpy.cli.printers import Column, Row, human_bytes, print_rows, talk
+from fluidpy.cli.printers import Column, Row, counted, human_bytes, print_rows, talk
 from fluidpy.cli.usage import command_with_usage
 from fluidpy.errors import UsageError
 
@@ -116,8 +116,7 @@ def pin(
 
     Example: fluidpy cache pin imagenet /val
     """
-    answer = _change("pin", words, file, namespace, on=True)
-    talk(f"{answer['objects']} files pinned")
+    _set_pinned(words, file, namespace, on=True)
 
 
 def unpin(
@@ -127,8 +126,14 @@ def unpin(
 
     Example: fluidpy cache unpin imagenet /val
     """
-    answer = _change("pin", words, file, namespace, on=False)
-    talk(f"{answer['objects']} files unpinned")
+    _set_pinned(words, file, namespace, on=False)
+
+
+def _set_pinned(
+    words: Sequence[str] | None, file: Path | None, namespace: str | None, *, on: bool
+) -> None:
+    answer = _change("pin", words, file, namespace, on=on)
+    talk(f"{counted(answer['objects'], 'file')} {'pinned' if on else 'unpinned'}")
 
 
 def evict(
@@ -139,7 +144,7 @@ def evict(
     Example: fluidpy cache evict imagenet /train
     """
     answer = _change("evict", words, file, namespace)
-    talk(f"{answer['objects']} files evicted, {human_bytes(answer['bytes'])} freed")
+    talk(f"{counted(answer['objects'], 'file')} evicted, {human_bytes(answer['bytes'])} freed")
 
 
 def _change(

@@ -16,7 +16,7 @@ import typer
 from fluidpy.cli.attachment import ask
 from fluidpy.cli.datasets import session_of
 from fluidpy.cli.options import FileOption, NamespaceOption, OutputFormat, OutputOption
-from fluidpy.cli.printers import omission_line, print_json, print_yaml, talk
+from fluidpy.cli.printers import counted, omission_line, print_json, print_yaml, talk
 from fluidpy.cli.progress import TransferProgress
 from fluidpy.errors import UsageError
 
@@ -149,7 +149,7 @@ def _report(result: LoadResult, summary: str, output: OutputFormat, metadata: bo
     if output in (OutputFormat.JSON, OutputFormat.YAML):
         (print_json if output is OutputFormat.JSON else print_yaml)(vars(result))
     elif metadata:
-        talk(f"{result.files} files listed")
+        talk(f"{counted(result.files, 'file')} listed")
     else:
         talk(summary)
     if result.omitted and output not in (OutputFormat.JSON, OutputFormat.YAML):
@@ -161,6 +161,6 @@ def _report(result: LoadResult, summary: str, output: OutputFormat, metadata: bo
     hidden = result.failed - min(len(result.failures), SHOWN_FAILURES)
     if hidden > 0:
         talk(f"… and {hidden} more; all of the first 1000 with -o json")
-    talk(f"fluidpy: {result.failed} files could not be read")
+    talk(f"fluidpy: {counted(result.failed, 'file')} could not be read")
     talk("cure: mend what the lines above say, then run the same command again")
     raise typer.Exit(1)

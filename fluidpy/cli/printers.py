@@ -94,6 +94,11 @@ def table_lines(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[
     ]
 
 
+def counted(count: int, noun: str) -> str:
+    """`1 file`, `2 files`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def human_bytes(count: float) -> str:
     """A size for people, in binary units: `1.5 MiB`; exact below 1 KiB."""
     size = float(count)

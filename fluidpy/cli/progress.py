@@ -6,7 +6,7 @@ import sys
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from fluidpy.cli.printers import human_bytes
+from fluidpy.cli.printers import counted, human_bytes
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -72,14 +72,14 @@ class TransferProgress:
 
     def counts(self) -> str:
         """What stands beside the bar: `12/40 files`, and how many failed."""
-        text = f"{self._done_files}/{self._files} files"
+        text = f"{self._done_files}/{counted(self._files, 'file')}"
         return f"{text}, {self._failed} failed" if self._failed else text
 
     def summary(self, seconds: float) -> str:
         """One line for the end: `40 files, 1.2 GiB in 3.0 s (410.0 MiB/s)`."""
         rate = human_bytes(self._done_bytes / seconds) if seconds > 0 else "?"
         return (
-            f"{self._done_files} files, {human_bytes(self._done_bytes)} "
+            f"{counted(self._done_files, 'file')}, {human_bytes(self._done_bytes)} "
             f"in {seconds:.1f} s ({rate}/s)"
         )
 

@@ -10,7 +10,7 @@ import typer
 
 from fluidpy.cli.datasets import yaml_source
 from fluidpy.cli.options import OutputFormat, OutputOption
-from fluidpy.cli.printers import print_json, print_text, print_yaml, talk
+from fluidpy.cli.printers import counted, print_json, print_text, print_yaml, talk
 from fluidpy.errors import UsageError
 
 if TYPE_CHECKING:
@@ -69,13 +69,9 @@ def _print_lines(result: LoadResult) -> None:
     for warning in result.warnings:
         talk(f"warning: {warning}")
     if result.problems:
-        talk(f"fluidpy: {_counted(len(result.problems), 'problem')}")
+        talk(f"fluidpy: {counted(len(result.problems), 'problem')}")
     else:
-        talk(f"{_counted(len(result.objects), 'object')} valid")
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+        talk(f"{counted(len(result.objects), 'object')} valid")
 
 
 def schema(

@@ -126,7 +126,8 @@ def _row(file: FoundFile, cached: CachedObject) -> Message:
 def pin(session: Session, request: Message, _: Progress) -> Answer:
     """`pin`: files at or below `path` are kept from eviction, or (`on` false) no longer.
 
-    Files that are not cached yet are pinned once they are.
+    Files that are not cached yet are pinned once they are. `objects` counts those for which that is
+    new.
     """
     return _pin(session.dataset(request), text(request, "path"), bool(request.get("on", True)))
 
@@ -134,8 +135,7 @@ def pin(session: Session, request: Message, _: Progress) -> Answer:
 async def _pin(dataset: AttachedDataset, path: str, on: bool) -> Reply:
     objects = 0
     async for file in _files(dataset, path):
-        dataset.store.pin(file.key, on)
-        objects += 1
+        objects += dataset.store.pin(file.key, on)
     return Reply({"objects": objects})
 
 

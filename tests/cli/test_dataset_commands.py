@@ -90,7 +90,7 @@ def test_cp_follows_links_to_files_and_names_those_it_cannot(
     file = write_dataset(tmp_path / "linked.yaml", f"local://{source}")
     finished = command_line.run("cp", "-r", "fluid://pets", tmp_path / "out", "-f", file)
     assert finished.returncode == 1
-    assert b"1 of 3 files were not copied:\n  bad: " in finished.stderr
+    assert b"1 of 3 files could not be copied:\n  bad: " in finished.stderr
     assert (tmp_path / "out" / "good").read_text() == "text"
     assert not (tmp_path / "out" / "bad").exists()
 
@@ -128,10 +128,14 @@ def test_load_then_what_is_cached(
 
 def test_pinned_files_say_so(command_line: CommandLine, dataset_file: Path) -> None:
     command_line.done("load", "-f", dataset_file)
-    command_line.done("cache", "pin", "-f", dataset_file, "/labels.csv")
+    pinned = command_line.run("cache", "pin", "-f", dataset_file, "/labels.csv")
+    assert pinned.stderr == b"1 file pinned\n"
+    again = command_line.run("cache", "pin", "-f", dataset_file, "/labels.csv")
+    assert again.stderr == b"0 files pinned\n"
     rows = json.loads(command_line.done("cache", "ls", "-f", dataset_file, "-o", "json"))
     assert [row["path"] for row in rows if row["pinned"]] == ["labels.csv"]
-    command_line.done("cache", "unpin", "-f", dataset_file, "/")
+    unpinned = command_line.run("cache", "unpin", "-f", dataset_file, "/")
+    assert unpinned.stderr == b"1 file unpinned\n"  # of four
     rows = json.loads(command_line.done("cache", "ls", "-f", dataset_file, "-o", "json"))
     assert not [row for row in rows if row["pinned"]]
 

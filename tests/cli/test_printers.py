@@ -55,4 +55,4 @@ def test_no_bar_off_a_terminal(capfd: pytest.CaptureFixture[str]) -> None:
         progress.fail()
     assert capfd.readouterr() == ("", "")
     assert progress.counts() == "1/2 files, 1 failed"
-    assert progress.summary(2.0) == "1 files, 10 B in 2.0 s (5 B/s)"
+    assert progress.summary(2.0) == "1 file, 10 B in 2.0 s (5 B/s)"
