@@ -11,5 +11,6 @@ Here belongs what keeps, finds, checks and evicts blocks on this machine. What f
   of one or more of them; the side its fetchers use; the side its readers use;
 * `file_table`, `room`: the files in memory, opened, checked, dropped; which leave for others;
 * `store`: the whole, as its owner sees it; `start_up`, `demotion`, `reconciliation`, `scrubbing`:
-  what goes on beside.
+  what goes on beside;
+* `cached_files`: complete files as other processes of the user open them, without their owner.
 """

@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from fluidpy.cache.cache_file import Tier
 from fluidpy.cache.index import Index
 from fluidpy.cache.tier import TierDefinition
 from fluidpy.errors import CacheDirectoryError
-
-
-def boot_id() -> str:
-    """The kernel's id of this boot (random(4)); pages written before a crash of a process are
-    there as long as it is the same.
-    """
-    return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
 
 
 def open_tiers(definitions: Sequence[TierDefinition]) -> list[Tier]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from fluidpy.cache.boot import boot_id
 from fluidpy.cache.cache_file import Tier
 from fluidpy.cache.cached_object import CachedObject
 from fluidpy.cache.demotion import Demotion
@@ -18,7 +19,7 @@ from fluidpy.cache.presence import segment_bytes_for
 from fluidpy.cache.reconciliation import ReconcileReport, Reconciliation
 from fluidpy.cache.room import RoomMaker
 from fluidpy.cache.scrubbing import Scrubber, ScrubReport
-from fluidpy.cache.start_up import boot_id, open_tiers, settle_start
+from fluidpy.cache.start_up import open_tiers, settle_start
 from fluidpy.cache.tier import TierDefinition
 from fluidpy.cache.whole_files import WholeFiles
 from fluidpy.errors import CacheError, UsageError
@@ -205,19 +206,14 @@ class BlockStore:
         self.table.announce()
         return freed
 
-    def pin(self, key: bytes, on: bool) -> bool:
-        """Keeps an object from eviction (or no longer); one not cached yet is pinned once it is.
-
-        Returns whether that changes anything.
-        """
+    def pin(self, key: bytes, on: bool) -> None:
+        """Keeps an object from eviction (or no longer); one not cached yet is pinned once it is."""
         with self.table.lock:
             self.table.flush()
-            changed = self.table.index.is_pinned(key) != on
             self.table.index.set_pinned(key, on)
             found = self.table.live.get(key)
             if found is not None:
                 found.pinned = on
-            return changed
 
     def objects(self, *, after: bytes = b"") -> Iterator[ObjectStatus]:
         """Every cached object in order of key, from the index; read in pages, so it may be slow
@@ -249,6 +245,11 @@ class BlockStore:
             if not page:
                 return
             position = FileId(page[-1].key, page[-1].number)
+
+    @property
+    def index_path(self) -> Path:
+        """The index, by which other processes of the user find complete files (`cached_files`)."""
+        return self.table.index.path
 
     # The owner's duties.
 

@@ -67,7 +67,16 @@ _LISTING = (
     "SELECT listed_at,(SELECT coalesce(sum(number),0) FROM omitted WHERE directory=?1)"
     " FROM listing WHERE directory=?1"
 )
+_TAG = "SELECT digest||path FROM mount WHERE position=?"
 _TOTALS_ALL = "SELECT count(*),coalesce(sum(size),0) FROM entry WHERE kind=1 AND retired_at IS NULL"
+_SIZES = (
+    "SELECT count(*),coalesce(sum(size>=?),0),coalesce(sum(iif(size>=?,size,0)),0)"
+    " FROM entry WHERE kind=1 AND retired_at IS NULL"
+)
+_UNLISTED = (
+    "SELECT 1 FROM entry WHERE kind=2 AND retired_at IS NULL"
+    " AND id NOT IN (SELECT directory FROM listing) LIMIT 1"
+)
 _TOTALS_BELOW = """
 WITH RECURSIVE below(id) AS (VALUES(?) UNION ALL
   SELECT entry.id FROM below CROSS JOIN entry
@@ -204,6 +213,20 @@ class CatalogReader:
                 cure="Look the path up again.",
             )
         return bytes(row[0])
+
+    def mount_tag(self, mount: int) -> str | None:
+        """A text that names the mount of that number by its path in the Dataset, URL and options;
+        None when there is none. Numbers may change with the definition, a tag does not.
+        """
+        row = self._one(_TAG, (mount,))
+        return str(row[0]) if row and row[0] else None
+
+    def sizes(self, large: int) -> tuple[int, int, int, bool]:
+        """Live files; how many of them have `large` bytes or more; the bytes of those in all; and
+        whether that is the whole tree, every folder of it having been listed.
+        """
+        row = self._one(_SIZES, (large, large))
+        return int(row[0]), int(row[1]), int(row[2]), self._one(_UNLISTED, ()) is None
 
     def totals(self, directory: int = ROOT) -> Totals:
         """Files and bytes below `directory`, as far as is known."""

@@ -19,7 +19,9 @@ from fluidpy.namespace.catalog_writer import CatalogWriter
 from fluidpy.namespace.definition import DatasetDefinition
 from fluidpy.namespace.listing_flights import CatalogThread, ListingFlights, Located
 from fluidpy.namespace.metadata_load import MetadataProgress, MetadataReport, walk
+from fluidpy.namespace.object_keys import KeySource
 from fluidpy.namespace.tree import parts_of
+from fluidpy.namespace.tree_composition import tag_of
 from fluidpy.settings import Settings
 from fluidpy.storage.factory import open_storage as open_storage_of_url
 from fluidpy.storage.under_storage import Kind, MountSource, UnderStorage
@@ -268,6 +270,13 @@ class Namespace:
         located = self.locate(entry.id)
         keys = CacheKeys(located.storage.source_id, located.storage.identity)
         return keys.key(os.fsencode(located.path), entry.version)
+
+    def key_sources(self) -> list[KeySource]:
+        """What other processes need to know the keys of the cache themselves; no secrets."""
+        return [
+            KeySource(tag_of(mount), mount.path, storage.source_id, storage.identity)
+            for mount, storage in zip(self.definition.mounts, self._storages, strict=True)
+        ]
 
     async def purge(self, held: Collection[int] = ()) -> int:
         """Deletes versions retired over a day ago whose rows nobody holds; how many."""

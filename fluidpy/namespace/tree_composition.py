@@ -50,6 +50,11 @@ def digest_of(mount: MountDefinition) -> str:
     return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
 
 
+def tag_of(mount: MountDefinition) -> str:
+    """What names a mount outside of the worker (`CatalogReader.mount_tag`)."""
+    return digest_of(mount) + mount.path
+
+
 def compose(
     ids: Ids, connection: sqlite3.Connection, mounts: Sequence[MountDefinition], nodes: list[Node]
 ) -> tuple[Composition, Changes]:

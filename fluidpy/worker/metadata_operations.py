@@ -82,6 +82,8 @@ def _attached(dataset: AttachedDataset) -> Reply:
             "gid": definition.gid,
             "digest": dataset.digest,
             "ttl_seconds": None if math.isinf(ttl) else ttl,
+            "index": str(dataset.store.index_path),
+            "sources": [source.to_wire() for source in dataset.namespace.key_sources()],
         }
     )
 
@@ -169,13 +171,20 @@ async def _entries(dataset: AttachedDataset, directory: int) -> Reply:
 
 
 def invalidations(session: Session, request: Message, _: Progress) -> Answer:
-    """`invalidations`: from now on, changed and removed entries are pushed to this client."""
+    """`invalidations`: from now on, changed and removed entries are pushed to this client.
+
+    With `since`, those of so many seconds before are pushed as well; `complete` says whether all of
+    them were known still.
+    """
     dataset = session.dataset(request)
-    if request.get("subscribe", True):
-        dataset.listeners[session] = session.worker.push_changes(session)
-    else:
+    if not request.get("subscribe", True):
         dataset.listeners.pop(session, None)
-    return Reply({})
+        return Reply({})
+    listener = dataset.listeners[session] = session.worker.push_changes(session)
+    missed = dataset.recent.since(float(request.get("since", 0.0)))
+    if missed is not None and missed.any():
+        listener(dataset, missed)
+    return Reply({"complete": missed is not None})
 
 
 async def push(session: Session, dataset: AttachedDataset, changes: Changes) -> None:

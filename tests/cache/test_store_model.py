@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from fluidpy.cache.cached_files import CachedFiles
 from fluidpy.cache.cached_object import CachedObject
 from fluidpy.cache.store import BlockStore
 from fluidpy.cache.tier import TierDefinition
@@ -44,12 +45,16 @@ class StoreMachine(RuleBasedStateMachine):
             TierDefinition(str(self.root / f"tier{n}"), quota) for n, quota in enumerate(quotas)
         ]
         self.boot = self.step = 0
+        self.others = CachedFiles(str(self.root / "tier0" / "index.sqlite"), "0")
         self.open()
 
     def open(self) -> None:
         self.store = BlockStore.open(self.tiers, block_bytes=BLOCK, clean_token=str(self.boot))
         self.store.table.open_limit = 4
         self.store.room._wake_demotion = lambda: None
+        if self.boot and self.others._boot != str(self.boot):
+            self.others.close()
+            self.others = CachedFiles(self.others.index, str(self.boot))
         self.held: list[CachedObject] = []
         self.reserved: list[tuple[CachedObject, int, int, bool]] = []
 
@@ -60,6 +65,7 @@ class StoreMachine(RuleBasedStateMachine):
         if hasattr(self, "store"):
             try:
                 self.store.close()
+                self.others.close()
             finally:
                 shutil.rmtree(self.root)
 
@@ -222,6 +228,17 @@ class StoreMachine(RuleBasedStateMachine):
         found = self.store.get(key_of(number))
         if found is not None:
             self.compare(found, content_of(number, SIZES[number]))
+
+    @invariant()
+    def others_are_given_right_bytes(self) -> None:
+        """Another process never gets a wrong or incomplete file, whatever the owner just did."""
+        if not hasattr(self, "store"):
+            return
+        for number, size in enumerate(SIZES):
+            fd = self.others.open_complete(key_of(number), size)
+            if fd is not None:
+                with open(fd, "rb") as stream:
+                    assert stream.read() == content_of(number, size)
 
     def compare(self, found: CachedObject, content: bytes) -> None:
         start = 0
