@@ -25,6 +25,7 @@ from fluidpy.namespace.cache_keys import CacheKeys
 from fluidpy.namespace.namespace import Namespace
 from fluidpy.storage.under_storage import Kind, is_volatile
 from fluidpy.telemetry.counters import Counters
+from fluidpy.worker.recent_changes import RecentChanges
 from fluidpy.worker.stores import Stores
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ class AttachedDataset:
         self.counters = Counters()
         self.users: set[object] = set()
         self.listeners: dict[object, Listener] = {}
+        self.recent = RecentChanges()
         self._folders: dict[str, tuple[int, float]] = {}
         self._entries: dict[str, Entry] = {}
         self._fresh_until: dict[int, float] = {}
@@ -244,6 +246,7 @@ class AttachedDataset:
             self._entries.clear()
             self._places.clear()
             self._fresh_until.clear()
+        self.recent.add(changes)
         for listener in list(self.listeners.values()):
             listener(self, changes)
 
