@@ -13,7 +13,7 @@ import select
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,16 +25,54 @@ from fluidpy.namespace.definition import DatasetDefinition
 
 
 @dataclass(frozen=True, slots=True)
+class KnownDataset:
+    """What an earlier server learnt of its Dataset when it attached it.
+
+    With this the next one serves before it has reached a worker. `block_bytes` is the worker's
+    unit; `cache` says how cache files are found (`cache_view`); `worker` is the pid of that worker.
+    """
+
+    catalog: Path
+    block_bytes: int
+    cache: Mapping[str, Any]
+    worker: int
+
+    def to_wire(self) -> Message:
+        """Plain values for the control socket."""
+        return {
+            "catalog": os.fspath(self.catalog),
+            "blockBytes": self.block_bytes,
+            "cache": self.cache,
+            "worker": self.worker,
+        }
+
+    @classmethod
+    def from_wire(cls, wire: Mapping[str, Any]) -> KnownDataset:
+        """What `to_wire` described."""
+        return cls(
+            Path(wire["catalog"]), int(wire["blockBytes"]), wire["cache"], int(wire["worker"])
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class ServerOrder:
-    """What a server is to serve. `uid` and `gid` own the files unless the Dataset says who does."""
+    """What a server is to serve. `uid` and `gid` own the files unless the Dataset says who does.
+
+    `read_mode` is what was asked for (`auto`, `no-open`, `passthrough`, `plain`). Without `known`
+    the server attaches the Dataset at the worker before it says that it can serve; one that is told
+    to `reach` the worker does so, too, but asks nothing of the source.
+    """
 
     definition: DatasetDefinition
     directory: Path
     uid: int
     gid: int
     holder_pid: int
+    read_mode: str = "auto"
+    known: KnownDataset | None = None
+    reach: bool = False
 
-    def to_wire(self) -> Message:
+    def to_wire(self, *, reach: bool = False) -> Message:
         """Plain values for the control socket; holds the secrets."""
         return {
             "definition": self.definition.to_wire(),
@@ -42,6 +80,9 @@ class ServerOrder:
             "uid": self.uid,
             "gid": self.gid,
             "holderPid": self.holder_pid,
+            "readMode": self.read_mode,
+            "known": None if self.known is None else self.known.to_wire(),
+            "reach": reach or self.reach,
         }
 
     @classmethod
@@ -53,6 +94,46 @@ class ServerOrder:
             wire["uid"],
             wire["gid"],
             wire["holderPid"],
+            wire["readMode"],
+            None if wire["known"] is None else KnownDataset.from_wire(wire["known"]),
+            wire["reach"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class HandOver:
+    """What a server takes over beside the device.
+
+    `negotiated` is what an earlier server agreed with the kernel (None: INIT is still to come);
+    `read_mode` the mode in use and why; `backings` pairs of row and backing id; `retired` the rows
+    whose id was closed; `resend`: the kernel is asked to send again what is unanswered.
+    """
+
+    negotiated: Mapping[str, Any] | None = None
+    read_mode: Mapping[str, str] | None = None
+    backings: Sequence[Sequence[int]] = ()
+    retired: Sequence[int] = ()
+    resend: bool = False
+
+    def to_wire(self) -> Message:
+        """Plain values for the control socket."""
+        return {
+            "negotiated": self.negotiated,
+            "readMode": self.read_mode,
+            "backings": self.backings,
+            "retired": self.retired,
+            "resend": self.resend,
+        }
+
+    @classmethod
+    def from_wire(cls, wire: Mapping[str, Any]) -> HandOver:
+        """What `to_wire` described."""
+        return cls(
+            wire["negotiated"],
+            wire["readMode"],
+            wire["backings"],
+            wire["retired"],
+            wire["resend"],
         )
 
 
@@ -65,6 +146,7 @@ class HolderOrder:
     file: Path | None
     url: str | None
     deadline: float
+    read_mode: str = "auto"
 
     def to_wire(self) -> Message:
         """Plain values for the control socket; holds the secrets."""
@@ -74,6 +156,7 @@ class HolderOrder:
             "file": None if self.file is None else os.fspath(self.file),
             "url": self.url,
             "deadline": self.deadline,
+            "readMode": self.read_mode,
         }
 
     @classmethod
@@ -85,6 +168,7 @@ class HolderOrder:
             None if wire["file"] is None else Path(wire["file"]),
             wire["url"],
             wire["deadline"],
+            wire["readMode"],
         )
 
 
@@ -97,8 +181,8 @@ def tell(channel: socket.socket, message: Message, fds: tuple[int, ...] = ()) ->
     """Sends a message; false when the other side is gone."""
     try:
         protocol.send(channel, message, fds)
-    except (BrokenPipeError, ConnectionResetError):
-        return False
+    except (BrokenPipeError, ConnectionResetError, TimeoutError):
+        return False  # a time-out, where the socket has one: it does not take our messages
     return True
 
 
@@ -130,13 +214,24 @@ def receive_first(channel: socket.socket) -> Message:
     return received.message
 
 
-def receive_device(channel: socket.socket) -> int | None:
-    """Waits for the device fd; None when the holder ended instead."""
-    received = protocol.receive(channel)
-    if received is None or not received.fds:
+def receive_hand_over(channel: socket.socket) -> tuple[HandOver, list[int]] | None:
+    """Waits for the device; with it come its fd and that of the table of unanswered requests.
+
+    None when the holder ended instead.
+    """
+    try:
+        received = protocol.receive(channel)
+    except ConnectionResetError:
         return None
-    protocol.close_all(received.fds[1:])
-    return received.fds[0]
+    if received is None:
+        return None
+    if "serve" not in received.message or len(received.fds) != 2:
+        protocol.close_all(received.fds)
+        raise MountError(
+            "the holder and the server of the mount do not understand each other",
+            cure="Unmount and mount again.",
+        )
+    return HandOver.from_wire(received.message["serve"]), received.fds
 
 
 def harden_process() -> None:

@@ -12,12 +12,23 @@ import queue
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final
+from typing import Final, TypeAlias
 
-from fluidpy.fuse.kernel import OUT_HEADER, pack_error, pack_inval_entry, pack_inval_inode
+from fluidpy.fuse.kernel import (
+    OUT_HEADER,
+    pack_error,
+    pack_inc_epoch,
+    pack_inval_attributes,
+    pack_inval_entry,
+    pack_inval_inode,
+    pack_resend,
+)
 
 GONE: Final = frozenset({errno.ENODEV, errno.ECONNABORTED})
 """The mount is gone (`ENODEV`), or its connection was aborted."""
+
+Absent: TypeAlias = Callable[[], None]
+"""Called when the kernel does not know a node."""
 
 _UNWANTED: Final = frozenset({errno.ENOENT, errno.EINTR})
 """The request was given up (a fatal signal) before its answer: nobody is left to tell."""
@@ -32,7 +43,7 @@ class Device:
         self._on_fault = on_fault
         self.gone = False
         os.set_blocking(fd, False)
-        self._notices: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._notices: queue.SimpleQueue[tuple[bytes, Absent | None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._notify, name="kernel-notices", daemon=True)
         self._thread.start()
 
@@ -51,21 +62,43 @@ class Device:
         except OSError as error:
             self._failed(error, unique)
 
+    def ask_again(self) -> None:
+        """Has the kernel send again what an earlier server read and did not answer."""
+        try:
+            os.write(self.fd, pack_resend())
+        except OSError as error:
+            if error.errno not in GONE:
+                self._on_fault(error)
+
     def invalidate_entry(self, parent: int, name: bytes) -> None:
         """Makes the kernel look a name up again, soon."""
-        self._notices.put(pack_inval_entry(parent, name))
+        self._notices.put((pack_inval_entry(parent, name), None))
 
     def invalidate_node(self, node: int) -> None:
         """Makes the kernel forget attributes and pages (of a directory: its entries), soon."""
-        self._notices.put(pack_inval_inode(node))
+        self._notices.put((pack_inval_inode(node), None))
+
+    def forget_names(self) -> None:
+        """Makes the kernel look all names up again, soon; an older one (EINVAL) keeps them as long
+        as it was told when it asked."""
+        self._notices.put((pack_inc_epoch(), None))
+
+    def check_node(self, node: int, on_absent: Absent) -> None:
+        """Asks the kernel whether it knows a node, soon; `on_absent` is called, in the thread of
+        the notifications, when it does not.
+        """
+        self._notices.put((pack_inval_attributes(node), on_absent))
 
     def _notify(self) -> None:
         while (notice := self._notices.get()) is not None:
+            content, on_absent = notice
             try:
-                os.write(self.fd, notice)
+                os.write(self.fd, content)
             except OSError as error:
                 if error.errno in GONE:
                     return
+                if error.errno == errno.ENOENT and on_absent is not None:
+                    on_absent()
                 # ENOENT, ENOTEMPTY and the like: the kernel did not know the name or the node
 
     def _failed(self, error: OSError, unique: int) -> None:

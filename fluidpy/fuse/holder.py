@@ -1,8 +1,9 @@
 """The holder of one mount: `python -m fluidpy.fuse.holder --control FD`.
 
-Tiny and single-threaded. It owns the device fd, so the connection to the kernel does not die with
-a server. It starts the server, mounts once that has reached its Dataset, and watches it. It never
-looks into its own mount: it would wait for the server it watches.
+Small and single-threaded. It owns the device fd and the backing ids, so that neither dies with a
+server. It has a server forked, mounts once that has reached its Dataset, and sees to it that
+another follows when it ends. It never looks into its own mount: it would wait for the server it
+watches.
 """
 
 from __future__ import annotations
@@ -10,77 +11,49 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import select
 import signal
 import socket
-import subprocess
 import sys
 import time
-from dataclasses import dataclass
-from enum import Enum
 from typing import Any, Final
 
+from fluidpy.client import protocol
 from fluidpy.errors import FluidpyError, MountError, from_wire
 from fluidpy.fuse import control, kernel_mount
-from fluidpy.fuse.mount_record import MountRecord, log_path, remove_record, write_record
-from fluidpy.fuse.mount_table import mounted_at
+from fluidpy.fuse.event_loop import EventLoop
+from fluidpy.fuse.held_mount import HeldMount
+from fluidpy.fuse.mount_record import log_path
+from fluidpy.fuse.restart_policy import (
+    ABSENCE_SECONDS,
+    Decision,
+    Ending,
+    NextStep,
+    Situation,
+    after_server,
+    recent,
+)
+from fluidpy.fuse.server_processes import (
+    EndedProcesses,
+    Interpreter,
+    ServerProcess,
+    adopt_orphans,
+)
+from fluidpy.fuse.server_reserve import ServerReserve
 from fluidpy.settings import Settings, load_settings
 
 _logger = logging.getLogger("fluidpy.fuse.holder")
 
-SERVER_END_SECONDS: Final = 5.0
-"""How long a server that closed its socket may take to end before it is killed."""
-
 GRACE_SECONDS: Final = 5.0
 """How long users of a mount have to let go when the holder is told to end."""
 
+START_SECONDS: Final = 10.0
+"""How long a server that follows another may take until it serves, before it counts as failed."""
 
-class NextStep(Enum):
-    """What a holder does when its server has ended."""
+CHECK_SECONDS: Final = 1.0
+"""How often it is looked for a server that ended but for a thread that waits in the kernel."""
 
-    FINISH = "finish"
-    TAKE_DOWN = "take down"
-
-
-def after_server(*, still_mounted: bool) -> NextStep:
-    """The decision: a mount that is gone is finished, one without its server is taken down."""
-    return NextStep.TAKE_DOWN if still_mounted else NextStep.FINISH
-
-
-@dataclass(slots=True)
-class ServerProcess:
-    """A server that was started, and the socket shared with it."""
-
-    process: subprocess.Popen[bytes]
-    channel: socket.socket
-
-    def end(self) -> int:
-        """Waits until it has ended, by force if need be; its exit status.
-
-        One that waits inside the kernel cannot be killed until its mount is taken down: its status
-        counts as that of a killed one.
-        """
-        self.channel.close()
-        for _ in range(2):
-            try:
-                return self.process.wait(timeout=SERVER_END_SECONDS)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-        return -signal.SIGKILL
-
-
-def start_server(order: control.ServerOrder) -> ServerProcess:
-    """Starts a server; it gets its socket and the log, and no other fd."""
-    ours, theirs = control.socket_pair()
-    control.tell(ours, order.to_wire())
-    process = subprocess.Popen(
-        [sys.executable, "-m", "fluidpy.fuse.server", "--control", str(theirs.fileno())],
-        stdin=subprocess.DEVNULL,
-        pass_fds=(theirs.fileno(),),
-        cwd="/",
-    )
-    theirs.close()
-    return ServerProcess(process, ours)
+STATUS_SECONDS: Final = 0.1
+"""How long the exit status of a server that closed its socket is waited for."""
 
 
 class Holder:
@@ -93,15 +66,27 @@ class Holder:
         self._order = order
         self._settings = settings
         self._channel = channel
-        self._limit = time.monotonic() + order.deadline
-        self._fd = -1
-        self._negotiated: dict[str, Any] = {}
+        self._loop = EventLoop()
+        self._ended = EndedProcesses()
+        self._mount = HeldMount(order, settings)
+        self._failures: list[float] = []
+        self._absent_since: float | None = None
+        self._ending = False
+        self._exit_status = 0
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._reserve = self._new_reserve(Interpreter())
+        self._server: ServerProcess | None = None
+
+    def _new_reserve(self, interpreter: Interpreter) -> ServerReserve:
+        return ServerReserve(
+            self._loop, self._order.directory, self._mount.server_order, interpreter
+        )
 
     def run(self) -> int:
         """Mounts, watches, and ends with the mount; the exit status."""
+        adopt_orphans()
         self._listen_to_signals()
-        server = start_server(self._server_order())
+        server = self._reserve.start()
         try:
             self._bring_up(server)
         except FluidpyError as error:
@@ -109,118 +94,216 @@ class Holder:
             control.tell(self._channel, {"failed": error.to_wire()})
             return 1
         self._channel.close()
-        return self._watch(server)
+        self._watch(server)
+        self._reserve.fill()
+        self._loop.call_later(CHECK_SECONDS, self._check)
+        self._loop.run()
+        return self._exit_status
 
-    def _server_order(self) -> control.ServerOrder:
-        order = self._order
-        return control.ServerOrder(
-            order.definition, order.directory, os.geteuid(), os.getegid(), os.getpid()
-        )
+    # -- the first server ----------------------------------------------------------------------
 
     def _bring_up(self, server: ServerProcess) -> None:
-        self._hear(server, "attached")
-        self._fd = kernel_mount.mount(self._order.directory, self._order.definition.key)
-        control.tell(server.channel, {"serve": True}, (self._fd,))
-        self._negotiated = self._hear(server, "negotiated")
+        limit = time.monotonic() + self._order.deadline
+        server.pid = int(self._hear(server, "started", limit)["pid"])
+        self._hear(server, "attached", limit)
+        self._mount.mount()
+        self._mount.hand_over(server.channel)
+        self._mount.served_by(server.pid, restarted=False)
+        self._hear(server, "negotiated", limit)
+        server.serving = True
         kernel_mount.raise_read_ahead(self._order.directory)
-        record = self._record(server.process.pid)
         try:
-            write_record(self._settings, record)
+            self._mount.write_record()
         except OSError as error:
             raise MountError(
                 f"the record of the mount cannot be written: {error}",
                 cure="Set FLUIDPY_RUNTIME_DIR to a directory you may write.",
             ) from error
-        if not control.tell(self._channel, {"ready": record.to_wire()}):
+        if not control.tell(self._channel, {"ready": self._mount.record.to_wire()}):
             raise MountError("the process that ordered the mount is gone", cure="Mount again.")
 
-    def _hear(self, server: ServerProcess, what: str) -> Any:
-        received = control.hear(server.channel, self._limit)
-        if received is None:
-            raise MountError(
-                f"the FUSE server ended before it was {what}",
-                cure=f"Look at {log_path(self._settings, self._order.directory)}.",
-            )
-        if failed := received.message.get("failed"):
-            raise from_wire(failed)
-        return received.message.get(what)
-
-    def _record(self, server_pid: int) -> MountRecord:
-        definition = self._order.definition
-        return MountRecord(
-            mount_point=self._order.directory,
-            dataset=definition.name,
-            namespace=definition.namespace,
-            holder_pid=os.getpid(),
-            server_pid=server_pid,
-            read_mode="plain",
-            started_at=time.time(),
-            file=self._order.file,
-            url=self._order.url,
+    def _hear(self, server: ServerProcess, what: str, limit: float) -> Any:
+        """What a message `what` says; the ones before it are dealt with."""
+        while (received := control.hear(server.channel, limit)) is not None:
+            if failed := received.message.get("failed"):
+                protocol.close_all(received.fds)
+                raise from_wire(failed)
+            self._dispatch(server, received)
+            if what in received.message:
+                return received.message[what]
+        raise MountError(
+            f"the FUSE server ended before it was {what}",
+            cure=f"Look at {log_path(self._settings, self._order.directory)}.",
         )
 
     def _give_up(self, server: ServerProcess) -> None:
-        mounted = self._fd >= 0
-        server.process.kill()
-        server.end()
-        if mounted:
-            self._take_down()
+        server.kill()
+        server.channel.close()
+        self._mount.take_down()
+        self._reserve.end()
+
+    # -- servers -------------------------------------------------------------------------------
+
+    def _watch(self, server: ServerProcess) -> None:
+        self._server = server
+        self._loop.watch(server.channel.fileno(), lambda _: self._on_message(server))
+
+    def _on_message(self, server: ServerProcess) -> None:
+        try:
+            received = protocol.receive(server.channel)
+        except TimeoutError:
+            return
+        except OSError:
+            received = None
+        if received is None:
+            self._server_ended(server)
+        else:
+            self._dispatch(server, received)
+
+    def _dispatch(self, server: ServerProcess, received: protocol.Received) -> None:
+        message, fds = received
+        try:
+            if "started" in message:
+                server.pid = int(message["started"]["pid"])
+            elif "serving" in message:
+                self._serves(server)
+            elif "failed" in message:
+                _logger.error("%s: %s", self._order.directory, from_wire(message["failed"]))
+            elif "attached" in message:
+                if self._mount.learn(message["attached"]):
+                    self._reserve.renew()
+            else:
+                answer = self._mount.on_message(message, fds)
+                if answer is not None and not control.tell(server.channel, answer):
+                    server.kill()  # it does not read what we say
+        finally:
+            protocol.close_all(fds)
+
+    def _serves(self, server: ServerProcess) -> None:
+        server.serving = True
+        if self._absent_since is not None:
+            took = (self._loop.clock() - self._absent_since) * 1000
+            _logger.info(
+                "%s: server %d took over after %.1f ms", self._order.directory, server.pid, took
+            )
+            self._absent_since = None
+            self._mount.served_by(server.pid, restarted=True)
+            self._reserve.fill()
+
+    def _server_ended(self, server: ServerProcess) -> None:
+        self._loop.unwatch(server.channel.fileno())
+        server.channel.close()
+        self._server = None
+        now = self._loop.clock()
+        ending = Ending(self._status_of(server), server.serving)
+        if ending.is_failure:
+            self._failures = [*recent(self._failures, now), now]
+        decision = after_server(self._situation(now), ending)
+        if decision.step is not NextStep.RESTART:
+            self._end(decision)
+            return
+        _logger.warning("%s: server %d %s", self._order.directory, server.pid, ending)
+        if self._absent_since is None:
+            self._absent_since = now
+            self._loop.call_later(ABSENCE_SECONDS, lambda: self._check_absence(now))
+        if decision.pause:
+            self._loop.call_later(decision.pause, self._start_next)
+        else:
+            self._start_next()
+
+    def _situation(self, now: float) -> Situation:
+        return Situation(
+            connected=self._mount.connected,
+            mounted=self._mount.in_tree,
+            ending=self._ending,
+            failures=self._failures,
+            now=now,
+        )
+
+    def _status_of(self, server: ServerProcess) -> int:
+        """The exit status; of one that does not end at once, because the kernel keeps a thread of
+        it, that of a killed one."""
+        if not server.await_end(STATUS_SECONDS):
+            server.kill()
+            return -signal.SIGKILL
+        self._ended.collect()
+        status = self._ended.take(server.pid)
+        return 1 if status is None else status
+
+    def _start_next(self) -> None:
+        if self._server is not None or self._ending:
+            return
+        server = self._reserve.take()
+        self._mount.hand_over(server.channel)
+        self._watch(server)
+        self._loop.call_later(START_SECONDS, lambda: self._check_start(server))
+
+    def _check_start(self, server: ServerProcess) -> None:
+        if self._server is server and not server.serving:
+            _logger.error(
+                "%s: server %d does not serve after %g s, so it is ended",
+                self._order.directory,
+                server.pid,
+                START_SECONDS,
+            )
+            if not server.pid:
+                self._reserve.replace_template()  # it hangs
+            server.kill()
+            self._server_ended(server)
+
+    def _check_absence(self, since: float) -> None:
+        if self._absent_since == since:
+            self._end(
+                Decision(
+                    NextStep.TAKE_DOWN, reason=f"no server has served for {ABSENCE_SECONDS:g} s"
+                )
+            )
+
+    def _check(self) -> None:
+        self._ended.collect()
+        self._ended.forget()
+        server = self._server
+        if server is not None and server.serving and server.leader_ended():
+            self._server_ended(server)
+        self._loop.call_later(CHECK_SECONDS, self._check)
+
+    # -- the end -------------------------------------------------------------------------------
 
     def _listen_to_signals(self) -> None:
-        signal.set_wakeup_fd(self._wake_write)
+        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda _number, _frame: None)
+        self._loop.watch(self._wake_read, self._on_signal)
 
-    def _watch(self, server: ServerProcess) -> int:
-        poll = select.poll()
-        poll.register(server.channel, select.POLLIN)
-        poll.register(self._wake_read, select.POLLIN)
-        grace: float | None = None
-        while True:
-            left = None if grace is None else max(0.0, grace - time.monotonic()) * 1000
-            ready = dict(poll.poll(left))
-            if server.channel.fileno() in ready:
-                break
-            if self._wake_read in ready:
-                os.read(self._wake_read, 64)
-                grace = time.monotonic() + (GRACE_SECONDS if grace is None else 0.0)
-                self._unmount_softly()
-            elif grace is not None and time.monotonic() >= grace:
-                _logger.warning("%s: users did not let go in time", self._order.directory)
-                server.process.kill()
-        return self._server_ended(server.end())
+    def _on_signal(self, _events: int) -> None:
+        """Told to end: unmounts; who still uses the mount has a while to let go, or until the
+        next signal."""
+        os.read(self._wake_read, 64)
+        self._loop.call_later(0.0 if self._ending else GRACE_SECONDS, self._end_by_force)
+        self._ending = True
+        self._mount.unmount_softly()
+        if self._server is None:
+            self._end(Decision(NextStep.FINISH))
 
-    def _unmount_softly(self) -> None:
-        try:
-            kernel_mount.unmount(self._order.directory)
-        except kernel_mount.BusyMountError as error:
-            _logger.warning("%s; detaching it", error)
-            kernel_mount.unmount(self._order.directory, lazy=True)
-        except MountError as error:
-            _logger.error("%s", error)
+    def _end_by_force(self) -> None:
+        if self._server is not None:
+            _logger.warning("%s: users did not let go in time", self._order.directory)
+            self._server.kill()
 
-    def _server_ended(self, status: int) -> int:
-        directory = self._order.directory
-        step = after_server(still_mounted=mounted_at(directory) is not None)
-        if step is NextStep.TAKE_DOWN:
-            _logger.error(
-                "%s: the FUSE server ended (status %d), so the mount is taken down; mount the "
-                "Dataset again",
-                directory,
-                status,
-            )
-            self._take_down()
-        remove_record(self._settings, directory, os.getpid())
-        return 0 if step is NextStep.FINISH else 1
-
-    def _take_down(self) -> None:
-        """Ends the connection: closing the last fd fails what still waits in the kernel."""
-        os.close(self._fd)
-        self._fd = -1
-        try:
-            kernel_mount.take_down(self._order.directory)
-        except MountError as error:
-            _logger.error("%s", error)
+    def _end(self, decision: Decision) -> None:
+        failure = None
+        if decision.step is NextStep.TAKE_DOWN and not self._ending:
+            failure = f"the mount was taken down: {decision.reason}"
+            _logger.error("%s: %s; mount the Dataset again", self._order.directory, failure)
+        if self._server is not None:
+            self._loop.unwatch(self._server.channel.fileno())
+            self._server.kill()
+            self._server.channel.close()
+        self._mount.take_down()
+        self._mount.close_record(failure)
+        self._reserve.end()
+        self._exit_status = 1 if decision.step is NextStep.TAKE_DOWN else 0
+        self._loop.stop()
 
 
 def main() -> int:

@@ -88,6 +88,7 @@ class Notify(IntEnum):
     INVAL_INODE = 2
     INVAL_ENTRY = 3
     RESEND = 7
+    INC_EPOCH = 8
 
 
 class InitFlag(IntFlag):
@@ -211,10 +212,25 @@ def pack_inval_inode(node: int) -> bytes:
     return _pack_notification(Notify.INVAL_INODE, INVAL_INODE_OUT.pack(node, 0, 0))
 
 
+def pack_inval_attributes(node: int) -> bytes:
+    """Tells the kernel to forget the attributes of a node; ENOENT when it has no such node."""
+    return _pack_notification(Notify.INVAL_INODE, INVAL_INODE_OUT.pack(node, -1, 0))
+
+
 def pack_inval_entry(parent: int, name: bytes) -> bytes:
     """Tells the kernel to forget what a name in a directory stands for."""
     payload = INVAL_ENTRY_OUT.pack(parent, len(name), 0) + name + b"\0"
     return _pack_notification(Notify.INVAL_ENTRY, payload)
+
+
+def pack_resend() -> bytes:
+    """Asks the kernel to send again, as new, what was read from the device and not answered."""
+    return _pack_notification(Notify.RESEND, b"")
+
+
+def pack_inc_epoch() -> bytes:
+    """Tells the kernel to look every name up again at its next use (7.44, Linux 6.16)."""
+    return _pack_notification(Notify.INC_EPOCH, b"")
 
 
 def padded_length(length: int) -> int:

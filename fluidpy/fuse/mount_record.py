@@ -14,11 +14,13 @@ from typing import Any
 from fluidpy.settings import Settings
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class MountRecord:
     """One mount: where, what, by whom. `started_at` in epoch seconds.
 
-    `file` and `url` say where the Dataset was declared; `read_mode` how files are read (`plain`).
+    `file` and `url` say where the Dataset was declared; `read_mode` and its reason how files are
+    read; `restarts` how often a server was followed by another after it had ended by itself or was
+    killed. `failure` is why a mount that nobody unmounted is there no longer.
     """
 
     mount_point: Path
@@ -30,6 +32,9 @@ class MountRecord:
     started_at: float
     file: Path | None = None
     url: str | None = None
+    read_mode_reason: str = ""
+    restarts: int = 0
+    failure: str | None = None
 
     def to_wire(self) -> dict[str, Any]:
         """Plain values, named as `fluidpy status -o json` names them."""
@@ -40,9 +45,12 @@ class MountRecord:
             "holderPid": self.holder_pid,
             "serverPid": self.server_pid,
             "readMode": self.read_mode,
+            "readModeReason": self.read_mode_reason,
+            "restarts": self.restarts,
             "startedAt": self.started_at,
             "file": None if self.file is None else os.fspath(self.file),
             "url": self.url,
+            "failure": self.failure,
         }
 
     @classmethod
@@ -58,6 +66,9 @@ class MountRecord:
             float(wire["startedAt"]),
             None if wire.get("file") is None else Path(wire["file"]),
             wire.get("url"),
+            str(wire.get("readModeReason", "")),
+            int(wire.get("restarts", 0)),
+            wire.get("failure"),
         )
 
 

@@ -59,6 +59,7 @@ def mount_dataset(
     deadline: float,
     url: str | None = None,
     allow_non_empty: bool = False,
+    read_mode: str = "auto",
     on_ready: Callable[[MountRecord], None] | None = None,
 ) -> MountRecord:
     """Mounts a Dataset; returns once `ls DIRECTORY` works, or, in the foreground, has ended.
@@ -73,7 +74,7 @@ def mount_dataset(
     kernel_mount.check_possible()
     prepare_runtime_directory(settings.runtime_dir)
     _started[:] = [process for process in _started if process.poll() is None]
-    order = control.HolderOrder(definition, directory, file, url, deadline)
+    order = control.HolderOrder(definition, directory, file, url, deadline, read_mode)
     with _signals(foreground) as stop, ExitStack() as until_ready:
         until_ready.enter_context(_alone_at(directory, settings))
         # Again: somebody else may have mounted here between the first look and the lock.
@@ -239,8 +240,9 @@ def unmount(directory: Path, settings: Settings, *, lazy: bool = False) -> None:
     record = read_record(record_path(settings, directory))
     if point is None:
         remove_record(settings, directory)
+        why = "" if record is None or record.failure is None else f" any more: {record.failure}"
         raise MountError(
-            f"nothing is mounted at {directory}", cure="`fluidpy status` lists the mounts."
+            f"nothing is mounted at {directory}{why}", cure="`fluidpy status` lists the mounts."
         )
     if not point.ours:
         raise MountError(
@@ -295,8 +297,17 @@ def _await_process(pid: int, limit: float) -> bool:
     return ended
 
 
+def list_failures(settings: Settings) -> list[MountRecord]:
+    """Mounts of this user that ended without being unmounted, until `umount` or the next mount."""
+    return [
+        record
+        for record in read_records(settings)
+        if record.failure is not None and mounted_at(record.mount_point) is None
+    ]
+
+
 def list_mounts(settings: Settings) -> list[MountRecord]:
-    """This user's mounts; records of mounts that are gone are removed."""
+    """This user's mounts; records of mounts that are gone are removed, unless they say why."""
     mounts = []
     for record in read_records(settings):
         point = mounted_at(record.mount_point)
@@ -304,6 +315,6 @@ def list_mounts(settings: Settings) -> list[MountRecord]:
             mounts.append(record)
         elif not _await_process(record.holder_pid, 0.0):
             continue  # being unmounted, or unmounted lazily: its holder removes the record
-        else:
+        elif record.failure is None:
             remove_record(settings, record.mount_point, record.holder_pid)
     return mounts

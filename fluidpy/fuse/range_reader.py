@@ -52,6 +52,11 @@ class RangeReader:
         self._threads: list[threading.Thread] = []
         self._busy = 0
 
+    @property
+    def busy(self) -> bool:
+        """Whether a thread has something to read or to answer."""
+        return self._busy > 0
+
     def send(self, unique: int, pieces: Sequence[Piece], done: Done) -> None:
         """Answers `unique` with the pieces, one after the other, now or soon."""
         if len(pieces) == 1 and self._send_now(unique, pieces[0], done):

@@ -1,8 +1,10 @@
-"""The FUSE server of one mount: `python -m fluidpy.fuse.server --control FD`.
+"""The FUSE server of one mount; forked by a template, or `python -m fluidpy.fuse.server`.
 
 The holder sends one message with the Dataset (it holds secrets, so it travels neither in arguments
-nor in the environment), waits until the server has attached it at the worker, and then passes the
-device fd. The server ends when the mount does, and unmounts when the holder dies.
+nor in the environment), and later the device fd: to the first server of a mount once that has
+attached the Dataset at the worker, to the others when it is their turn. Those wait as *spares* with
+the catalog open and nothing else, serve what it knows at once, and reach the worker meanwhile. The
+server ends when the mount does, and unmounts when the holder dies.
 """
 
 from __future__ import annotations
@@ -15,29 +17,31 @@ import socket
 import sys
 import threading
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from fluidpy.client import protocol
-from fluidpy.client.protocol import Message, Operation
-from fluidpy.client.start import check_cache_directory, ensure_worker
-from fluidpy.errors import FluidpyError, MountError, WorkerError
-from fluidpy.fuse import control
-from fluidpy.fuse.attributes import ROOT_ROW, Attributes
+from fluidpy.client.protocol import Message
+from fluidpy.errors import FluidpyError, MountError
+from fluidpy.fuse import control, process_name
+from fluidpy.fuse.attributes import Attributes
+from fluidpy.fuse.cache_places import cache_directories, stack_depth
+from fluidpy.fuse.cache_view import how_found
 from fluidpy.fuse.device import Device
 from fluidpy.fuse.directories import Directories, Freshness, time_to_live
 from fluidpy.fuse.event_loop import EventLoop
-from fluidpy.fuse.files import Files
 from fluidpy.fuse.kernel_mount import take_down
 from fluidpy.fuse.mount_record import remove_record
 from fluidpy.fuse.negotiation import LARGEST_READ_BYTES, Negotiated
+from fluidpy.fuse.node_ids import NodeIds
 from fluidpy.fuse.open_files import OpenFileTable
 from fluidpy.fuse.range_reader import RangeReader
+from fluidpy.fuse.reach_worker import reach_and_list, reach_worker
+from fluidpy.fuse.reading import Reading
 from fluidpy.fuse.requests_in_flight import RequestsInFlight, TroubleLog
 from fluidpy.fuse.session import FuseSession
 from fluidpy.fuse.statistics_of_tree import TreeStatistics
 from fluidpy.fuse.worker_link import Attached, WorkerLink
 from fluidpy.namespace.catalog import CatalogReader, Totals
-from fluidpy.namespace.definition import DatasetDefinition
 from fluidpy.settings import Settings, load_settings
 
 _logger = logging.getLogger("fluidpy.fuse.server")
@@ -48,58 +52,14 @@ MOST_OPEN_FILES: Final = 65536
 TAKE_DOWN_SECONDS: Final = 30.0
 """How long a server whose holder is gone may take to unmount."""
 
+DRAIN_SECONDS: Final = 0.5
+"""How long a server that another follows answers what it has read; the rest is asked again."""
+
+DRAIN_STEP_SECONDS: Final = 0.005
+"""How often it looks whether all is answered."""
+
 _SPARE_FDS: Final = 64
 """Fds of the rlimit that are left for sockets, catalog and passed segments."""
-
-
-def reach_worker(
-    definition: DatasetDefinition, settings: Settings, *, first: bool = False
-) -> Attached:
-    """Connects to the worker (starting it), and attaches the Dataset. Blocks; has deadlines.
-
-    Raises what the worker says of the Dataset, WorkerError when it cannot be reached, or when it
-    caches elsewhere than is asked for and this is the `first` time: a mount that serves goes on
-    with whatever worker came after that.
-    """
-    connection = ensure_worker(settings)
-    connection.settimeout(settings.source_deadline_seconds + settings.worker_start_seconds)
-    try:
-        hello = ask(connection, 1, Operation.HELLO, version=protocol.PROTOCOL_VERSION)
-        if hello.get("version") != protocol.PROTOCOL_VERSION:
-            raise WorkerError(
-                f"the running worker speaks protocol {hello.get('version')}, this mount "
-                f"{protocol.PROTOCOL_VERSION}",
-                cure="Stop the worker (`fluidpy worker --stop`); the next use starts a new one.",
-            )
-        if first:
-            check_cache_directory(hello, settings)
-        dataset = ask(connection, 2, Operation.ATTACH, definition=definition.to_wire())
-    except FluidpyError:
-        connection.close()
-        raise
-    except OSError as error:
-        connection.close()
-        raise WorkerError(
-            f"the worker broke the connection: {error}",
-            cure="Look at worker.log in the runtime directory.",
-        ) from error
-    return Attached(connection, hello, dataset)
-
-
-def ask(connection: socket.socket, identifier: int, operation: str, **fields: Any) -> Message:
-    """One request on a blocking connection that is not shared yet; the answer's values."""
-    deadline = connection.gettimeout() or 60.0
-    protocol.send(connection, protocol.request(identifier, operation, deadline, fields))
-    while True:
-        received = protocol.receive(connection)
-        if received is None:
-            raise WorkerError(
-                "the worker closed the connection",
-                cure="Look at worker.log in the runtime directory.",
-            )
-        protocol.close_all(received.fds)
-        if received.message.get("id") == identifier and not received.message.get("more"):
-            return protocol.ok_of(received.message)
 
 
 class MountServer:
@@ -116,70 +76,104 @@ class MountServer:
         self._loop = EventLoop()
         self._failure: MountError | None = None
         self._taking_down: threading.Thread | None = None
+        self._attached: Attached | None = None
         label = f"{order.definition.key} at {order.directory}"
         self._trouble = TroubleLog(label)
 
-    def attach(self) -> Attached:
-        """Reaches the worker and has the root listed, so that a broken source shows at once."""
-        attached = reach_worker(self._definition, self._settings, first=True)
-        dataset = int(attached.dataset["dataset"])
-        try:
-            ask(attached.connection, 3, Operation.LIST, dataset=dataset, directory=ROOT_ROW)
-        except (FluidpyError, OSError):
-            attached.connection.close()
-            raise
-        return attached
+    def prepare(self) -> control.KnownDataset:
+        """Opens the catalog: the known one, or, without one, that of the worker. Blocks.
 
-    def serve(self, fd: int, attached: Attached) -> int:
+        Raises what worker and source say of the Dataset, CacheError for a catalog lost meanwhile.
+        """
+        known = self._order.known
+        if known is not None:
+            if self._order.reach:
+                self._attached = reach_worker(self._definition, self._settings)
+            self._catalog = CatalogReader(known.catalog)
+            return known
+        self._attached = reach_and_list(self._definition, self._settings)
+        known = _known(self._attached)
+        self._catalog = CatalogReader(known.catalog)
+        return known
+
+    def look_again(self) -> None:
+        """Follows a catalog that was replaced while this server waited. Raises CacheError."""
+        self._catalog.reopen()
+
+    def serve(self, hand_over: control.HandOver, fd: int, known: control.KnownDataset) -> int:
         """Serves the device until the mount ends; the exit status."""
-        catalog = CatalogReader(Path(attached.dataset["catalog"]))
-        device = Device(fd, self._refused)
-        session_parts = self._assemble(device, catalog, attached)
+        process_name.set_module_name(process_name.SERVER)
+        self._known = known
+        device = self._device = Device(fd, self._refused)
+        self._session = self._assemble(device, known.block_bytes)
+        self._reading.take_over(hand_over, known.cache)
         self._loop.watch(self._channel.fileno(), self._on_channel)
-        session_parts.start()
+        if hand_over.resend:
+            device.ask_again()
+        self._session.start()
+        if self._attached is None:
+            self._link.reach()
+        else:
+            self._link.adopt(self._attached, again=self._order.known is not None)
+        control.tell(self._channel, {"serving": {}})
         self._loop.run()
         if self._taking_down is not None:
             self._taking_down.join(TAKE_DOWN_SECONDS)
         self._link.close()
-        self._files.close()
-        catalog.close()
+        self._reading.close()
+        self._catalog.close()
         if self._failure is not None:
             _logger.error("%s", self._failure)
         return 0 if self._failure is None else 1
 
-    def _assemble(self, device: Device, catalog: CatalogReader, attached: Attached) -> FuseSession:
+    def _assemble(self, device: Device, block_bytes: int) -> FuseSession:
         loop, trouble, definition = self._loop, self._trouble, self._definition
+        catalog = self._catalog
         deadline = self._settings.source_deadline_seconds
-        waiting = RequestsInFlight(device, trouble)
+        waiting = self._waiting = RequestsInFlight(device, trouble)
         ttl = time_to_live(definition.metadata_ttl_seconds, self._settings.metadata_ttl_seconds)
         freshness = Freshness(catalog, ttl)
         attributes = Attributes(
             self._order.uid if definition.uid is None else definition.uid,
             self._order.gid if definition.gid is None else definition.gid,
         )
-        self._catalog = catalog
         self._link = WorkerLink(
             loop,
             lambda: reach_worker(definition, self._settings),
             on_attached=self._worker_replaced,
             on_event=self._on_event,
             on_trouble=lambda error: trouble.report("worker", error),
+            on_lost_events=device.forget_names,
         )
+        node_ids = NodeIds()
         self._directories = Directories(
-            device, catalog, self._link, waiting, attributes, freshness, deadline=deadline
+            device,
+            catalog,
+            self._link,
+            waiting,
+            attributes,
+            freshness,
+            deadline=deadline,
+            node_ids=node_ids,
         )
-        self._files = Files(
+        self._reader = RangeReader(loop, device, LARGEST_READ_BYTES)
+        places = cache_directories(definition, self._settings)
+        self._reading = Reading(
             loop,
             device,
             catalog,
             self._link,
             waiting,
-            reader=RangeReader(loop, device, LARGEST_READ_BYTES),
+            reader=self._reader,
             table=OpenFileTable(_raise_fd_limit()),
-            block_bytes=int(attached.hello["block_bytes"]),
+            block_bytes=block_bytes,
             deadline=deadline,
+            node_ids=node_ids,
+            asked=self._order.read_mode,
+            places=places,
+            tell=lambda message, fds: control.tell(self._channel, message, fds),
+            on_trouble=lambda error: trouble.report("reading", error),
         )
-        self._link.adopt(attached)
         return FuseSession(
             loop,
             device,
@@ -188,11 +182,13 @@ class MountServer:
             freshness,
             waiting=waiting,
             directories=self._directories,
-            files=self._files,
+            files=self._reading.files,
+            opens=self._reading.opens,
             statistics=TreeStatistics(loop, waiting, self._count),
             trouble=trouble,
             on_negotiated=self._negotiated,
             on_end=self._end,
+            stack_depth=stack_depth(places),
         )
 
     def _count(self) -> Totals:
@@ -203,16 +199,24 @@ class MountServer:
             reader.close()
 
     def _worker_replaced(self, attached: Attached) -> None:
-        self._files.block_bytes = int(attached.hello["block_bytes"])
+        self._reading.files.block_bytes = int(attached.hello["block_bytes"])
         try:
             self._catalog.reopen()
         except FluidpyError as error:
             self._trouble.report("catalog", error)
         self._directories.worker_replaced()
+        self._reading.worker_replaced(how_found(attached.dataset))
+        known = _known(attached)
+        if known.worker != self._known.worker:  # what the last one did not say, no one will
+            self._device.forget_names()
+        if known != self._known:
+            self._known = known
+            control.tell(self._channel, {"attached": known.to_wire()})
 
     def _on_event(self, event: Message) -> None:
         if event.get("event") == protocol.EVENT_CHANGED:
             self._directories.changed(event)
+        self._reading.on_event(event)
 
     def _refused(self, error: OSError) -> None:
         problem = MountError(
@@ -223,13 +227,41 @@ class MountServer:
 
     def _negotiated(self, negotiated: Negotiated) -> None:
         control.tell(self._channel, {"negotiated": negotiated.to_wire()})
+        self._reading.negotiated(negotiated)
 
     def _end(self, failure: MountError | None) -> None:
         self._failure = self._failure or failure
         self._loop.stop()
 
     def _on_channel(self, _events: int) -> None:
-        """The holder says nothing after the fd: readable means that it is gone."""
+        try:
+            received = protocol.receive(self._channel)
+        except ConnectionResetError:
+            received = None
+        if received is None:
+            self._holder_gone()
+        else:
+            protocol.close_all(received.fds)
+            if "drain" in received.message:
+                self._drain()
+            elif "backing" in received.message:
+                self._reading.on_backing(received.message["backing"])
+
+    def _drain(self) -> None:
+        """Another server takes over: reads nothing more, answers what can be answered soon."""
+        self._session.stop_reading()
+        limit = self._loop.clock() + DRAIN_SECONDS
+
+        def look() -> None:
+            if (self._waiting or self._reader.busy) and self._loop.clock() < limit:
+                self._loop.call_later(DRAIN_STEP_SECONDS, look)
+            else:
+                control.tell(self._channel, {"drained": {}})
+                self._loop.stop()
+
+        look()
+
+    def _holder_gone(self) -> None:
         self._loop.unwatch(self._channel.fileno())
         self._failure = MountError(
             f"the holder of {self._order.directory} is gone, so the mount is taken down",
@@ -248,6 +280,15 @@ class MountServer:
         self._loop.call_from_thread(self._loop.stop)
 
 
+def _known(attached: Attached) -> control.KnownDataset:
+    return control.KnownDataset(
+        Path(attached.dataset["catalog"]),
+        int(attached.hello["block_bytes"]),
+        how_found(attached.dataset),
+        int(attached.hello.get("pid", 0)),
+    )
+
+
 def _raise_fd_limit() -> int:
     """Raises the soft limit of open files to the hard one; how many the file table may use."""
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -255,32 +296,38 @@ def _raise_fd_limit() -> int:
     return max(16, min(hard - _SPARE_FDS, MOST_OPEN_FILES))
 
 
+def run(channel: socket.socket) -> int:
+    """Serves the mount that the control socket orders; the exit status."""
+    order = control.ServerOrder.from_wire(control.receive_first(channel))
+    control.tell(channel, {"started": {"pid": os.getpid()}})
+    server = MountServer(order, load_settings(), channel)
+    try:
+        known = server.prepare()
+        control.tell(channel, {"attached": known.to_wire()})
+        taken_over = control.receive_hand_over(channel)
+    except FluidpyError as error:
+        control.tell(channel, {"failed": error.to_wire()})
+        return 1
+    if taken_over is None:
+        return 1  # the holder is gone, or the mount failed: nobody needs us
+    hand_over, (device, unanswered) = taken_over
+    os.close(unanswered)
+    try:
+        server.look_again()
+    except FluidpyError as error:
+        control.tell(channel, {"failed": error.to_wire()})
+        return 1
+    return server.serve(hand_over, device, known)
+
+
 def main() -> int:
-    """Serves the mount that the control socket orders."""
+    """Serves as a process of its own, without a template."""
     parser = argparse.ArgumentParser(prog="fluidpy.fuse.server")
     parser.add_argument("--control", type=int, required=True)
     channel = socket.socket(fileno=parser.parse_args().control)
     os.set_inheritable(channel.fileno(), False)
     control.harden_process()
-    order = control.ServerOrder.from_wire(control.receive_first(channel))
-    server = MountServer(order, load_settings(), channel)
-    try:
-        attached = server.attach()
-    except FluidpyError as error:
-        control.tell(channel, {"failed": error.to_wire()})
-        return 1
-    except OSError as error:
-        failed = WorkerError(
-            f"the worker broke the connection: {error}",
-            cure="Look at worker.log in the runtime directory.",
-        )
-        control.tell(channel, {"failed": failed.to_wire()})
-        return 1
-    control.tell(channel, {"attached": True})
-    fd = control.receive_device(channel)
-    if fd is None:
-        return 1  # the holder is gone, or the mount failed: nobody needs us
-    return server.serve(fd, attached)
+    return run(channel)
 
 
 if __name__ == "__main__":

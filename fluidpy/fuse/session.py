@@ -15,6 +15,7 @@ from fluidpy.fuse.event_loop import EventLoop
 from fluidpy.fuse.files import Files
 from fluidpy.fuse.kernel import IN_HEADER, INTERRUPT_IN, Opcode
 from fluidpy.fuse.negotiation import MAX_WRITE_BYTES, Negotiated, negotiate, parse_offer
+from fluidpy.fuse.opens import Opens
 from fluidpy.fuse.requests_in_flight import RequestsInFlight, TroubleLog
 from fluidpy.fuse.statistics_of_tree import TreeStatistics
 from fluidpy.namespace.catalog import CatalogReader
@@ -73,12 +74,17 @@ class FuseSession:
         waiting: RequestsInFlight,
         directories: Directories,
         files: Files,
+        opens: Opens,
         statistics: TreeStatistics,
         trouble: TroubleLog,
         on_negotiated: Callable[[Negotiated], None],
         on_end: Callable[[MountError | None], None],
+        stack_depth: int = 1,
     ) -> None:
-        """`on_negotiated` hears of INIT; `on_end` of the unmount (None), or why serving ended."""
+        """`on_negotiated` hears of INIT; `on_end` of the unmount (None), or why serving ended.
+
+        `stack_depth` is the kernel's to know (see `negotiate`).
+        """
         self._loop = loop
         self._device = device
         self._catalog = catalog
@@ -87,22 +93,27 @@ class FuseSession:
         self._waiting = waiting
         self._directories = directories
         self._files = files
+        self._opens = opens
         self._statistics = statistics
         self._trouble = trouble
         self._on_negotiated = on_negotiated
         self._on_end = on_end
-        self._buffer = bytearray(BUFFER_BYTES)
+        self._stack_depth = stack_depth
+        # Written to at once: the kernel would lose a request if it had to fault in a page of the
+        # buffer of a process that is killed at that moment.
+        self._buffer = bytearray(b"\1") * BUFFER_BYTES
         self._handlers = self._handler_table()
 
     def _handler_table(self) -> dict[int, Handler]:
         directories, files, device = self._directories, self._files, self._device
+        opens = self._opens
         table: dict[int, Handler] = {
             Opcode.LOOKUP: lambda u, n, body: directories.lookup(u, n, bytes(body[:-1])),
             Opcode.GETATTR: lambda u, n, _: self._get_attributes(u, n),
             Opcode.READLINK: lambda u, n, _: self._read_link(u, n),
-            Opcode.OPEN: lambda u, n, _: files.open(u, n),
+            Opcode.OPEN: lambda u, n, _: opens.open(u, n),
             Opcode.READ: files.read,
-            Opcode.RELEASE: lambda u, n, _: files.release(u, n),
+            Opcode.RELEASE: lambda u, n, _: opens.release(u, n),
             Opcode.OPENDIR: lambda u, n, _: directories.open(u, n),
             Opcode.READDIR: lambda u, n, b: directories.read(u, n, b, plus=False),
             Opcode.READDIRPLUS: lambda u, n, b: directories.read(u, n, b, plus=True),
@@ -125,6 +136,10 @@ class FuseSession:
         """Begins to serve."""
         self._loop.watch(self._device.fd, self._on_readable)
         self._loop.call_later(SIGNALS_SECONDS, self._check_interrupted)
+
+    def stop_reading(self) -> None:
+        """Reads no further request; what was read is answered still."""
+        self._loop.unwatch(self._device.fd)
 
     def _check_interrupted(self) -> None:
         self._waiting.check_interrupted()
@@ -169,7 +184,7 @@ class FuseSession:
 
     def _initialise(self, unique: int, body: memoryview) -> None:
         try:
-            negotiated, reply = negotiate(parse_offer(body))
+            negotiated, reply = negotiate(parse_offer(body), self._stack_depth)
         except MountError as error:
             self._device.reply_error(unique, errno.EPROTO)
             self._on_end(error)

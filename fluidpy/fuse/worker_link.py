@@ -29,6 +29,10 @@ ANSWER_GRACE_SECONDS: Final = 1.0
 RECONNECT_SECONDS: Final = (0.05, 0.2, 0.5, 1.0)
 """Pauses before another try to reach a worker; the last one repeats."""
 
+MISSED_SECONDS: Final = 60.0
+"""Events of so long ago are told again to who may have missed them: longer than a mount may be
+without a server, and than a busy server leaves events in its socket."""
+
 _MESSAGES_A_TURN: Final = 64
 """Messages taken from the socket before the kernel's side has its turn."""
 
@@ -78,17 +82,20 @@ class WorkerLink:
         on_attached: Callable[[Attached], None],
         on_event: Callable[[Message], None],
         on_trouble: Callable[[FluidpyError], None],
+        on_lost_events: Callable[[], None],
     ) -> None:
         """`reach` blocks, in a helper thread, until a worker has attached the Dataset.
 
         `on_attached` is called for every worker after the first, before requests go on;
-        `on_event` for what the worker pushes; `on_trouble` for each failure to reach one.
+        `on_event` for what the worker pushes; `on_trouble` for each failure to reach one;
+        `on_lost_events` when events were missed that the worker cannot tell again.
         """
         self._loop = loop
         self._reach = reach
         self._on_attached = on_attached
         self._on_event = on_event
         self._on_trouble = on_trouble
+        self._on_lost_events = on_lost_events
         self._identifiers = count(1)
         self._pending: dict[int, _Pending] = {}
         self._outgoing: deque[Message] = deque()
@@ -98,6 +105,7 @@ class WorkerLink:
         self._dataset = 0
         self._failures = 0
         self._ended = False
+        self._missed = False
         self.generation = 0
         self._loop.call_later(SWEEP_SECONDS, self._sweep)
 
@@ -106,8 +114,17 @@ class WorkerLink:
         """Whether a worker is there at this moment."""
         return self._socket is not None
 
-    def adopt(self, attached: Attached) -> None:
-        """Goes on with a worker that has been reached."""
+    def reach(self) -> None:
+        """Begins without a worker: an earlier server's may have said things that nobody heard.
+
+        So `on_attached` is called for the first one, too.
+        """
+        self._missed = True
+        self._start_reaching()
+
+    def adopt(self, attached: Attached, *, again: bool = False) -> None:
+        """Goes on with a worker that has been reached; `again`: as if after another worker."""
+        self._missed = self._missed or again
         if self._ended:
             attached.connection.close()
             return
@@ -118,9 +135,11 @@ class WorkerLink:
         self.generation += 1
         self._closed_handles.clear()
         self._loop.watch(self._socket.fileno(), self._on_ready)
-        if self.generation > 1:
+        if self.generation > 1 or self._missed:
             self._on_attached(attached)
-        self.call(Operation.INVALIDATIONS, {"subscribe": True}, 60.0, self._subscribed)
+        missed = MISSED_SECONDS if self.generation > 1 or self._missed else 0.0
+        fields = {"subscribe": True, "since": missed}
+        self.call(Operation.INVALIDATIONS, fields, 60.0, self._subscribed)
         for identifier, pending in list(self._pending.items()):
             if pending.survives:
                 self._send(self._message(identifier, pending))
@@ -128,6 +147,8 @@ class WorkerLink:
     def _subscribed(self, answer: Answer) -> None:
         if answer.error is not None and not isinstance(answer.error, LinkLostError):
             self._on_trouble(answer.error)
+        elif not answer.ok.get("complete", True):
+            self._on_lost_events()
 
     def call(
         self,

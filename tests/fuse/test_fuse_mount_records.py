@@ -13,7 +13,6 @@ import pytest
 
 from fluidpy.errors import MountError
 from fluidpy.fuse import kernel_mount, mount_checks
-from fluidpy.fuse.holder import NextStep, after_server
 from fluidpy.fuse.mount_checks import check_mount_point, plain_path
 from fluidpy.fuse.mount_record import (
     MountRecord,
@@ -50,7 +49,7 @@ def test_a_record_is_private_and_comes_back(fuse_settings: Settings, tmp_path: P
     assert read_records(fuse_settings) == [record(tmp_path)]
     assert set(record(tmp_path).to_wire()) == {
         "mountPoint", "dataset", "namespace", "holderPid", "serverPid", "readMode", "startedAt",
-        "file", "url",
+        "file", "url", "readModeReason", "restarts", "failure",
     }  # fmt: skip
 
 
@@ -172,11 +171,6 @@ def test_a_hanging_probe_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     error = mount_checks.probe(event.wait, 0.05)
     event.set()
     assert isinstance(error, TimeoutError)
-
-
-def test_a_mount_without_server_is_taken_down() -> None:
-    assert after_server(still_mounted=True) is NextStep.TAKE_DOWN
-    assert after_server(still_mounted=False) is NextStep.FINISH
 
 
 def test_a_mount_that_is_not_permitted_names_the_cure(

@@ -31,6 +31,7 @@ def test_whatever_keeps_a_worker_from_being_reached_it_is_tried_again() -> None:
         on_attached=lambda _: loop.stop(),
         on_event=lambda _: None,
         on_trouble=note,
+        on_lost_events=lambda: None,
     )
     link.adopt(Attached(ours, hello, dataset))
     theirs.close()

@@ -56,6 +56,7 @@ class TreeWorker:
         self.directory = directory
         self.tree = tree
         self.versions: dict[bytes, int] = {}
+        self.pid = os.getpid()
         self.complete = True
         """Whether files are in the cache; else each read brings its blocks."""
         self.kept = True
@@ -67,7 +68,9 @@ class TreeWorker:
         self._handles: dict[int, tuple[Entry, bytes, Path]] = {}
         self._lock = threading.RLock()
         self._peers: list[Any] = []
-        self._subscribed: list[Any] = []
+        self.subscribed: list[Any] = []
+        self.pushed: list[list[Any]] = []
+        """Changes, as they were told and are told again to who asks `since` when."""
         self._threads: list[threading.Thread] = []
         self.catalog_path = directory / "catalog.sqlite"
         self.writer = CatalogWriter(self.catalog_path)
@@ -139,16 +142,18 @@ class TreeWorker:
     # -- operations ------------------------------------------------------------------------------
 
     def _op_hello(self, _peer: Any, _message: Message) -> tuple[Message, list[int]]:
-        return {"pid": os.getpid(), "version": 1, "block_bytes": BLOCK}, []
+        return {"pid": self.pid, "version": 1, "block_bytes": BLOCK}, []
 
     def _op_attach(self, _peer: Any, message: Message) -> tuple[Message, list[int]]:
         given = DatasetDefinition.from_wire(message["definition"])
         self.writer.compose(given)
         return {"dataset": 7, "key": given.key, "catalog": os.fspath(self.catalog_path)}, []
 
-    def _op_invalidations(self, peer: Any, _message: Message) -> tuple[Message, list[int]]:
-        self._subscribed.append(peer)
-        return {}, []
+    def _op_invalidations(self, peer: Any, message: Message) -> tuple[Message, list[int]]:
+        self.subscribed.append(peer)
+        if message.get("since"):
+            self._push(peer, self.pushed)
+        return {"complete": True}, []
 
     def _op_list(self, _peer: Any, message: Message) -> tuple[Message, list[int]]:
         return {"changed": self.list_directory(message["directory"])}, []
@@ -209,7 +214,8 @@ class TreeWorker:
             for name in before.keys() | after.keys()
             if before.get(name) != after.get(name)
         ]
-        for peer in list(self._subscribed) if changed else []:
+        self.pushed.extend(changed)
+        for peer in list(self.subscribed) if changed else []:
             self._push(peer, changed)
         return changes.any()
 
@@ -220,7 +226,7 @@ class TreeWorker:
                 protocol.send(peer, protocol.event("changed", fields))
             except OSError:  # its mount has ended
                 with suppress(ValueError):  # all were dropped meanwhile
-                    self._subscribed.remove(peer)
+                    self.subscribed.remove(peer)
                 return
 
     def _info(self, path: bytes) -> ObjectInfo:
@@ -241,7 +247,7 @@ class TreeWorker:
 
     def drop_peers(self) -> None:
         """All connections end, as when a worker dies; the next worker is this one again."""
-        self._subscribed.clear()
+        self.subscribed.clear()
         peers, self._peers = self._peers, []
         for peer in peers:
             with suppress(OSError):  # its client has gone, and it is closed

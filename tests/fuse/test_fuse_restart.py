@@ -1,0 +1,270 @@
+"""A server that is killed costs its readers a moment, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from fluidpy.fuse.mount_record import MountRecord, log_path
+from fluidpy.fuse.mount_table import mounted_at
+from fluidpy.fuse.mounting import list_failures, list_mounts, unmount
+from fluidpy.settings import Settings
+from tests.fuse.conftest import Mounted
+from tests.fuse.test_fuse_faults import gone, running
+from tests.fuse.test_fuse_serving import seen, until
+from tests.fuse.tree_worker import TreeWorker
+
+WORST_SECONDS = 1.0
+"""No call on the mount may take longer; on a busy machine of two cores it is tens of ms."""
+
+
+def now_mounted(settings: Settings) -> MountRecord:
+    """The record of the only mount, as it is now."""
+    (record,) = list_mounts(settings)
+    return record
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def kill_server(settings: Settings) -> MountRecord:
+    """Kills the server; the record once another has followed."""
+    before = now_mounted(settings)
+    os.kill(before.server_pid, signal.SIGKILL)
+    assert until(lambda: now_mounted(settings).restarts == before.restarts + 1)
+    after = now_mounted(settings)
+    assert after.server_pid != before.server_pid
+    assert after.holder_pid == before.holder_pid
+    return after
+
+
+@contextmanager
+def readers(mount_point: Path, worker: TreeWorker, count: int) -> Iterator[list[float]]:
+    """Reads, lists and looks at the tree all the time; the calls' seconds. Any error is raised."""
+    ended = threading.Event()
+    took: list[float] = []
+    names = [n for n, content in worker.tree.items() if isinstance(content, bytes) and n != b"link"]
+    names = [n for n in names if n not in (b"absolute", b"dangling")]
+
+    def work(number: int) -> None:
+        turn = number
+        while not ended.is_set():
+            name = names[turn % len(names)]
+            started = time.monotonic()
+            path = Path(os.fsdecode(os.path.join(os.fsencode(mount_point), name)))
+            assert path.read_bytes() == worker.tree[name]
+            assert len(os.listdir(mount_point / "folder")) == 2
+            assert not (mount_point / "none").exists()
+            took.append(time.monotonic() - started)
+            turn += 1
+
+    with ThreadPoolExecutor(count) as pool:
+        futures: list[Future[None]] = [pool.submit(work, number) for number in range(count)]
+        try:
+            yield took
+        finally:
+            ended.set()
+        for future in futures:
+            future.result(timeout=20)
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_a_killed_server_is_followed_by_another(
+    worker: TreeWorker,
+    mounted: Mounted,
+    mount_point: Path,
+    fuse_settings: Settings,
+    complete: bool,
+) -> None:
+    worker.complete = complete
+    first = mounted()
+    with (mount_point / "large.bin").open("rb") as stream:
+        assert stream.read(1000) == worker.tree[b"large.bin"][:1000]  # type: ignore[index]
+        record = kill_server(fuse_settings)
+        assert record.restarts == 1
+        assert stream.read() == worker.tree[b"large.bin"][1000:]  # type: ignore[index]
+    assert seen(mount_point) == worker.tree
+    unmount(mount_point, fuse_settings)
+    assert gone(first)
+    assert gone(record)
+
+
+def test_twenty_kills_under_readers_are_not_noticed(
+    worker: TreeWorker, mounted: Mounted, mount_point: Path, fuse_settings: Settings
+) -> None:
+    worker.complete = False
+    mounted()
+    with readers(mount_point, worker, 4) as took:
+        for number in range(1, 21):
+            assert kill_server(fuse_settings).restarts == number
+            calls = len(took)
+            assert until(lambda calls=calls: len(took) > calls)  # type: ignore[misc]
+    assert max(took) < WORST_SECONDS
+    assert seen(mount_point) == worker.tree
+    unmount(mount_point, fuse_settings)
+
+
+def test_a_read_that_waits_for_a_slow_source_is_asked_again(
+    worker: TreeWorker, mounted: Mounted, mount_point: Path, fuse_settings: Settings
+) -> None:
+    worker.complete = False
+    mounted()
+    worker.stall = threading.Event()
+    with subprocess.Popen(["cat", mount_point / "large.bin"], stdout=subprocess.PIPE) as reader:
+        assert until(lambda: any(m.get("op") == "read" for m in worker.requests))
+        stall, worker.stall = worker.stall, None
+        kill_server(fuse_settings)
+        out, _ = reader.communicate(timeout=20)
+        stall.set()
+    assert reader.returncode == 0
+    assert out == worker.tree[b"large.bin"]
+
+
+def test_who_waits_through_a_restart_can_be_killed(
+    worker: TreeWorker, mounted: Mounted, mount_point: Path, fuse_settings: Settings
+) -> None:
+    """INTERRUPT names the request as it was sent the second time."""
+    worker.complete = False
+    mounted()
+    worker.stall = threading.Event()
+    reader = subprocess.Popen(["cat", mount_point / "large.bin"], stdout=subprocess.DEVNULL)
+    assert until(lambda: any(m.get("op") == "read" for m in worker.requests))
+    asked = len(worker.requests)
+    kill_server(fuse_settings)
+    assert until(lambda: any(m.get("op") == "read" for m in worker.requests[asked:]))
+    reader.send_signal(signal.SIGTERM)
+    assert reader.wait(timeout=5) == -signal.SIGTERM
+    worker.stall.set()
+
+
+def test_a_listing_goes_on_where_it_was(
+    worker: TreeWorker, mounted: Mounted, mount_point: Path, fuse_settings: Settings
+) -> None:
+    names = {f"file-{number:05d}" for number in range(3000)}
+    worker.tree.update({b"folder/" + name.encode(): b"" for name in names})
+    mounted()
+    with os.scandir(mount_point / "folder") as entries:
+        found = {next(entries).name}
+        kill_server(fuse_settings)
+        found.update(entry.name for entry in entries)
+    assert found == names | {"inner.txt", "deeper"}
+
+
+@pytest.mark.parametrize("told", ["before", "after"])
+def test_changes_reach_readers_through_a_restart(
+    worker: TreeWorker,
+    mounted: Mounted,
+    mount_point: Path,
+    fuse_settings: Settings,
+    told: str,
+) -> None:
+    record = mounted()
+    path = mount_point / "small.txt"
+    assert path.read_bytes() == b"hello\n"
+    if told == "before":  # and not passed on to the kernel
+        os.kill(record.server_pid, signal.SIGSTOP)
+        worker.change(b"small.txt", b"another text\n")
+        worker.list_directory(1)
+    kill_server(fuse_settings)
+    if told == "after":
+        worker.change(b"small.txt", b"another text\n")
+        worker.list_directory(1)
+    assert until(lambda: path.read_bytes() == b"another text\n")
+
+
+def test_a_new_worker_and_a_new_server_at_once_miss_no_change(
+    worker: TreeWorker, mounted: Mounted, mount_point: Path, fuse_settings: Settings
+) -> None:
+    record = mounted()
+    path = mount_point / "small.txt"
+    assert path.read_bytes() == b"hello\n"
+    os.kill(record.server_pid, signal.SIGSTOP)
+    worker.change(b"small.txt", b"another text\n")
+    worker.list_directory(1)
+    worker.pushed.clear()
+    worker.pid += 1  # as if another process were the worker by now
+    worker.drop_peers()
+    kill_server(fuse_settings)
+    assert until(lambda: path.read_bytes() == b"another text\n")
+
+
+def helpers_of(record: MountRecord) -> list[int]:
+    """The processes that a holder has ready beside its server."""
+    return [pid for pid in children_of(record.holder_pid) if pid != record.server_pid]
+
+
+def test_what_waits_for_its_turn_is_replaced_when_it_ends(
+    worker: TreeWorker, mounted: Mounted, mount_point: Path, fuse_settings: Settings
+) -> None:
+    record = mounted()
+    for _ in range(2):
+        assert until(lambda: len(helpers_of(now_mounted(fuse_settings))) == 2)
+        for pid in helpers_of(now_mounted(fuse_settings)):
+            os.kill(pid, signal.SIGKILL)
+            assert until(lambda pid=pid: not running(pid))  # type: ignore[misc]
+        kill_server(fuse_settings)
+        assert (mount_point / "small.txt").read_bytes() == b"hello\n"
+    assert until(lambda: len(helpers_of(now_mounted(fuse_settings))) == 2)
+    unmount(mount_point, fuse_settings)
+    assert gone(record)
+
+
+def test_all_but_the_holder_are_killed_together(
+    worker: TreeWorker, mounted: Mounted, mount_point: Path, fuse_settings: Settings
+) -> None:
+    record = mounted()
+    for pid in children_of(record.holder_pid):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    assert (mount_point / "large.bin").read_bytes() == worker.tree[b"large.bin"]
+    assert until(lambda: now_mounted(fuse_settings).restarts >= 1)
+
+
+def test_a_restart_does_not_wait_for_the_worker(
+    worker: TreeWorker, mounted: Mounted, mount_point: Path, fuse_settings: Settings
+) -> None:
+    mounted()
+    os.listdir(mount_point / "folder")
+    fuse_settings.worker_socket.unlink()
+    fuse_settings.worker_socket.mkdir()  # so that none can be started, either
+    worker.drop_peers()
+    kill_server(fuse_settings)
+    assert (mount_point / "folder/inner.txt").stat().st_size == 5
+    fuse_settings.worker_socket.rmdir()
+
+
+def test_servers_that_fail_again_and_again_end_the_mount_with_a_reason(
+    worker: TreeWorker,
+    mounted: Mounted,
+    mount_point: Path,
+    fuse_settings: Settings,
+    short_directory: Path,
+) -> None:
+    record = mounted()
+    os.listdir(mount_point)
+    worker.catalog_path.rename(short_directory / "lost")
+    worker.catalog_path.mkdir()
+    started = time.monotonic()
+    os.kill(record.server_pid, signal.SIGKILL)
+    with pytest.raises(OSError):
+        os.listdir(mount_point / "folder")
+    assert time.monotonic() - started < 30
+    assert until(lambda: gone(record))
+    assert mounted_at(mount_point) is None
+    assert list_mounts(fuse_settings) == []
+    (failed,) = list_failures(fuse_settings)
+    assert failed.failure is not None
+    assert "10 servers failed within 60 s" in failed.failure
+    log = log_path(fuse_settings, mount_point).read_text()
+    assert failed.failure in log
+    assert log.count("catalog") >= 10
