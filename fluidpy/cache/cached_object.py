@@ -74,7 +74,7 @@ class CachedObject(FillableObject):
                 for file in self._files.values():
                     if not file.present:
                         self.drop_if_empty(file)
-            self._settle()
+            self.settle()
 
     def fd_for(self, offset: int, *, checked: bool = False) -> tuple[int, int, int]:
         """A read-only descriptor of the file with byte `offset`: (fd, offset in it, bytes from
@@ -116,7 +116,7 @@ class CachedObject(FillableObject):
         finally:
             with table.lock:
                 descriptor.users -= 1
-                self._settle()
+                self.settle()
 
     def file_serial(self, offset: int) -> int:
         """A number of the file that now holds `offset`, another one whenever the file is replaced
@@ -176,7 +176,7 @@ class CachedObject(FillableObject):
                 self._trust(file, doubtful)
             else:
                 table.drop(self, file)
-            self._settle()
+            self.settle()
         return intact
 
     def _trust(self, file: CacheFile, blocks: int) -> None:

@@ -192,3 +192,6 @@ class Demotion:
         source.account.kept -= amount
         os.unlink(file.name, dir_fd=source.directory.objects)
         source.account.freed_on_disk()
+        if owner.key in table.leases:  # the original's bytes stay as long as somebody reads them
+            owner.leave_behind(file, source.account, amount)
+            table.gone.append(owner.key)

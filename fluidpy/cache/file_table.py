@@ -67,6 +67,8 @@ class FileTable:
         self.open_files: OrderedDict[CacheFile, ObjectFiles] = OrderedDict()
         self.open_limit = descriptor_limit()
         self.gone: list[bytes] = []
+        self.leases: dict[bytes, int] = {}
+        """Objects that others read without asking, and how many do: see `BlockStore.lease`."""
         self.listeners: list[Callable[[bytes], None]] = []
         self.object_of: Callable[[bytes, int, int], CachedObject]
         self.log_limit = log_limit(tiers[0].directory.objects)

@@ -91,7 +91,7 @@ class FillableObject(ObjectFiles):
             with table.lock:
                 descriptor.users -= 1
                 if self._leftovers:
-                    self._settle()
+                    self.settle()
         if file.epoch != epoch:
             raise self._replaced(file)
 

@@ -148,16 +148,19 @@ class ObjectFiles:
         """Takes over an unlinked file's bytes and descriptors until nobody uses them."""
         descriptors = [d for d in (file.reader, file.writer) if d is not None]
         account.unlinked += freed
-        self._leftovers.append(_Leftover(account, freed, descriptors, self._holds_file(file)))
-        self._settle()
+        held = self._holds_file(file) or self.key in self.table.leases
+        self._leftovers.append(_Leftover(account, freed, descriptors, held))
+        self.settle()
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
+        """Lets go of what left the cache and is not used any more."""
         if self._leftovers:
             self._leftovers = [left for left in self._leftovers if not self._let_go(left)]
         self.keep_active()
 
     def _let_go(self, left: _Leftover) -> bool:
-        if (left.held and self._holds) or any(d.users for d in left.descriptors):
+        in_use = self._holds or self.key in self.table.leases
+        if (left.held and in_use) or any(d.users for d in left.descriptors):
             return False
         for descriptor in left.descriptors:
             descriptor.close()

@@ -206,14 +206,50 @@ class BlockStore:
         self.table.announce()
         return freed
 
-    def pin(self, key: bytes, on: bool) -> None:
-        """Keeps an object from eviction (or no longer); one not cached yet is pinned once it is."""
+    def lease(self, key: bytes, ino: int) -> bool:
+        """Somebody reads the complete file with this inode number, in his own way and unseen.
+
+        It may leave the cache all the same: `on_evict` tells, and its bytes count until
+        `end_lease`. Counts as a use. False when the object's file is another one, or not complete.
+        """
+        table = self.table
+        with table.lock:
+            found = self.get(key)
+            if found is None or found.segment_bytes or not found.complete:
+                return False
+            stamp = found.file_at(0).stamp
+            if stamp is None or stamp.ino != ino:
+                return False
+            table.leases[key] = table.leases.get(key, 0) + 1
+        return True
+
+    def end_lease(self, key: bytes) -> None:
+        """Ends one `lease`."""
+        table = self.table
+        with table.lock:
+            left = table.leases.pop(key, 1) - 1
+            if left:
+                table.leases[key] = left
+            elif (found := table.live.get(key)) is not None:
+                found.settle()
+
+    def is_leased(self, key: bytes) -> bool:
+        """Whether a `lease` of the object has not ended; for any thread."""
+        return key in self.table.leases
+
+    def pin(self, key: bytes, on: bool) -> bool:
+        """Keeps an object from eviction (or no longer); one not cached yet is pinned once it is.
+
+        Returns whether that changes anything.
+        """
         with self.table.lock:
             self.table.flush()
+            changed = self.table.index.is_pinned(key) != on
             self.table.index.set_pinned(key, on)
             found = self.table.live.get(key)
             if found is not None:
                 found.pinned = on
+            return changed
 
     def objects(self, *, after: bytes = b"") -> Iterator[ObjectStatus]:
         """Every cached object in order of key, from the index; read in pages, so it may be slow

@@ -59,6 +59,8 @@ class Operation(StrEnum):
     READ = "read"
     CLOSE = "close"
     INVALIDATIONS = "invalidations"
+    LEASE = "lease"
+    USED = "used"
     LOAD = "load"
     USAGE = "usage"
     CACHE_LIST = "cache_list"
@@ -71,6 +73,9 @@ class Operation(StrEnum):
 
 EVENT_CHANGED: Final = "changed"
 """The event that `invalidations` subscribes to."""
+
+EVENT_EVICTED: Final = "evicted"
+"""Leased cache files have left: `rows` of `dataset` (see `lease`)."""
 
 ENTRY_FIELDS: Final = (
     "id",

@@ -1,7 +1,8 @@
 """A catalog entry as the kernel sees it: node id, attributes, time-outs. Pure packing.
 
-A node id is `2 × row + mode`, with the mode that the file is read in (0: plain), and 1 for the
-root. A row is one version of one path and is never reused; `st_ino` is the same for all versions.
+A node id is `2 × row + mode`, with the mode that the file is read in (0: plain, 1: passed through),
+and 1 for the root. A row is one version of one path and is never reused; `st_ino` is the same for
+all versions.
 """
 
 from __future__ import annotations
@@ -74,12 +75,21 @@ class Attributes:
         whole, nanoseconds = split_seconds(valid_seconds)
         return ATTR_OUT.pack(whole, nanoseconds, 0, *self._attr(entry))
 
-    def pack_entry(self, entry: EntryTuple, name_seconds: float, attr_seconds: float) -> bytes:
-        """`fuse_entry_out`: what a name stands for and how long name and attributes hold."""
+    def pack_entry(
+        self,
+        entry: EntryTuple,
+        name_seconds: float,
+        attr_seconds: float,
+        node: int | None = None,
+    ) -> bytes:
+        """`fuse_entry_out`: what a name stands for and how long name and attributes hold.
+
+        `node` is the node id; without it, that of the row read in plain mode.
+        """
         name_whole, name_nanoseconds = split_seconds(name_seconds)
         attr_whole, attr_nanoseconds = split_seconds(attr_seconds)
         return ENTRY_OUT.pack(
-            node_of_row(entry[0]),
+            node_of_row(entry[0]) if node is None else node,
             0,
             name_whole,
             attr_whole,

@@ -31,6 +31,7 @@ from fluidpy.fuse.directory_blocks import (
     DirectoryBlock,
 )
 from fluidpy.fuse.kernel import DIRENT, DIRENTPLUS, OPEN_OUT, READ_IN, OpenFlag
+from fluidpy.fuse.node_ids import NodeIds
 from fluidpy.fuse.requests_in_flight import RequestsInFlight
 from fluidpy.fuse.worker_link import Answer, WorkerLink
 from fluidpy.namespace.catalog import CatalogReader, Entry
@@ -102,6 +103,7 @@ class Directories:
         freshness: Freshness,
         *,
         deadline: float,
+        node_ids: NodeIds | None = None,
     ) -> None:
         """`deadline` is how long a request may wait for the worker, in seconds."""
         self._device = device
@@ -110,6 +112,7 @@ class Directories:
         self._waiting = waiting
         self._attributes = attributes
         self._freshness = freshness
+        self._node_ids = node_ids or NodeIds()
         self._deadline = deadline
         self._block = DirectoryBlock(attributes)
         self._kept: set[int] = set()
@@ -155,7 +158,9 @@ class Directories:
     def _entry_payload(self, entry: EntryTuple | None, left: float) -> bytes:
         if entry is None:
             return pack_negative(min(NEGATIVE_VALID_SECONDS, left))
-        return self._attributes.pack_entry(entry, left, self.attribute_seconds(entry, left))
+        return self._attributes.pack_entry(
+            entry, left, self.attribute_seconds(entry, left), self._node_ids.of_lookup(entry)
+        )
 
     def attribute_seconds(self, entry: EntryTuple, left: float) -> float:
         """How long attributes hold: a version's for long, a folder's as its listing."""
@@ -209,7 +214,7 @@ class Directories:
         entries = self._catalog.children(row, after, size // (smallest + 8) + 1)
         if plus:
             left = self._freshness.left(row)
-            block.add_plus(entries, left, left)
+            block.add_plus(entries, left, left, self._node_ids.backed)
         else:
             block.add_plain(entries)
         self._device.reply(unique, block.content)

@@ -7,7 +7,7 @@ from there (by the row's name), so that an open directory has no state. 1 and 2 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Final
 
 from fluidpy.client.protocol import EntryTuple
@@ -17,7 +17,6 @@ from fluidpy.fuse.attributes import (
     FILE_VALID_SECONDS,
     Attributes,
     mode_bits,
-    node_of_row,
     split_seconds,
 )
 from fluidpy.fuse.kernel import DIRENT, DIRENTPLUS, padded_length
@@ -79,9 +78,16 @@ class DirectoryBlock:
         self._used = used
 
     def add_plus(
-        self, entries: Iterable[EntryTuple], name_seconds: float, directory_seconds: float
+        self,
+        entries: Iterable[EntryTuple],
+        name_seconds: float,
+        directory_seconds: float,
+        backed: Container[int] = (),
     ) -> None:
-        """Adds entries with attributes until the block is full; time-outs in seconds."""
+        """Adds entries with attributes until the block is full; time-outs in seconds.
+
+        Rows that are `backed` are shown as passed through.
+        """
         pack_into, head, buffer, used = (
             DIRENTPLUS.pack_into,
             DIRENTPLUS.size,
@@ -101,7 +107,7 @@ class DirectoryBlock:
             pack_into(
                 buffer,
                 used,
-                node_of_row(row),
+                2 * row + (row in backed),  # the root is nobody's child
                 0,
                 name_whole,
                 folder_whole if folder else FILE_VALID_SECONDS,

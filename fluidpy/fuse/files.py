@@ -1,5 +1,6 @@
 """OPEN, READ and RELEASE: from the cache file where its bytes are known, else through the worker.
 
+
 READ is answered whole or with an error: a short answer would make the kernel shrink the file.
 """
 
@@ -11,17 +12,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
-from fluidpy.client.protocol import EntryTuple, Operation, close_all
+from fluidpy.client.protocol import Operation, close_all
 from fluidpy.errors import CacheError, FluidpyError, SourceChangedError, WorkerTimeoutError
 from fluidpy.fuse.attributes import row_of_node
 from fluidpy.fuse.device import Device
+from fluidpy.fuse.direct_files import DirectFiles, OpensCacheFiles
 from fluidpy.fuse.event_loop import EventLoop
 from fluidpy.fuse.kernel import OPEN_OUT, READ_IN, OpenFlag
 from fluidpy.fuse.open_files import HeldFd, OpenFile, OpenFileTable
 from fluidpy.fuse.range_reader import Piece, RangeReader
 from fluidpy.fuse.requests_in_flight import RequestsInFlight
 from fluidpy.fuse.worker_link import Answer, LinkLostError, WorkerLink
-from fluidpy.namespace.catalog import CatalogReader
+from fluidpy.namespace.catalog import CatalogReader, Entry
 from fluidpy.storage.under_storage import Kind
 
 SWEEP_SECONDS: Final = 1.0
@@ -29,6 +31,7 @@ SWEEP_SECONDS: Final = 1.0
 
 _OPENED: Final = OPEN_OUT.pack(0, OpenFlag.KEEP_CACHE | OpenFlag.NOFLUSH, 0)
 """Pages are kept: a node is one version. No handle: READ names the node. Nothing to flush."""
+
 
 OnOpen: TypeAlias = Callable[[FluidpyError | None], None]
 
@@ -65,8 +68,13 @@ class Files:
         table: OpenFileTable,
         block_bytes: int,
         deadline: float,
+        view: OpensCacheFiles | None = None,
+        on_used: Callable[[int], None] = lambda _row: None,
     ) -> None:
-        """`block_bytes` is the unit in which the worker keeps; `deadline` in seconds, a request."""
+        """`block_bytes` is the unit in which the worker keeps; `deadline` in seconds, a request.
+
+        `view` opens complete cache files without the worker; `on_used` hears of their rows.
+        """
         self._loop = loop
         self._device = device
         self._catalog = catalog
@@ -76,6 +84,9 @@ class Files:
         self._table = table
         self.block_bytes = block_bytes
         self._deadline = deadline
+        self.direct = DirectFiles(view, on_used=on_used, close=self._close_unless_busy)
+        self.on_complete: Callable[[int], None] = lambda _row: None
+        """Hears of rows whose files the cache has whole by now."""
         self._openers: dict[OpenFile, list[OnOpen]] = {}
         loop.call_later(SWEEP_SECONDS, self._sweep)
 
@@ -112,6 +123,7 @@ class Files:
                 self._device.reply_error(unique, errno.ESTALE)
                 return
             file = self._new(entry)
+            self.direct.open(file, entry)
         end = min(start + size, file.size)
         if start >= end:
             self._device.reply(unique)
@@ -123,7 +135,7 @@ class Files:
             self._waiting.begin(unique)
             self._ask(_Read(unique, start, end, self._loop.clock() + self._deadline), file)
 
-    def _new(self, entry: EntryTuple) -> OpenFile:
+    def _new(self, entry: Entry) -> OpenFile:
         file = OpenFile(row=entry[0], size=entry[4])
         self._table.add(file, self._loop.clock())
         self._close_surplus()
@@ -169,6 +181,8 @@ class Files:
         file.close_fd()  # the worker may keep the object in another file by now
         file.held = HeldFd(answer.fds[0]) if answer.fds else None
         file.complete = bool(answer.ok.get("complete")) and file.held is not None
+        if file.complete:
+            self.on_complete(file.row)
 
     def _ask(self, read: _Read, file: OpenFile) -> None:
         left = read.limit - self._loop.clock()
@@ -220,7 +234,9 @@ class Files:
         else:
             until = max(read.end, int(answer.ok.get("until", 0)))
             file.learn(read.start, until, self.block_bytes)
-            file.complete = file.complete or bool(answer.ok.get("complete"))
+            if answer.ok.get("complete") and not file.complete:
+                file.complete = True
+                self.on_complete(file.row)
             if self._waiting.take(read.unique):
                 self._send(read, file)
             else:
@@ -255,6 +271,8 @@ class Files:
             held.done()
         if error is None:
             self._finish(read, file)
+            if held is not None:
+                self.direct.was_read(file, read.end, read.pieces[-1].length)
         else:
             self._repair(read, file, error)
 
@@ -297,7 +315,13 @@ class Files:
             self._waiting.take(read.unique)
             self._send(read, file)
 
+    def _close_unless_busy(self, file: OpenFile) -> None:
+        if not (file.busy or file.dropped):
+            self._table.drop(file)
+            self._close(file)
+
     def _sweep(self) -> None:
+        self.direct.close_read_whole()
         self._close_surplus()
         self._loop.call_later(SWEEP_SECONDS, self._sweep)
 
@@ -311,6 +335,8 @@ class Files:
         if file.handle is not None:
             self._link.release(file.handle, file.generation)
             file.handle = None
+        if file.unneeded and file.held is not None:
+            file.held.drop_pages(file.size)
         file.close_fd()
 
     def _path(self, row: int) -> str:

@@ -41,6 +41,8 @@ WANTED: Final = (
     | InitFlag.INIT_EXT
     | InitFlag.HAS_EXPIRE_ONLY
     | InitFlag.HAS_RESEND
+    | InitFlag.NO_OPEN_SUPPORT
+    | InitFlag.PASSTHROUGH
 )
 """Not AUTO_INVAL_DATA: a node is one version, its pages never go stale. Not HANDLE_KILLPRIV: it
 speaks of writes."""
@@ -82,8 +84,12 @@ def parse_offer(body: bytes | memoryview) -> KernelOffer:
     return KernelOffer(major, minor, max_readahead, InitFlag(flags | flags2 << 32))
 
 
-def negotiate(offer: KernelOffer) -> tuple[Negotiated, bytes]:
+def negotiate(offer: KernelOffer, stack_depth: int = 1) -> tuple[Negotiated, bytes]:
     """What is agreed, and the answer's bytes.
+
+    `stack_depth` is how deep the mount stacks on the cache's file system if files are passed
+    through: 1 on a plain one, 2 on overlayfs. At 2 (`FILESYSTEM_MAX_STACK_DEPTH`) no overlay can be
+    made of the mount in turn.
 
     Raises MountError for a kernel that is too old. A newer major is answered with ours; the kernel
     then sends INIT again.
@@ -110,6 +116,6 @@ def negotiate(offer: KernelOffer) -> tuple[Negotiated, bytes]:
         MAX_PAGES,
         0,
         flags >> 32,
-        0,
+        stack_depth if flags & InitFlag.PASSTHROUGH else 0,
     )
     return Negotiated(minor, offer.max_readahead, flags), reply

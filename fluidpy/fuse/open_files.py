@@ -47,6 +47,10 @@ class HeldFd:
         self._wanted = False
         self._close_unless_needed()
 
+    def drop_pages(self, end: int) -> None:
+        """Has the kernel forget the file's clean pages before `end`."""
+        os.posix_fadvise(self.fd, 0, end, os.POSIX_FADV_DONTNEED)
+
     def _close_unless_needed(self) -> None:
         if self.fd >= 0 and not self._users and not self._wanted:
             os.close(self.fd)
@@ -73,6 +77,8 @@ class OpenFile:
     opening: bool = False
     dropped: bool = False
     used_at: float = 0.0
+    unneeded: int = 0
+    """Bytes read since pages of the cache file were dropped, where they are."""
 
     @property
     def busy(self) -> bool:

@@ -9,6 +9,7 @@ from fluidpy.client.protocol import Message, Operation
 from fluidpy.errors import SourceChangedError, UsageError
 from fluidpy.worker import (
     cache_operations,
+    leases,
     load_operation,
     metadata_operations,
     process_operations,
@@ -54,6 +55,7 @@ class Session:
     def close(self) -> None:
         """The connection is gone: its handles and subscriptions go too."""
         self.handles.close_all()
+        self.worker.leases.close(self)
         self.worker.datasets.detach(self)
         self.worker.sessions.discard(self)
 
@@ -88,6 +90,8 @@ OPERATIONS: Final[Mapping[str, Answerer]] = {
     Operation.RESOLVE.value: metadata_operations.resolve,
     Operation.LIST.value: metadata_operations.list_directory,
     Operation.INVALIDATIONS.value: metadata_operations.invalidations,
+    Operation.LEASE.value: leases.lease,
+    Operation.USED.value: leases.used,
     Operation.OPEN.value: read_operations.open_file,
     Operation.READ.value: read_operations.read,
     Operation.LOAD.value: load_operation.load,

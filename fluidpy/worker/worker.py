@@ -26,6 +26,7 @@ from fluidpy.worker import metadata_operations
 from fluidpy.worker.connection import Connection
 from fluidpy.worker.datasets import AttachedDataset, Datasets, Listener
 from fluidpy.worker.fills import FillTable
+from fluidpy.worker.leases import Leases
 from fluidpy.worker.lent_storage import LentStorage, StorageLender
 from fluidpy.worker.memory import give_back
 from fluidpy.worker.parts import MountLimits
@@ -90,6 +91,7 @@ class Worker:
             part_bytes=settings.part_bytes,
             limits_of=_limits_of,
         )
+        self.leases = Leases()
         self._connections: set[Connection] = set()
         self.sessions: set[Session] = set()
         self._purge_at: dict[int, float] = {}
