@@ -6,6 +6,8 @@ what the catalog does not know is None here, and the worker's business.
 
 from __future__ import annotations
 
+import math
+import os
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
@@ -59,6 +61,11 @@ class Totals(NamedTuple):
 _KINDS = (Kind.FILE, Kind.FILE, Kind.DIRECTORY, Kind.SYMLINK)
 _GET = f"SELECT {COLUMNS} FROM entry WHERE id=?"
 _LOOKUP = f"SELECT {COLUMNS} FROM entry WHERE parent=? AND name=? AND retired_at IS NULL"
+_FIND = (
+    f"SELECT {COLUMNS},(SELECT listed_at FROM listing WHERE directory=entry.parent),"
+    "(SELECT digest||path FROM mount WHERE position=entry.mount)"
+    " FROM entry WHERE parent=? AND name=? AND retired_at IS NULL"
+)
 _CHILDREN = (
     f"SELECT {COLUMNS} FROM entry WHERE parent=? AND name>? AND retired_at IS NULL"
     " ORDER BY name LIMIT ?"
@@ -100,6 +107,7 @@ class CatalogReader:
     def __init__(self, path: Path) -> None:
         """Opens the catalog; it must be there."""
         self.path = path
+        self._text = str(path)
         self._connection = self._open()
 
     def _open(self) -> sqlite3.Connection:
@@ -134,7 +142,7 @@ class CatalogReader:
         Row ids of the old file are unknown to the new one, never given to something else.
         """
         try:
-            status = self.path.stat()
+            status = os.stat(self._text)  # noqa: PTH116 - a third of the time that Path takes
         except OSError as error:
             raise self._failed(error) from error
         if (status.st_dev, status.st_ino) == self._identity:
@@ -152,6 +160,16 @@ class CatalogReader:
         """The live child of that name."""
         row = self._one(_LOOKUP, (parent, name))
         return entry_of(row) if row else None
+
+    def find(self, parent: int, name: bytes) -> tuple[Entry, float, str] | None:
+        """The live child of that name, when its folder was last listed (epoch seconds, minus
+        infinity for never), and the tag of its mount ("" for none): all as of one moment.
+        """
+        row = self._one(_FIND, (parent, name))
+        if row is None:
+            return None
+        *columns, listed_at, tag = row
+        return entry_of(columns), -math.inf if listed_at is None else listed_at, tag or ""
 
     def children(self, directory: int, after: bytes = b"", limit: int = 1024) -> list[Entry]:
         """At most `limit` live children with names (bytes) after `after`, in the order of names."""
