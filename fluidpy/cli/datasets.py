@@ -59,10 +59,16 @@ def yaml_source(file: Path) -> Path | str:
 
 
 def define_from_file(
-    file: Path, dataset: str | None, namespace: str | None, settings: Settings
+    file: Path,
+    dataset: str | None,
+    namespace: str | None,
+    settings: Settings,
+    *,
+    say_unserved: bool = False,
 ) -> DatasetDefinition:
     """The Dataset that a YAML file declares; warnings go to stderr.
 
+    With `say_unserved` also what the file declares and this machine does not do.
     Raises ValidationError listing every problem of the file, UsageError when it cannot be read.
     """
     from fluidpy.api.document import load_valid_documents
@@ -81,6 +87,12 @@ def define_from_file(
     )
     for warning in resolved.warnings:
         talk(f"warning: {warning}")
+    if say_unserved:
+        from fluidpy.namespace.resolve_unserved import unserved
+
+        definition = resolved.definition
+        for problem in unserved(loaded.objects, definition.namespace, definition.name):
+            talk(f"warning: {problem}")
     return resolved.definition
 
 
@@ -106,13 +118,20 @@ def define_from_url(url: str, options: Mapping[str, str]) -> DatasetDefinition:
     return definition
 
 
-def define(name: str | None, file: Path | None, namespace: str | None, settings: Settings) -> Found:
+def define(
+    name: str | None,
+    file: Path | None,
+    namespace: str | None,
+    settings: Settings,
+    *,
+    say_unserved: bool = False,
+) -> Found:
     """The Dataset that `-f FILE [NAME]` or `NAME` means, or the name of a mounted one.
 
     Raises UsageError when neither is given, DatasetNotFoundError.
     """
     if file is not None:
-        return define_from_file(file, name, namespace, settings)
+        return define_from_file(file, name, namespace, settings, say_unserved=say_unserved)
     if name is None:
         raise UsageError("no Dataset is named", cure="Give NAME, or -f FILE.")
     from fluidpy.client.locate import locate_dataset
@@ -122,13 +141,18 @@ def define(name: str | None, file: Path | None, namespace: str | None, settings:
 
 @contextmanager
 def session_of(
-    name: str | None, file: Path | None, namespace: str | None = None
+    name: str | None,
+    file: Path | None,
+    namespace: str | None = None,
+    *,
+    say_unserved: bool = False,
 ) -> Iterator[DatasetSession]:
     """A session on the Dataset, closed at the end; a worker is started if none runs."""
     from fluidpy.client.session import DatasetSession
 
     settings = load_settings()
-    session = DatasetSession(define(name, file, namespace, settings), settings)
+    found = define(name, file, namespace, settings, say_unserved=say_unserved)
+    session = DatasetSession(found, settings)
     try:
         yield session
     finally:

@@ -88,7 +88,10 @@ def load(
     paths = [*(path or []), *(read_file_list(file_list) if file_list else [])] or ["/"]
     begin = time.monotonic()
     verb = "listing" if metadata else "loading"
-    with session_of(name, file, namespace) as session, TransferProgress(verb) as progress:
+    with (
+        session_of(name, file, namespace, say_unserved=True) as session,
+        TransferProgress(verb) as progress,
+    ):
         result = _load(session, paths, metadata, progress)
     _report(result, progress.summary(time.monotonic() - begin), output, metadata)
 

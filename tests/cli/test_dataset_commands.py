@@ -126,6 +126,18 @@ def test_load_then_what_is_cached(
     assert left == "labels.csv\n"
 
 
+def test_what_a_file_asks_for_in_vain_is_said(
+    command_line: CommandLine, dataset_file: Path
+) -> None:
+    runtime = "apiVersion: data.fluid.io/v1alpha1\nkind: AlluxioRuntime\nmetadata: {name: pets}\n"
+    dataset_file.write_text(f"{dataset_file.read_text()}---\n{runtime}spec: {{replicas: 2}}\n")
+    loaded = command_line.run("load", "-f", dataset_file, "--metadata")
+    assert loaded.returncode == 0
+    assert b"spec.replicas: 2 workers are declared, and one serves this machine" in loaded.stderr
+    looked = command_line.run("ls", "fluid://pets", "-f", dataset_file)
+    assert looked.stderr == b""
+
+
 def test_pinned_files_say_so(command_line: CommandLine, dataset_file: Path) -> None:
     command_line.done("load", "-f", dataset_file)
     pinned = command_line.run("cache", "pin", "-f", dataset_file, "/labels.csv")
