@@ -65,7 +65,8 @@ def test_a_runtime_of_another_name(tmp_path: Path) -> None:
 
 
 def test_the_load_that_does_what_a_dataload_asks_for(tmp_path: Path) -> None:
-    load = f"{API}kind: DataLoad\nmetadata: {{name: warm}}\nspec:\n  dataset: {{name: d, namespace: default}}\n"
+    of_this = "spec:\n  dataset: {name: d, namespace: default}\n"
+    load = f"{API}kind: DataLoad\nmetadata: {{name: warm}}\n{of_this}"
     assert said(tmp_path, DATASET, load) == [
         "kind: the DataLoad warm is not carried out here; run `fluidpy load -f FILE d`"
     ]
