@@ -1,8 +1,8 @@
-"""S3-compatible object stores, OSS among them: reads through obstore, listings of our own.
+"""S3-compatible object stores, OSS among them: reads over TLS through obstore, listings of our own.
 
-obstore reads in Rust without the interpreter's lock. Every ranged read is conditional on the
-version (If-Match), and the tag of the answer is compared too, because some servers ignore the
-condition.
+Plain HTTP is read by `object_gets` (short ranges) and `object_pieces` (large ones). Every
+ranged read is conditional on the version (If-Match), and the tag of the answer is compared too,
+because some servers ignore the condition.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from fluidpy.errors import (
 )
 from fluidpy.storage.etag_codec import decode_etag, encode_etag
 from fluidpy.storage.http_client import proxy_for, read_certificates
+from fluidpy.storage.object_gets import MOST_BYTES, ObjectGets
 from fluidpy.storage.object_listing import KeyFolder
 from fluidpy.storage.object_pieces import ObjectPieces
 from fluidpy.storage.object_store_address import StoreAddress, store_address
@@ -32,7 +33,7 @@ from fluidpy.storage.object_store_credentials import key_provider, obstore_crede
 from fluidpy.storage.object_store_errors import StorePlace, error_of_obstore
 from fluidpy.storage.options import ObjectStoreOptions
 from fluidpy.storage.retry_policy import RetryPolicy
-from fluidpy.storage.s3_listing import KeyProvider, S3Listing
+from fluidpy.storage.s3_listing import S3Listing
 from fluidpy.storage.under_storage import (
     Buffer,
     Kind,
@@ -83,7 +84,11 @@ class ObjectStorage:
             policy,
             ca_bundle=options.ca_bundle,
         )
-        self._pieces = _pieces(self._place, self._address, key)
+        self._pieces: ObjectPieces | None = None
+        self._gets: ObjectGets | None = None
+        if self._address.allow_http and proxy_for(URL(self._address.bucket_url)) is None:
+            plain = (self._place, self._address.bucket_url, self._address.region, key)
+            self._pieces, self._gets = ObjectPieces(*plain), ObjectGets(*plain)
         self._url = f"{source.scheme}://{self._address.bucket}/{self._root}"
         self._identity = identity_digest(
             options.access_key_id,
@@ -171,6 +176,8 @@ class ObjectStorage:
         if end <= start:
             return b""
         key = self._root + path if path else self._root[:-1]
+        if self._gets is not None and end - start <= MOST_BYTES:
+            return await self._gets.get(key, start, end, version)
         etag = decode_etag(version) if version else None
         try:
             answer = await obstore.get_async(
@@ -215,18 +222,12 @@ class ObjectStorage:
         )
 
     async def close(self) -> None:
-        """Ends the connections of listings and pieces; obstore's end with the object."""
+        """Ends the connections; obstore's end with the object."""
         await self._listing.close()
         if self._pieces is not None:
             self._pieces.close()
-
-
-def _pieces(
-    place: StorePlace, address: StoreAddress, key: KeyProvider | None
-) -> ObjectPieces | None:
-    if not address.allow_http or proxy_for(URL(address.bucket_url)) is not None:
-        return None
-    return ObjectPieces(place, address.bucket_url, address.region, key)
+        if self._gets is not None:
+            await self._gets.close()
 
 
 def _obstore(
