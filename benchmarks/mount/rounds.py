@@ -77,20 +77,22 @@ def take_rounds(
     rounds: int,
     talk: Callable[[str], None],
     *,
-    rounds_of: Mapping[str, int] | None = None,
+    seconds_of: Mapping[str, float] | None = None,
     end_unfinished: bool = False,
 ) -> list[Series]:
     """Samples of `rounds` rounds, the systems in turn in each.
 
     A system that fails has its message kept and takes part no more; so does, with `end_unfinished`,
-    one that ran into its limit. `rounds_of` are systems that take part in fewer rounds.
+    one that ran into its limit. `seconds_of` are systems that take part in another round only if
+    their samples took less than that so far.
     """
     series = {name: Series(name) for name in takes}
     for number in range(rounds):
         said = []
         for name, take in takes.items():
             mine = series[name]
-            if mine.failure or number >= (rounds_of or {}).get(name, rounds):
+            used = sum(sample.seconds for sample in mine.samples)
+            if mine.failure or used > (seconds_of or {}).get(name, float("inf")):
                 continue
             if end_unfinished and mine.samples and not mine.samples[-1].finished:
                 continue

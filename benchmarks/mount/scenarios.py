@@ -16,7 +16,7 @@ WARM_SECONDS = 0.5
 """A warm job is done again until so much time has passed: a shorter sample is noise."""
 WARM_LIMIT_SECONDS = 5.0
 """A slow system's warm sample ends in the middle: its speed is known by then."""
-DROPPED_LIMIT_SECONDS = 8.0
+DROPPED_LIMIT_SECONDS = 7.0
 WARM_DISK_BYTES = 1024 * 1024
 """A warm sample that read more from disk was not warm: it warmed the pages, and is taken again."""
 WARMING_TURNS = 3

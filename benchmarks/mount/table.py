@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from benchmarks.mount.rounds import Outcome, Row
 
 _HEAD = ("", "speed", "÷ plain", "quartiles", "at least", "CPU ÷ plain", "added µs", "")
+_CAUSE_LETTERS = 70
 _SOME_DISK_BYTES = 10 * 2**20
 """Over all rounds; the odd block of a file system's own is not worth a word."""
 
@@ -23,8 +24,14 @@ def notes(row: Row, name: str) -> str:
     if "warm" in name and row.disk_bytes > _SOME_DISK_BYTES:
         said.append(f"{row.disk_bytes // 2**20:,} MiB from disk")
     if row.failure:
-        said.append(f"failed: {row.failure.splitlines()[0][:60]}")
+        said.append(f"failed: {_cause(row.failure)}")
     return ", ".join(said)
+
+
+def _cause(failure: str) -> str:
+    """The end of the first line: a message begins with the command that failed."""
+    first = failure.splitlines()[0]
+    return first if len(first) <= _CAUSE_LETTERS else "…" + first[-_CAUSE_LETTERS:]
 
 
 def _line(row: Row, name: str) -> tuple[str, ...]:

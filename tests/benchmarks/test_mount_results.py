@@ -89,10 +89,10 @@ def test_systems_take_turns_and_one_that_fails_is_asked_no_more() -> None:
     ]
 
 
-def test_a_system_takes_part_in_as_many_rounds_as_it_is_given() -> None:
-    takes = {name: (lambda _: _sample(1, 1.0)) for name in "ab"}
-    series = take_rounds(takes, 3, lambda _: None, rounds_of={"b": 1})
-    assert [len(s.samples) for s in series] == [3, 1]
+def test_a_slow_system_takes_part_until_its_time_is_used_up() -> None:
+    takes = {name: (lambda _: _sample(1, 2.0)) for name in "ab"}
+    series = take_rounds(takes, 4, lambda _: None, seconds_of={"b": 3.0})
+    assert [len(s.samples) for s in series] == [4, 2]
 
 
 def test_the_sources_requests_are_summed_over_all_kinds() -> None:
