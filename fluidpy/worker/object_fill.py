@@ -121,7 +121,8 @@ class ObjectFill:
         `owner` None means that a reader waits for them; else they wait for the owner's turn.
         `ahead` parts use up the budget of read-ahead; new parts that are not to be kept (`keep`
         false) stay in memory. Parts are at most `part_bytes` long, and a quarter of the range
-        (half of one fetched ahead) where that is less, so that a range uses several requests.
+        (half of one fetched ahead) where that is less, so that a range uses several requests. Parts
+        of full length do not cross its multiples, as sources may keep objects in parts like that.
         """
         found: list[Part] = []
         block = self.table.block_bytes
@@ -223,8 +224,11 @@ class ObjectFill:
 
     def _stop(self, number: int, high: int, longest: int) -> int:
         """Where a part that starts at block `number` ends: before a block that is under way."""
-        block = self.table.block_bytes
-        end = min(high, number * block + longest)
+        block, start = self.table.block_bytes, number * self.table.block_bytes
+        end = start + longest
+        if longest == self.table.part_bytes:
+            end -= start % longest
+        end = min(high, end)
         for other in range(number + 1, -(-end // block)):
             if other in self.running or other in self.unkept:
                 return other * block

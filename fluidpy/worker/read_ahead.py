@@ -6,8 +6,8 @@ a mount shares one handle between all readers of a file. A read belongs to the s
 of one reader out of order. A stream must have read at least half of what its frontier passed
 lately: this tells out-of-order reads, which soon fill the gaps, from strides, which never do.
 
-Windows double from `INITIAL_WINDOW_BYTES` each time the reader has used up a quarter of the last
-one. A read elsewhere starts a stream without a window: it must go on forwards first, unless it
+Windows grow from `INITIAL_WINDOW_BYTES` (`GROWTH`) each time the reader has used up a quarter of the
+last one. A read elsewhere starts a stream without a window: it must go on forwards first, unless it
 starts at the beginning of the file. A stream that becomes sparse loses its window.
 """
 
@@ -30,6 +30,14 @@ to `max_readahead` bytes of reads under way, and several threads may share a han
 
 MEMORY_BYTES: Final = 16 * MIB
 """How far back a stream's density is looked at: a long run does not excuse strides after it."""
+
+GROWTH: Final = 4
+"""How many times larger the next window is: on the way up the source is never busy, so the way is
+short (64 MiB by the fourth read instead of the sixth)."""
+
+ALIGNED_BYTES: Final = 8 * MIB
+"""Plans of more than this end at a multiple of it. Sources keep large objects in parts of 4, 8 or
+16 MiB, and a range across their bounds costs them more."""
 
 PROMISE_SHARE: Final = 4
 """The part of a stream's window that its reader may be promised at once, with what it asked for."""
@@ -84,7 +92,7 @@ class _Stream:
         if not self.is_dense():
             self.window = 0
         elif goes_on and self.window == 0:
-            self.window = INITIAL_WINDOW_BYTES // 2
+            self.window = INITIAL_WINDOW_BYTES // GROWTH
         return used
 
 
@@ -165,7 +173,7 @@ class ReadAhead:
                 if index:
                     self._streams.insert(0, self._streams.pop(index))
                 return stream
-        stream = _Stream(start, INITIAL_WINDOW_BYTES // 2 if start == 0 else 0, start)
+        stream = _Stream(start, INITIAL_WINDOW_BYTES // GROWTH if start == 0 else 0, start)
         self._streams.insert(0, stream)
         if len(self._streams) > MAX_STREAMS:
             oldest = self._streams.pop()
@@ -180,10 +188,12 @@ class ReadAhead:
         ahead = stream.planned - stream.frontier
         if stream.planned >= self._size or 4 * ahead > 3 * stream.window:
             return NOTHING
-        window = min(2 * max(stream.window, length), self._largest_window)
+        window = min(max(GROWTH * stream.window, 2 * length), self._largest_window)
         end = min(stream.frontier + window, self._size, stream.planned + allowance)
         if end <= stream.planned:
             return NOTHING
+        if end < self._size and end - stream.planned > ALIGNED_BYTES:
+            end -= end % ALIGNED_BYTES
         plan = Plan(stream.planned, end)
         stream.planned, stream.window = end, window
         self.planned_bytes += plan.size

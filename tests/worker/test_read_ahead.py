@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fluidpy.worker.read_ahead import (
+    ALIGNED_BYTES,
     MIB,
     NOTHING,
     PROMISE_SHARE,
@@ -30,7 +31,7 @@ def sequential(start: int, end: int, step: int = READ) -> list[tuple[int, int]]:
     return [(at, min(at + step, end)) for at in range(start, end, step)]
 
 
-def test_a_sequential_reader_gets_a_window_that_doubles_up_to_the_largest() -> None:
+def test_a_sequential_reader_gets_a_window_that_grows_up_to_the_largest() -> None:
     ahead = ReadAhead(GIB, WINDOW)
     reached = 0
     growth = []
@@ -40,9 +41,15 @@ def test_a_sequential_reader_gets_a_window_that_doubles_up_to_the_largest() -> N
             assert plan.start == max(reached, end) or plan.start == reached
             reached = plan.end
             growth.append(reached - end)
-    assert growth[:4] == [2 * MIB, 4 * MIB, 8 * MIB, 16 * MIB]
-    assert max(growth) == WINDOW
+    assert growth[:2] == [2 * MIB, 8 * MIB]
+    assert WINDOW - ALIGNED_BYTES <= max(growth) <= WINDOW
     assert min(growth[8:]) >= WINDOW * 3 // 4
+
+
+def test_the_plans_of_a_long_run_are_whole_parts_at_their_places() -> None:
+    plans = plans_of(ReadAhead(GIB, WINDOW), sequential(0, GIB, MIB))
+    assert all(plan.start % ALIGNED_BYTES == 0 for plan in plans[3:])
+    assert plans[-1].end == GIB
 
 
 def test_a_sequential_reader_finds_all_but_its_first_read_planned() -> None:

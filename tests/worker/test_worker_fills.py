@@ -126,6 +126,16 @@ async def test_overlapping_ranges_fetch_each_block_once(bench: Bench) -> None:
     bench.table.release(fill)
 
 
+async def test_parts_of_full_length_lie_at_multiples_of_it(bench: Bench) -> None:
+    fill = bench.fill()
+    parts = fill.parts(3 * BLOCK, 40 * BLOCK)
+    assert [(part.start // BLOCK, part.end // BLOCK) for part in parts] == [
+        (3, 8), (8, 16), (16, 24), (24, 32), (32, 40)
+    ]  # fmt: skip
+    await fill.wait(parts, soon())
+    bench.table.release(fill)
+
+
 async def test_a_reader_that_leaves_does_not_stop_the_fetch_of_others(bench: Bench) -> None:
     fill = bench.fill()
     bench.storage.held = True
