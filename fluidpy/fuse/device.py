@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, TypeAlias
 
+from fluidpy.fuse import own_descriptors
 from fluidpy.fuse.kernel import (
     OUT_HEADER,
     pack_error,
@@ -37,9 +38,16 @@ _UNWANTED: Final = frozenset({errno.ENOENT, errno.EINTR})
 class Device:
     """Writes answers to `/dev/fuse`; safe from any thread."""
 
-    def __init__(self, fd: int, on_fault: Callable[[OSError], None]) -> None:
-        """Takes over the fd of one mounted connection; `on_fault` hears of refused answers."""
+    def __init__(
+        self, fd: int, on_fault: Callable[[OSError], None], keep: tuple[int, ...] = ()
+    ) -> None:
+        """Takes over the fd of one mounted connection; `on_fault` hears of refused answers.
+
+        The thread of the notifications has no other fds than this one, standard input and output,
+        and those of `keep`.
+        """
         self.fd = fd
+        self._keep = keep
         self._on_fault = on_fault
         self.gone = False
         os.set_blocking(fd, False)
@@ -90,6 +98,7 @@ class Device:
         self._notices.put((pack_inval_attributes(node), on_absent))
 
     def _notify(self) -> None:
+        own_descriptors.keep_only((0, 1, 2, self.fd, *self._keep))
         while (notice := self._notices.get()) is not None:
             content, on_absent = notice
             try:

@@ -55,6 +55,11 @@ class EventLoop:
         self._running = False
         self.watch(self._door, self._open_door)
 
+    @property
+    def door(self) -> int:
+        """The fd that `call_from_thread` writes to."""
+        return self._door
+
     def watch(self, fd: int, callback: Callable[[int], None]) -> None:
         """Calls `callback(events)` whenever `fd` is readable or its peer is gone."""
         self._callbacks[fd] = callback

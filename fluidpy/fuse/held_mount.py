@@ -12,7 +12,7 @@ import select
 import socket
 import time
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 from fluidpy.client.protocol import Message
 from fluidpy.errors import MountError
@@ -21,12 +21,10 @@ from fluidpy.fuse.backing_ids import BackingIds
 from fluidpy.fuse.kernel import InitFlag
 from fluidpy.fuse.mount_record import MountRecord, remove_record, write_record
 from fluidpy.fuse.mount_table import mounted_at
+from fluidpy.fuse.unanswered import TABLE_BYTES
 from fluidpy.settings import Settings
 
 _logger = logging.getLogger("fluidpy.fuse.holder")
-
-UNANSWERED_BYTES: Final = 1024 * 1024
-"""Size of the table in which servers note what they have not answered (see `unanswered`)."""
 
 
 class HeldMount:
@@ -51,7 +49,8 @@ class HeldMount:
             namespace=definition.namespace,
             holder_pid=os.getpid(),
             server_pid=0,
-            read_mode="plain",
+            read_mode=order.read_mode,
+            read_mode_reason="not chosen yet: at the first open of a file",
             started_at=time.time(),
             file=order.file,
             url=order.url,
@@ -74,7 +73,7 @@ class HeldMount:
         """Mounts; the kernel's INIT waits in the device. Raises MountError."""
         self._fd = kernel_mount.mount(self._order.directory, self._order.definition.key)
         self._unanswered = os.memfd_create("fluidpy-unanswered", os.MFD_CLOEXEC)
-        os.truncate(self._unanswered, UNANSWERED_BYTES)
+        os.truncate(self._unanswered, TABLE_BYTES)
         self._backings = BackingIds(self._fd)
 
     @property

@@ -29,6 +29,7 @@ from fluidpy.fuse.cache_view import how_found
 from fluidpy.fuse.device import Device
 from fluidpy.fuse.directories import Directories, Freshness, time_to_live
 from fluidpy.fuse.event_loop import EventLoop
+from fluidpy.fuse.kernel import InitFlag
 from fluidpy.fuse.kernel_mount import take_down
 from fluidpy.fuse.mount_record import remove_record
 from fluidpy.fuse.negotiation import LARGEST_READ_BYTES, Negotiated
@@ -40,6 +41,7 @@ from fluidpy.fuse.reading import Reading
 from fluidpy.fuse.requests_in_flight import RequestsInFlight, TroubleLog
 from fluidpy.fuse.session import FuseSession
 from fluidpy.fuse.statistics_of_tree import TreeStatistics
+from fluidpy.fuse.unanswered import NotingDevice, UnansweredTable, kernel_resends
 from fluidpy.fuse.worker_link import Attached, WorkerLink
 from fluidpy.namespace.catalog import CatalogReader, Totals
 from fluidpy.settings import Settings, load_settings
@@ -52,11 +54,8 @@ MOST_OPEN_FILES: Final = 65536
 TAKE_DOWN_SECONDS: Final = 30.0
 """How long a server whose holder is gone may take to unmount."""
 
-DRAIN_SECONDS: Final = 0.5
-"""How long a server that another follows answers what it has read; the rest is asked again."""
-
 DRAIN_STEP_SECONDS: Final = 0.005
-"""How often it looks whether all is answered."""
+"""How often a server that another is to follow looks whether all is answered."""
 
 _SPARE_FDS: Final = 64
 """Fds of the rlimit that are left for sockets, catalog and passed segments."""
@@ -100,16 +99,35 @@ class MountServer:
         """Follows a catalog that was replaced while this server waited. Raises CacheError."""
         self._catalog.reopen()
 
-    def serve(self, hand_over: control.HandOver, fd: int, known: control.KnownDataset) -> int:
-        """Serves the device until the mount ends; the exit status."""
+    def serve(
+        self, hand_over: control.HandOver, fd: int, unanswered: int, known: control.KnownDataset
+    ) -> int:
+        """Serves the device until the mount ends; the exit status.
+
+        `unanswered` is the fd of the table for kernels that do not send requests again.
+        """
         process_name.set_module_name(process_name.SERVER)
         self._known = known
-        device = self._device = Device(fd, self._refused)
-        self._session = self._assemble(device, known.block_bytes)
+        resends = hand_over.resend or (hand_over.negotiated is None and kernel_resends(os.environ))
+        noting = (
+            None
+            if resends
+            else NotingDevice(fd, self._refused, UnansweredTable(unanswered), (self._loop.door,))
+        )
+        os.close(unanswered)
+        device = noting or Device(fd, self._refused, (self._loop.door,))
+        self._device = device
+        self._session = self._assemble(device, known.block_bytes, noting)
         self._reading.take_over(hand_over, known.cache)
         self._loop.watch(self._channel.fileno(), self._on_channel)
         if hand_over.resend:
             device.ask_again()
+        elif noting is not None and (failed := noting.fail_left()):
+            _logger.warning(
+                "%s: %d requests that the server before had not answered ended with EIO",
+                self._order.directory,
+                failed,
+            )
         self._session.start()
         if self._attached is None:
             self._link.reach()
@@ -126,7 +144,9 @@ class MountServer:
             _logger.error("%s", self._failure)
         return 0 if self._failure is None else 1
 
-    def _assemble(self, device: Device, block_bytes: int) -> FuseSession:
+    def _assemble(
+        self, device: Device, block_bytes: int, noting: NotingDevice | None
+    ) -> FuseSession:
         loop, trouble, definition = self._loop, self._trouble, self._definition
         catalog = self._catalog
         deadline = self._settings.source_deadline_seconds
@@ -189,6 +209,8 @@ class MountServer:
             on_negotiated=self._negotiated,
             on_end=self._end,
             stack_depth=stack_depth(places),
+            withheld=None if noting is None else InitFlag.HAS_RESEND,
+            on_request=None if noting is None else noting.received,
         )
 
     def _count(self) -> Totals:
@@ -243,14 +265,14 @@ class MountServer:
         else:
             protocol.close_all(received.fds)
             if "drain" in received.message:
-                self._drain()
+                self._drain(float(received.message["drain"]["seconds"]))
             elif "backing" in received.message:
                 self._reading.on_backing(received.message["backing"])
 
-    def _drain(self) -> None:
-        """Another server takes over: reads nothing more, answers what can be answered soon."""
+    def _drain(self, seconds: float) -> None:
+        """Another server takes over: reads nothing more, answers what can be answered in time."""
         self._session.stop_reading()
-        limit = self._loop.clock() + DRAIN_SECONDS
+        limit = self._loop.clock() + seconds
 
         def look() -> None:
             if (self._waiting or self._reader.busy) and self._loop.clock() < limit:
@@ -311,13 +333,12 @@ def run(channel: socket.socket) -> int:
     if taken_over is None:
         return 1  # the holder is gone, or the mount failed: nobody needs us
     hand_over, (device, unanswered) = taken_over
-    os.close(unanswered)
     try:
         server.look_again()
     except FluidpyError as error:
         control.tell(channel, {"failed": error.to_wire()})
         return 1
-    return server.serve(hand_over, device, known)
+    return server.serve(hand_over, device, unanswered, known)
 
 
 def main() -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final, TypeAlias
 
 from fluidpy.errors import FluidpyError, MountError, errno_of
@@ -13,7 +14,7 @@ from fluidpy.fuse.device import GONE, Device
 from fluidpy.fuse.directories import Directories, Freshness
 from fluidpy.fuse.event_loop import EventLoop
 from fluidpy.fuse.files import Files
-from fluidpy.fuse.kernel import IN_HEADER, INTERRUPT_IN, Opcode
+from fluidpy.fuse.kernel import IN_HEADER, INTERRUPT_IN, InitFlag, Opcode
 from fluidpy.fuse.negotiation import MAX_WRITE_BYTES, Negotiated, negotiate, parse_offer
 from fluidpy.fuse.opens import Opens
 from fluidpy.fuse.requests_in_flight import RequestsInFlight, TroubleLog
@@ -80,10 +81,13 @@ class FuseSession:
         on_negotiated: Callable[[Negotiated], None],
         on_end: Callable[[MountError | None], None],
         stack_depth: int = 1,
+        withheld: InitFlag | None = None,
+        on_request: Callable[[memoryview], None] | None = None,
     ) -> None:
         """`on_negotiated` hears of INIT; `on_end` of the unmount (None), or why serving ended.
 
-        `stack_depth` is the kernel's to know (see `negotiate`).
+        `stack_depth` is the kernel's to know (see `negotiate`); flags that are `withheld` are
+        treated as if it did not offer them; `on_request` is called with each request as it is read.
         """
         self._loop = loop
         self._device = device
@@ -99,6 +103,9 @@ class FuseSession:
         self._on_negotiated = on_negotiated
         self._on_end = on_end
         self._stack_depth = stack_depth
+        self._withheld = withheld or InitFlag(0)
+        self._on_request = on_request
+        self._handle = self.handle if on_request is None else self._handle_noted
         # Written to at once: the kernel would lose a request if it had to fault in a page of the
         # buffer of a process that is killed at that moment.
         self._buffer = bytearray(b"\1") * BUFFER_BYTES
@@ -157,7 +164,12 @@ class FuseSession:
                     continue  # the request was given up while we read it
                 self._end(error)
                 return
-            self.handle(view[:length])
+            self._handle(view[:length])
+
+    def _handle_noted(self, request: memoryview) -> None:
+        assert self._on_request is not None
+        self._on_request(request)
+        self.handle(request)
 
     def _end(self, error: OSError) -> None:
         self._loop.unwatch(self._device.fd)
@@ -184,7 +196,9 @@ class FuseSession:
 
     def _initialise(self, unique: int, body: memoryview) -> None:
         try:
-            negotiated, reply = negotiate(parse_offer(body), self._stack_depth)
+            offer = parse_offer(body)
+            offer = replace(offer, flags=offer.flags & ~self._withheld)
+            negotiated, reply = negotiate(offer, self._stack_depth)
         except MountError as error:
             self._device.reply_error(unique, errno.EPROTO)
             self._on_end(error)
