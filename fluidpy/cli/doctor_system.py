@@ -44,6 +44,7 @@ def check_system() -> list[Finding]:
         check_fuse_device(Path("/dev/fuse")),
         check_fusermount(os.geteuid(), fusermount()),
         check_capabilities(effective_capabilities()),
+        check_read_modes(platform.release(), effective_capabilities()),
     ]
 
 
@@ -174,3 +175,14 @@ def check_capabilities(mask: int) -> Finding:
     if mask & (1 << CAP_SYS_ADMIN):
         return Finding("capabilities", Verdict.OK, "CAP_SYS_ADMIN: mounts need no other program")
     return Finding("capabilities", Verdict.OK, "no CAP_SYS_ADMIN: mounts are made by fusermount3")
+
+
+def check_read_modes(release: str, mask: int) -> Finding:
+    """How a mount may read here; nothing of it is broken, for the plain way always works."""
+    from fluidpy.fuse.read_mode_checks import passthrough_obstacle
+
+    may_mount = bool(mask & (1 << CAP_SYS_ADMIN))
+    if obstacle := passthrough_obstacle(release, may_mount=may_mount):
+        message = f"no-open, plain; not passthrough: {obstacle}"
+        return Finding("read-modes", Verdict.OK, message)
+    return Finding("read-modes", Verdict.OK, "no-open, passthrough, plain")

@@ -37,6 +37,14 @@ def mount(
             help="Option of the source, with a URL; secrets as KEY=@FILE.",
         ),
     ] = None,
+    read_mode: Annotated[
+        str,
+        typer.Option(
+            "--read-mode",
+            metavar="MODE",
+            help="auto (chosen by the files and what is allowed), no-open, passthrough or plain.",
+        ),
+    ] = "auto",
 ) -> None:
     """Mount a Dataset, or one URL, on a directory, read-only.
 
@@ -51,7 +59,9 @@ def mount(
     definition = _what_to_mount(target, file, namespace, parse_pairs(option or []), settings)
     from fluidpy.cli.source_check import check_sources
     from fluidpy.fuse.mounting import mount_dataset
+    from fluidpy.fuse.read_mode_checks import check_read_mode
 
+    check_read_mode(read_mode)
     check_sources(definition, settings)
     mount_dataset(
         definition,
@@ -61,6 +71,7 @@ def mount(
         file=None if file is None or str(file) == "-" else file.resolve(),
         url=target if target is not None and is_url(target) else None,
         deadline=settings.source_deadline_seconds + EXTRA_SECONDS,
+        read_mode=read_mode,
         on_ready=lambda record: talk(f"{definition.key} is mounted on {record.mount_point}"),
     )
 

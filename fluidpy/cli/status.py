@@ -52,6 +52,7 @@ _COLUMNS = (
     Column("MODE", lambda row: str(row["readMode"])),
     Column("SERVER", lambda row: str(row["serverPid"])),
     Column("AGE", lambda row: _age(row)),
+    Column("MODE REASON", lambda row: str(row.get("readModeReason") or "-"), wide=True),
     Column("HOLDER", lambda row: str(row["holderPid"]), wide=True),
     Column("FROM", lambda row: str(row.get("file") or row.get("url") or "-"), wide=True),
 )

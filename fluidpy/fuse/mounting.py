@@ -29,6 +29,7 @@ from fluidpy.fuse.mount_record import (
     remove_record,
 )
 from fluidpy.fuse.mount_table import mounted_at
+from fluidpy.fuse.read_mode_checks import check_read_mode
 from fluidpy.namespace.definition import DatasetDefinition
 from fluidpy.settings import Settings
 
@@ -65,13 +66,15 @@ def mount_dataset(
     """Mounts a Dataset; returns once `ls DIRECTORY` works, or, in the foreground, has ended.
 
     `file` and `url` say where the Dataset was declared; `deadline` is in seconds, until it is
-    ready; `on_ready` hears of that. In the foreground SIGINT and SIGTERM unmount. Raises
-    MountError, and what worker and source say of the Dataset; nothing stays mounted then.
+    ready; `read_mode` is one of `read_modes.ASKED`; `on_ready` hears when it is ready. In the
+    foreground SIGINT and SIGTERM unmount. Raises MountError, and what worker and source say of the
+    Dataset; nothing stays mounted then.
     """
     limit = time.monotonic() + deadline
     directory = plain_path(directory)
     check_mount_point(directory, definition, settings, allow_non_empty=allow_non_empty)
     kernel_mount.check_possible()
+    check_read_mode(read_mode)
     prepare_runtime_directory(settings.runtime_dir)
     _started[:] = [process for process in _started if process.poll() is None]
     order = control.HolderOrder(definition, directory, file, url, deadline, read_mode)
