@@ -27,7 +27,7 @@ from fsspec.callbacks import DEFAULT_CALLBACK
 from fsspec.spec import AbstractFileSystem
 
 from fluidpy.client.awaited import Awaited, ThreadPools
-from fluidpy.client.bulk_read import Range, Result, clip, read_many
+from fluidpy.client.bulk_read import Range, Result, read_many
 from fluidpy.client.file import DatasetFile, ObjectReader
 from fluidpy.client.protocol import RemoteEntry
 from fluidpy.client.read_only import ReadOnly, read_only_error
@@ -220,12 +220,16 @@ class FluidFileSystem(ReadOnly, Awaited, AsyncFileSystem):  # type: ignore[misc]
 
     # -- bytes -----------------------------------------------------------------------------------
 
-    def _reader(self, path: str) -> ObjectReader:
+    def _split_file(self, path: str) -> tuple[DatasetSession, str]:
         session, inside = self._split(path)
         if not inside:
             raise IsADirectoryInDatasetError(
                 f"{path} is a Dataset, not a file", cure="Name a file in it, or list it."
             )
+        return session, inside
+
+    def _reader(self, path: str) -> ObjectReader:
+        session, inside = self._split_file(path)
         return ObjectReader(session, session.open_object(inside))
 
     def open(self, path: Any, mode: str = "rb", **kwargs: Any) -> Any:
@@ -251,8 +255,8 @@ class FluidFileSystem(ReadOnly, Awaited, AsyncFileSystem):  # type: ignore[misc]
         self, path: str, start: int | None = None, end: int | None = None, **_: Any
     ) -> bytes:
         """The bytes of a file, or of a slice of it (negative bounds count from the end)."""
-        with self._reader(path) as reader:
-            return reader.read_range(*clip(start, end, reader.size))
+        session, inside = self._split_file(path)
+        return session.read(inside, start, end)
 
     def cat_ranges(
         self,

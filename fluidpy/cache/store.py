@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -21,6 +21,7 @@ from fluidpy.cache.room import RoomMaker
 from fluidpy.cache.scrubbing import Scrubber, ScrubReport
 from fluidpy.cache.start_up import open_tiers, settle_start
 from fluidpy.cache.tier import TierDefinition
+from fluidpy.cache.unseen_uses import note_uses
 from fluidpy.cache.whole_files import WholeFiles
 from fluidpy.errors import CacheError, UsageError
 
@@ -281,6 +282,10 @@ class BlockStore:
             if not page:
                 return
             position = FileId(page[-1].key, page[-1].number)
+
+    def touch(self, keys: Iterable[bytes]) -> None:
+        """Counts as uses of these objects, which others opened by themselves. Raises CacheError."""
+        note_uses(self.table, keys)
 
     @property
     def index_path(self) -> Path:

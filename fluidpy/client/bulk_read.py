@@ -13,6 +13,7 @@ from concurrent.futures import Executor, Future
 from typing import Final, NamedTuple, TypeAlias
 
 from fluidpy.client.file import ObjectReader
+from fluidpy.client.session import clip
 from fluidpy.errors import FluidpyError
 
 MAX_OPEN_FILES: Final = 64
@@ -31,12 +32,6 @@ class Range(NamedTuple):
     place: int
     start: int | None
     end: int | None
-
-
-def clip(start: int | None, end: int | None, size: int) -> tuple[int, int]:
-    """The bounds that a slice `[start:end]` of `size` bytes means."""
-    first, last, _ = slice(start, end).indices(size)
-    return first, max(first, last)
 
 
 def merged(spans: Sequence[tuple[int, int]], gap: int) -> list[tuple[int, int]]:

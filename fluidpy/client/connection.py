@@ -16,7 +16,7 @@ import socket
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from itertools import count
 from typing import Any, Final
@@ -198,6 +198,24 @@ class WorkerConnection:
             {"op": protocol.Operation.CLOSE, "handles": handles},
             time.monotonic() + _RELEASE_SECONDS,
         )
+
+    def tell(self, operation: str, generation: int, fields: Mapping[str, Any]) -> bool:
+        """Sends a one-way request, or drops it where it would wait; never raises WorkerError.
+
+        False when there is no such connection any more.
+        """
+        with self._lock:
+            connection = self._socket
+            if connection is None or generation != self.generation:
+                return False
+        try:
+            protocol.send(connection, {"op": operation, **fields})
+        except BlockingIOError:
+            pass  # the worker is busy; what is told so may be lost
+        except OSError as error:  # WorkerError is one too
+            self._lose(connection, error)
+            return False
+        return True
 
     def _send(self, connection: socket.socket, message: protocol.Message, limit: float) -> None:
         while True:

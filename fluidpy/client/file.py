@@ -20,7 +20,8 @@ from fluidpy.client.protocol import RemoteEntry
 from fluidpy.errors import CacheError, WorkerError
 
 if TYPE_CHECKING:
-    from fluidpy.client.session import DatasetSession, Opened
+    from fluidpy.client.attachment import Opened
+    from fluidpy.client.session import DatasetSession
 
 BUFFER_BYTES: Final = 32 * 1024
 """Buffer of an open file: small reads cost a call of ours each this many bytes, not each."""
@@ -109,7 +110,8 @@ class ObjectReader:
         for asks in range(4):
             if done := self._read_known(view, position):
                 return done
-            if asks == 2:  # somebody cut the file we were passed: the worker mends it on opening
+            # Somebody cut the file: the worker mends it on opening. It may not know yet that we do.
+            if asks == 2 or self._opened.handle < 0:
                 self._session.insist("open", self._reopen, limit)
             self._session.insist(
                 "read", lambda limit: self._ask(position, position + len(view), limit), limit

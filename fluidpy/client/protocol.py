@@ -6,7 +6,8 @@ report progress and are followed by others. The worker pushes `{"event": "…", 
 
 A request without `id` is *one-way*: it gets no answer, not even an error. `close` is sent so, with
 `"handles": [h, …]`, and any request may carry `"closed": [h, …]`: handles to release before the
-request itself is looked at (after it, if it is an `open`). Both spare a client the wait.
+request itself is looked at (after it, if it is an `open`). `read_locally` is one-way too: what a
+client read without asking. All spare a client the wait.
 
 A message longer than the socket takes (a Dataset with a thousand mounts) travels in a memfd, the
 last of its fds, beside the message `{"carried": bytes}`; `send` and `receive` see to that.
@@ -57,6 +58,7 @@ class Operation(StrEnum):
     LIST = "list"
     OPEN = "open"
     READ = "read"
+    READ_LOCALLY = "read_locally"
     CLOSE = "close"
     INVALIDATIONS = "invalidations"
     LEASE = "lease"

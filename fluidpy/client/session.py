@@ -1,8 +1,8 @@
 """A Dataset as a client sees it: entries, folders, open files and ranges, asked of the worker.
 
 A session holds the Dataset's definition, so that it can attach again after the worker was replaced
-or the process forked. All calls may come from any thread. Nothing is cached here: the worker has
-the catalog and decides how fresh it must be.
+or the process forked. All calls may come from any thread. Nothing is cached here: what the catalog
+and the index say is read from them (`local_reads`), everything else is asked of the worker.
 """
 
 from __future__ import annotations
@@ -11,15 +11,18 @@ import math
 import os
 import threading
 import time
+import weakref
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from fluidpy.cache.fork_safety import SQLITE_LOCK
 from fluidpy.client import protocol
-from fluidpy.client.catalog_view import CatalogView
+from fluidpy.client.attachment import NO_HANDLE, Attachment, DefinitionSource, Opened
 from fluidpy.client.connection import LostConnectionError, WorkerConnection, connection_for
 from fluidpy.client.protocol import Message, Operation, RemoteEntry
-from fluidpy.client.start import check_cache_directory
+from fluidpy.client.start import check_cache_directory, connect
 from fluidpy.client.symlinks import SYMLINK, follow, read_link_of
 from fluidpy.errors import (
     DatasetNotFoundError,
@@ -28,6 +31,9 @@ from fluidpy.errors import (
     WorkerTimeoutError,
 )
 from fluidpy.settings import Settings
+
+if TYPE_CHECKING:
+    from fluidpy.client.local_reads import LocalReads
 
 FILE: Final = 1
 """`Kind.FILE` of the under storages, not imported here to keep clients light."""
@@ -42,41 +48,7 @@ _RETRY_SECONDS: Final = (0.0, 0.02, 0.1, 0.5)
 """Pauses before asking again after the worker was lost; the last one repeats until the deadline."""
 
 
-class Definition(Protocol):
-    """What a session needs of a `DatasetDefinition`."""
-
-    @property
-    def key(self) -> str:
-        """`namespace/name`."""
-
-    def to_wire(self) -> dict[str, Any]:
-        """Plain JSON values, secrets included."""
-
-
-DefinitionSource: TypeAlias = "Definition | str | Callable[[], Definition | str]"
-"""A definition, a name `namespace/name` that the worker already knows, or what finds either."""
-
 _Result = TypeVar("_Result")
-
-
-class Attachment(NamedTuple):
-    """A Dataset in one connection to the worker."""
-
-    generation: int
-    dataset: int
-    key: str
-    catalog: str
-    ttl_seconds: float
-
-
-class Opened(NamedTuple):
-    """A file as the worker opened it; `fd` (-1: none) belongs to whoever holds this."""
-
-    attachment: Attachment
-    handle: int
-    entry: RemoteEntry
-    complete: bool
-    fd: int
 
 
 class DatasetSession:
@@ -88,7 +60,7 @@ class DatasetSession:
         self.connection: WorkerConnection = connection_for(settings)
         self._source = definition
         self._attachment: Attachment | None = None
-        self._view: CatalogView | None = None
+        self._local: LocalReads | None = None
         self._lock = threading.Lock()
         self._pid = os.getpid()
 
@@ -168,7 +140,38 @@ class DatasetSession:
         protocol.close_all(fds)
         ttl = ok.get("ttl_seconds", 0.0)
         ttl = math.inf if ttl is None else float(ttl)
-        return Attachment(generation, ok["dataset"], ok["key"], ok["catalog"], ttl)
+        index, sources = ok.get("index", ""), ok.get("sources", [])
+        return Attachment(generation, ok["dataset"], ok["key"], ok["catalog"], ttl, index, sources)
+
+    def local(self) -> LocalReads:
+        """What is read without the worker, by what `attach` answered to this process last.
+
+        That holds although the worker may have ended meanwhile. Raises as `attachment` does.
+        """
+        attachment = self._attachment
+        if attachment is None or self._pid != os.getpid():
+            attachment = self.attachment()
+        local = self._local
+        if local is not None and local.attachment is attachment:
+            return local
+        from fluidpy.client.local_reads import LocalReads
+
+        with SQLITE_LOCK:
+            stale, local = self._local, LocalReads(attachment, self.connection)
+            self._local = local
+            if stale is not None:
+                stale.close()
+        weakref.finalize(self, local.tell_rest)
+        return local
+
+    def _used(self, local: LocalReads, key: bytes, read_bytes: int | None = None) -> None:
+        """Notes a use of a cache file; now and then tells the worker, if one listens."""
+        if local.used(key, read_bytes):
+            return
+        listening = connect(self.settings)
+        if listening is not None:  # another worker by now: it is told the next time
+            listening.close()
+            self.attachment()
 
     def _call(
         self, operation: str, limit: float | None = None, **fields: Any
@@ -215,6 +218,8 @@ class DatasetSession:
         `refresh` asks the source even when the catalog is fresh. Symlinks are followed, so that
         the entry's name may be another one.
         """
+        if not refresh and (found := self.local().view.find(path)) and found.entry.kind != SYMLINK:
+            return RemoteEntry(*found.entry)
         fields = {"refresh": True} if refresh else {}
         entry = self._resolve(path, fields)
         if entry.kind != SYMLINK:
@@ -232,20 +237,8 @@ class DatasetSession:
 
         A folder whose listing is fresh is read from the catalog, without a request.
         """
-        found = self._catalog_view().children(path)
+        found = self.local().view.children(path)
         return self._list({"path": path}) if found is None else found
-
-    def _catalog_view(self) -> CatalogView:
-        attachment = self.attachment()
-        view = self._view
-        if view is not None and not view.usable:
-            view.set_aside()
-            view = None
-        if view is None or (view.catalog, view.ttl_seconds) != attachment[-2:]:
-            if view is not None:
-                view.close()
-            view = self._view = CatalogView(attachment.catalog, attachment.ttl_seconds)
-        return view
 
     def list_directory(self, directory: int) -> list[RemoteEntry]:
         """The entries of the folder with that id, by name. Raises as `entry` does."""
@@ -264,17 +257,26 @@ class DatasetSession:
         """What a listed folder's source holds that no file system can show: counts by reason."""
         from fluidpy.namespace.catalog import CatalogReader
 
-        reader = CatalogReader(Path(self.attachment().catalog))
-        try:
+        catalog = Path(self.attachment().catalog)
+        with SQLITE_LOCK, closing(CatalogReader(catalog)) as reader:
             return reader.omitted(directory)
-        finally:
-            reader.close()
 
     def open_object(self, path: str) -> Opened:
         """Opens the file at a path in its present version.
 
-        Raises as `entry` does, and IsADirectoryInDatasetError for a folder.
+        A small one that is cached as a whole is opened without the worker. Raises as `entry` does,
+        and IsADirectoryInDatasetError for a folder.
         """
+        local = self.local()
+        from fluidpy.client.local_reads import DIRECT_BYTES, HELD
+
+        found = local.open(path, DIRECT_BYTES)
+        if found is not None and found.fd >= 0:
+            if HELD.take(found.entry.size):
+                self._used(local, found.key)
+                entry = RemoteEntry(*found.entry)
+                return Opened(local.attachment, NO_HANDLE, entry, True, found.fd)
+            os.close(found.fd)
         return self._open(path=path)
 
     def reopen_object(self, entry: RemoteEntry, limit: float) -> Opened:
@@ -301,6 +303,11 @@ class DatasetSession:
         """Gives back the handle and closes the fd; never waits for the worker."""
         if opened.fd >= 0:
             os.close(opened.fd)
+        if opened.handle == NO_HANDLE:
+            from fluidpy.client.local_reads import HELD
+
+            HELD.give_back(opened.entry.size)
+            return
         self.connection.release(opened.handle, opened.attachment.generation, opened.entry.size)
 
     def read_object(
@@ -320,21 +327,40 @@ class DatasetSession:
             end=end,
         )
 
-    def read(self, path: str, start: int = 0, end: int | None = None) -> bytes:
-        """The bytes `[start, end)` of a file (to its end when `end` is None), in one version."""
-        from fluidpy.client.file import ObjectReader
+    def read(self, path: str, start: int | None = 0, end: int | None = None) -> bytes:
+        """The bytes `[start:end]` of a file, bounds as in a slice, in one version.
 
-        with ObjectReader(self, self.open_object(path)) as reader:
-            return reader.read_range(start, reader.size if end is None else end)
+        What is cached as a whole is read without the worker. Raises as `open_object` does, and as
+        ObjectReader's reads do.
+        """
+        from fluidpy.client.file import ObjectReader
+        from fluidpy.client.local_reads import read_slice
+
+        local = self.local()
+        if (found := local.open(path)) is not None:
+            try:
+                data = read_slice(found.fd, *clip(start, end, found.entry.size))
+            finally:
+                if found.fd >= 0:
+                    os.close(found.fd)
+            if data is not None:
+                self._used(local, found.key, len(data))
+                return data
+        with ObjectReader(self, self._open(path=path)) as reader:
+            return reader.read_range(*clip(start, end, reader.size))
 
     def close(self) -> None:
         """Forgets the attachment; files that are open stay so. The connection is the process's."""
-        self._attachment = None
-        view, self._view = self._view, None
-        if view is not None and view.usable:
-            view.close()
-        elif view is not None:
-            view.set_aside()
+        local, self._local, self._attachment = self._local, None, None
+        if local is not None:
+            local.tell_rest()
+            local.close()
+
+
+def clip(start: int | None, end: int | None, size: int) -> tuple[int, int]:
+    """The bounds that a slice `[start:end]` of `size` bytes means."""
+    first, last, _ = slice(start, end).indices(size)
+    return first, max(first, last)
 
 
 def _left(limit: float) -> float:

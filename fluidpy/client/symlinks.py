@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
+from fluidpy.cache.fork_safety import SQLITE_LOCK
 from fluidpy.client.protocol import RemoteEntry
 from fluidpy.errors import PathNotFoundError
 
@@ -52,10 +54,7 @@ def read_link_of(catalog: str) -> Callable[[RemoteEntry], str]:
     def read_link(entry: RemoteEntry) -> str:
         from fluidpy.namespace.catalog import CatalogReader
 
-        reader = CatalogReader(Path(catalog))
-        try:
+        with SQLITE_LOCK, closing(CatalogReader(Path(catalog))) as reader:
             return os.fsdecode(reader.target_of(entry.id))
-        finally:
-            reader.close()
 
     return read_link

@@ -92,6 +92,8 @@ class ObjectKeys:
 
     def key_in(self, tag: str, folder: int, name: bytes, version: bytes) -> bytes | None:
         """As `key_of`, where the mount's tag is known: of a file in the folder of that row."""
+        if not may_be_kept(version):
+            return None
         found = self._folders.get((folder, tag))
         if found is None:
             source = self._sources.get(tag)

@@ -31,6 +31,8 @@ REQUESTS_UNDER_WAY: Final = 8192
 """Tasks of one peer; a mount keeps up to 4096 kernel requests under way (its `max_background`)."""
 
 _OPEN: Final = protocol.Operation.OPEN.value
+_READ_LOCALLY: Final = protocol.Operation.READ_LOCALLY.value
+"""A one-way request, like `close`."""
 
 _buffer: Final = bytearray(protocol.MAX_MESSAGE_BYTES)
 """Messages are decoded before the next one is read, so that one buffer serves all."""
@@ -165,6 +167,8 @@ class Connection:
         if operation == "close":
             self._handler.release(request.get("handles") or [request.get("handle", 0)])
             return Reply({})
+        if identifier is None and operation == _READ_LOCALLY:
+            return self._handler.handle(operation, request, lambda _: None)
         if type(identifier) is int and isinstance(operation, str):
             return self._handler.handle(operation, request, self._progress(identifier))
         raise UsageError(

@@ -90,6 +90,7 @@ class Machine:
         with contextlib.suppress(OSError):
             pid = self.pid if self.settings.worker_socket.exists() else 0
         for session in self.sessions:
+            session.close()
             session.connection.close()
         if pid:
             os.kill(pid, signal.SIGTERM)

@@ -16,9 +16,9 @@ import pytest
 
 from fluidpy.cache.tier import TierDefinition
 from fluidpy.client import protocol
+from fluidpy.client.attachment import Opened
 from fluidpy.client.file import ObjectReader
 from fluidpy.client.protocol import Message
-from fluidpy.client.session import Opened
 from fluidpy.client.start import worker_environment
 from fluidpy.errors import (
     CacheDirectoryError,
