@@ -12,6 +12,9 @@ from fluidpy.storage.etag_codec import decode_etag, encode_etag
 _MODIFIED = 0x20
 """First byte of a version made of Last-Modified (8 bytes, seconds) and length (8 bytes)."""
 
+_SETTLED_SECONDS = 2
+"""Age from which a Last-Modified tells changes apart: dates count whole seconds."""
+
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 
 
@@ -25,8 +28,12 @@ class ContentRange(NamedTuple):
 
 def modified_seconds(headers: Mapping[str, str]) -> int | None:
     """Last-Modified in seconds since the epoch; None where it is missing or no date."""
+    return _seconds(headers, "Last-Modified")
+
+
+def _seconds(headers: Mapping[str, str], name: str) -> int | None:
     try:
-        return int(parsedate_to_datetime(headers["Last-Modified"]).timestamp())
+        return int(parsedate_to_datetime(headers[name]).timestamp())
     except (KeyError, ValueError):
         return None
 
@@ -34,13 +41,18 @@ def modified_seconds(headers: Mapping[str, str]) -> int | None:
 def version_of(headers: Mapping[str, str], size: int | None) -> bytes:
     """The version of a resource: its strong ETag, else Last-Modified with the length.
 
-    A weak ETag promises equal meaning, not equal bytes, and is passed over. `b""` if neither.
+    A weak ETag promises equal meaning, not equal bytes, and is passed over. `b""` if neither, and
+    for a Last-Modified so fresh that another change may bear the same (RFC 9110 §8.8.2.2; Apache
+    calls the ETag of such a file weak, and gives it another one a second later).
     """
     etag = headers.get("ETag", "").strip()
     if etag and not etag.startswith("W/"):
         return encode_etag(etag)
     modified = modified_seconds(headers)
     if modified is None or size is None or modified < 0:
+        return b""
+    now = _seconds(headers, "Date")
+    if now is not None and now - modified < _SETTLED_SECONDS:
         return b""
     return bytes([_MODIFIED]) + modified.to_bytes(8, "big") + size.to_bytes(8, "big")
 

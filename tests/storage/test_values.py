@@ -13,6 +13,7 @@ from fluidpy.errors import SourceAccessError, SourceTimeoutError, SourceUnavaila
 from fluidpy.storage.coalescing import coalesce
 from fluidpy.storage.etag_codec import decode_etag, encode_etag, normalise_etag
 from fluidpy.storage.http_index import links_below
+from fluidpy.storage.http_version import version_of
 from fluidpy.storage.object_keys import omission
 from fluidpy.storage.object_listing import KeyFolder
 from fluidpy.storage.object_store_address import store_address
@@ -226,6 +227,15 @@ def test_an_index_gives_children_only() -> None:
         ("e", False),
         ("&amp;", False),
     ]
+
+
+def test_a_date_of_just_now_tells_no_versions_apart() -> None:
+    headers = {"Last-Modified": "Tue, 24 Nov 2026 20:00:00 GMT", "ETag": 'W/"one"'}
+    settled = version_of(headers, 10)
+    assert settled
+    assert version_of({**headers, "Date": "Tue, 24 Nov 2026 20:00:02 GMT"}, 10) == settled
+    assert version_of({**headers, "Date": "Tue, 24 Nov 2026 20:00:01 GMT"}, 10) == b""
+    assert version_of({**headers, "ETag": '"one"', "Date": headers["Last-Modified"]}, 10)
 
 
 async def test_slots_go_in_turn_and_survive_cancelling() -> None:
