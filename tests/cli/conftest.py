@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from fluidpy.storage.local_files import SETTLED_NS
+from tests.cli.forked_commands import may_be_forked, run_forked
 
 
 @dataclass
@@ -26,6 +27,9 @@ class CommandLine:
     def run(
         self, *arguments: str | Path, stdin: bytes = b"", timeout: float = 50
     ) -> subprocess.CompletedProcess[bytes]:
+        if self.python == sys.executable and may_be_forked(self.environment):
+            words = [*map(str, arguments)]
+            return run_forked(words, self.environment, self.directory, stdin, timeout)
         return subprocess.run(
             [self.python, "-m", "fluidpy", *map(str, arguments)],
             input=stdin,
