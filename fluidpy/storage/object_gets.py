@@ -59,6 +59,7 @@ class ObjectGets:
         self._idle: list[HttpConnection] = []
         self._busy: set[HttpConnection] = set()
         self._watch: asyncio.TimerHandle | None = None
+        self._closed = False
 
     async def get(self, key: str, start: int, end: int, version: bytes) -> Buffer:
         """The bytes `[start, end)` of that version, MOST_BYTES at most; see `UnderStorage.read`."""
@@ -80,6 +81,7 @@ class ObjectGets:
 
     async def close(self) -> None:
         """Ends all connections; reads under way fail."""
+        self._closed = True
         for connection in (*self._idle, *self._busy):
             connection.end()
         self._idle.clear()
@@ -96,7 +98,7 @@ class ObjectGets:
             try:
                 answer = await connection.ask(request, accept)
             except ConnectionBrokenError as error:
-                if used and error.received is None:
+                if used and error.received is None and not self._closed:
                     continue
                 if error.received is None or error.cause is not None:
                     raise error_of_socket(self._place, error, key) from error
@@ -107,7 +109,7 @@ class ObjectGets:
                 raise error_of_socket(self._place, error, key) from error
             finally:
                 self._busy.discard(connection)
-            if connection.usable:
+            if connection.usable and not self._closed:
                 connection.idle_since = connection.silent_since
                 self._idle.append(connection)
             else:
@@ -119,22 +121,23 @@ class ObjectGets:
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
             self._begin_on(loop)
+        if not self._scratch:
+            self._scratch = bytearray(SCRATCH_BYTES)
         while self._idle:
             connection = self._idle.pop()
             if connection.usable:
                 return connection, True
         try:
-            return await connect(self._host, self._port, self._scratch, CONNECT_SECONDS), False
+            connection = await connect(self._host, self._port, self._scratch, CONNECT_SECONDS)
         except OSError as error:
             raise error_of_socket(self._place, error, key) from error
-        finally:
-            if self._watch is None:
-                self._watch = loop.call_later(_WATCH_SECONDS, self._look)
+        if self._watch is None and not self._closed:
+            self._watch = loop.call_later(_WATCH_SECONDS, self._look)
+        return connection, False
 
     def _begin_on(self, loop: asyncio.AbstractEventLoop) -> None:
         """Connections belong to one loop: those of another one are forgotten."""
         self._loop = loop
-        self._scratch = bytearray(SCRATCH_BYTES)
         self._watch = None
         self._idle.clear()
         self._busy.clear()
@@ -153,9 +156,10 @@ class ObjectGets:
             else:
                 connection.end()
         self._idle = kept
-        self._watch = (
-            self._loop.call_later(_WATCH_SECONDS, self._look) if self._busy or kept else None
-        )
+        if self._busy or kept:
+            self._watch = self._loop.call_later(_WATCH_SECONDS, self._look)
+        else:
+            self._watch, self._scratch = None, bytearray()
 
     def _accept(
         self,

@@ -215,6 +215,28 @@ async def test_a_connection_that_died_while_idle_is_replaced_without_a_pause(
         await storage.close()
 
 
+async def test_a_read_under_way_fails_when_the_storage_is_closed(settings: Settings) -> None:
+    asked, requests = asyncio.Event(), 0
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal requests
+        while await reader.readuntil(b"\r\n\r\n"):
+            requests += 1
+            if requests == 1:
+                writer.write(head() + BODY)
+            else:
+                asked.set()
+
+    async with scripted(script, settings) as storage:
+        assert await read(storage) == BODY
+        task = asyncio.create_task(read(storage))
+        await asyncio.wait_for(asked.wait(), 5)
+        await storage.close()
+        with pytest.raises(SourceUnavailableError, match="broke the connection while answering a"):
+            await task
+    assert requests == 2
+
+
 async def test_connections_idle_for_long_are_closed(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
