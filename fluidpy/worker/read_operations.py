@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 VERIFY_BYTES: Final = 256 * 1024 * 1024
 """Bytes verified before an open in doubt looks whether it is still wanted; a multiple of blocks."""
 
+FETCHES: Final = 4
+"""How often bytes are fetched that leave the cache before a reader has them: somebody evicts."""
+
 DEADLINE_SHARE: Final = 0.95
 """A read gives up after this share of the request's deadline, so that its own error, which names
 mount and path, comes before the general one."""
@@ -194,11 +197,12 @@ async def _when_there(
     cached = handle.cached
     if cached is not None and cached.suspect:
         await asyncio.to_thread(cached.verify, start, end)
-    unkept = await fill.ensure(start, end, deadline)
-    if cached is None or unkept:
-        return await _in_memory(handle, start, end, unkept)
-    if (passed := _passed(session, handle, start, end)) is not None:
-        return passed
+    for _ in range(FETCHES):
+        unkept = await fill.ensure(start, end, deadline)
+        if cached is None or unkept:
+            return await _in_memory(handle, start, end, unkept)
+        if (passed := _passed(session, handle, start, end)) is not None:
+            return passed
     raise CacheError(
         f"cached bytes of {os.fsdecode(handle.entry.name)!r} left as fast as they came",
         cure="Read again; look who removes or cuts files of the cache.",
@@ -206,8 +210,19 @@ async def _when_there(
 
 
 async def _in_memory(handle: Handle, start: int, end: int, unkept: list[Part]) -> Reply:
-    fd = await asyncio.to_thread(memfd_of, handle.cached, start, end, unkept)
+    copying = asyncio.ensure_future(asyncio.to_thread(memfd_of, handle.cached, start, end, unkept))
+    try:
+        fd = await asyncio.shield(copying)
+    except asyncio.CancelledError:  # the client is gone; the thread goes on to its end
+        copying.add_done_callback(_close_copy)
+        raise
     return Reply({"offset": 0, "length": end - start, "complete": False}, (fd,), owned=True)
+
+
+def _close_copy(copying: asyncio.Future[int]) -> None:
+    """Closes the file that nobody waits for any more; that it could not be made is no loss."""
+    if not copying.cancelled() and copying.exception() is None:
+        os.close(copying.result())
 
 
 def _passed(session: Session, handle: Handle, start: int, end: int) -> Reply | None:

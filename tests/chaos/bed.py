@@ -7,6 +7,7 @@ import json
 import os
 import random
 import re
+import statistics
 import subprocess
 import sys
 import threading
@@ -21,7 +22,7 @@ from typing import Any
 from fluidpy.cache.tier import TierDefinition
 from fluidpy.cli.attachment import ask
 from fluidpy.client.session import DatasetSession
-from fluidpy.fuse.mount_record import MountRecord
+from fluidpy.fuse.mount_record import MountRecord, log_path
 from fluidpy.fuse.mounting import list_mounts
 from fluidpy.namespace.definition import DatasetDefinition, MountDefinition
 from fluidpy.storage.under_storage import MountSource
@@ -34,7 +35,10 @@ from tests.model.place import KIB, Place, new_place, until
 QUOTA_BYTES = 5 * 1024 * KIB
 """About two thirds of the shared files: what is read pushes out what was read."""
 BUCKET = "chaos"
-READERS = ("files", "files", "mapped", "cold", "tar")
+READERS = ("files", "files", "mapped", "cold", "tar", "pulse")
+HOPS = 5
+"""Processes that a cold read passes: reader, old and new server, worker, source. A busy machine may
+stall each of them once."""
 ROOT = Path(__file__).parents[2]
 
 
@@ -300,11 +304,20 @@ class Load:
                 return
             self.done[what] += 1
 
+    @property
+    def stall(self) -> float:
+        """The longest time, in seconds, that this machine kept an idle process waiting."""
+        return max((r["stall"] for r in self.reports if r["kind"] == "pulse"), default=0.0)
+
     def text(self) -> str:
         """What was done and how long it took."""
-        lines = [f"seed {self.seed}; source: {dict(self.done)}"]
-        for report in self.reports:
-            lines.append(f"{report['kind']}: {report['counts']}, stall {report['stall']:.3f} s")
+        lines = [f"seed {self.seed}; source: {dict(self.done)}; stalls {self.stall:.3f} s"]
+        lines += [f"{report['kind']}: {report['counts']}" for report in self.reports]
+        log = log_path(self.bed.place.settings, self.bed.top).read_text(errors="replace")
+        absences = [float(found) for found in re.findall(r"took over after ([\d.]+) ms", log)]
+        if absences:
+            middle, worst = statistics.median(absences), max(absences)
+            lines.append(f"{len(absences)} restarts took {middle:.1f} ms (median), {worst} (most)")
         return "\n".join([*lines, describe(r["latencies"] for r in self.reports)])
 
     def check(self, bound: float) -> None:
@@ -312,10 +325,10 @@ class Load:
         print(self.text())
         problems = [p for report in self.reports for p in report["problems"]]
         assert not self.failures + problems, "\n".join([*self.failures, *problems, self.text()])
-        assert all(report["counts"] for report in self.reports), self.text()
+        assert all(r["counts"] for r in self.reports if r["kind"] != "pulse"), self.text()
+        limit = bound + HOPS * self.stall
         for report in self.reports:
             for operation, values in report["latencies"].items():
-                limit = bound + report["stall"]
                 assert values["worst"] < limit, f"{operation}: {values}\n{self.text()}"
 
 

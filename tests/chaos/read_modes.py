@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from fluidpy.cli.mount import mount
 from fluidpy.fuse.mounting import mount_dataset
 
+CAN_UPGRADE = "upgrade" in inspect.signature(mount).parameters
 _CHOICE = "read_mode" in inspect.signature(mount_dataset).parameters
 READ_MODES = ("no-open", "passthrough", "plain") if _CHOICE else ("plain",)
 

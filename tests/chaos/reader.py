@@ -244,6 +244,7 @@ class Reader:
             "mapped": (self.mapped, 2),
             "cold": (self.cold, 1),
             "tar": (self.tar, 1),
+            "pulse": (self.tar, 0),  # only says how busy the machine is
         }
         work, count = works[kind]
         threads = [

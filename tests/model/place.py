@@ -89,6 +89,22 @@ class Place:
             if f"fluidpy{module}" in command
         }
 
+    def children_of(self, pid: int) -> list[int]:
+        """Running descendants of a process."""
+        parents = {}
+        for name in os.listdir("/proc"):
+            with suppress(OSError):
+                if name.isdigit():
+                    state = Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()
+                    parents[int(name)] = int(state[1]) if state[0] != "Z" else 0
+        found, todo = [], [pid]
+        while todo:
+            parent = todo.pop()
+            children = [child for child, of in parents.items() if of == parent]
+            found += children
+            todo += children
+        return found
+
     def end_worker(self, number: signal.Signals = signal.SIGTERM) -> None:
         """Ends the worker, if one runs, and waits for its end."""
         for pid in self.processes(".worker"):
