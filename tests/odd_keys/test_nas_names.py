@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.bad_input.conftest import dataset
-from tests.cli.conftest import CommandLine
+from tests.cli.conftest import CommandLine, command_line_in
 from tests.odd_keys.conftest import files_below, mounted
 
 FILES = {
@@ -40,9 +41,17 @@ DEPTH = 18
 """Folders of 250 bytes below each other: 4,518 bytes of path, PATH_MAX is 4,096."""
 
 
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    top = tmp_path / "source"
+@pytest.fixture(scope="module")
+def command_line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
+    """One worker for all tests here: they only read."""
+    with command_line_in(tmp_path_factory.mktemp("commands")) as line:
+        yield line
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("nas")
+    top = directory / "source"
     (top / "sub").mkdir(parents=True)
     for name, data in FILES.items():
         if name != b"hard2":
@@ -56,7 +65,7 @@ def file(tmp_path: Path) -> Path:
         listener.bind(f"/proc/self/fd/{folder}/socket")  # a unix socket's path is short
         os.close(folder)
     _make_deep(top)
-    file = tmp_path / "d.yaml"
+    file = directory / "d.yaml"
     file.write_text(dataset(f"local://{top}"))
     return file
 
@@ -73,7 +82,7 @@ def _make_deep(top: Path) -> None:
     os.close(folder)
 
 
-def test_all_ways_show_the_same(command_line: CommandLine, file: Path, tmp_path: Path) -> None:
+def test_all_ways_show_the_same(command_line: CommandLine, file: Path) -> None:
     wanted = FILES | {(LONG + b"/") * DEPTH + b"deep": b"deep"}
     with mounted(command_line, file) as directory:
         assert files_below(directory) == wanted
