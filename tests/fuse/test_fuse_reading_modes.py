@@ -1,0 +1,321 @@
+"""Each read mode over a real worker: right bytes, versions, evictions, files that become whole."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import random
+import signal
+import subprocess
+import tarfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fluidpy.cache.tier import TierDefinition
+from fluidpy.client.connection import WorkerConnection
+from fluidpy.fuse.mount_record import MountRecord
+from fluidpy.fuse.mounting import list_mounts, mount_dataset, unmount
+from fluidpy.fuse.read_modes import ReadMode
+from fluidpy.namespace.definition import DatasetDefinition, MountDefinition
+from fluidpy.settings import Settings
+from fluidpy.storage.under_storage import MountSource
+from tests.fuse.conftest import clear
+from tests.fuse.test_fuse_real_worker import (  # noqa: F401 - the fixture is used by its name
+    OLD,
+    real_worker,
+)
+from tests.fuse.test_fuse_serving import until
+
+MODES = [
+    mode
+    for mode in ReadMode
+    if os.geteuid() == 0 or mode is not ReadMode.PASSTHROUGH  # which takes CAP_SYS_ADMIN
+]
+MIB = 1024 * 1024
+LARGE = 6 * MIB + 4097
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="passthrough takes CAP_SYS_ADMIN")
+
+
+def write(path: Path, content: bytes, age: float = 0.0) -> None:
+    path.write_bytes(content)
+    os.utime(path, (OLD - age, OLD - age))
+
+
+class Bed:
+    """A source, a place to mount at, and the cache's worker."""
+
+    def __init__(self, directory: Path, settings: Settings, mount_point: Path) -> None:
+        self.settings = settings
+        self.mount_point = mount_point
+        self.source = directory / "source"
+        (self.source / "small").mkdir(parents=True)
+        for number in range(12):
+            write(self.source / f"small/{number}", os.urandom(30_000 + number))
+        write(self.source / "large", os.urandom(LARGE))
+        write(self.source / "empty", b"")
+        self.tier = directory / "tier"
+        self.records: list[MountRecord] = []
+
+    def mount(self, read_mode: str, ttl: float = 300.0) -> MountRecord:
+        source = MountSource(f"local://{self.source}", label="nas")
+        definition = DatasetDefinition(
+            name="nas",
+            namespace="default",
+            mounts=(MountDefinition("nas", "/", source),),
+            tiers=(TierDefinition(str(self.tier), 1 << 30),),
+            metadata_ttl_seconds=ttl,
+        )
+        record = mount_dataset(
+            definition,
+            self.mount_point,
+            self.settings,
+            foreground=False,
+            file=None,
+            deadline=40,
+            read_mode=read_mode,
+        )
+        self.records.append(record)
+        return record
+
+    def record(self) -> MountRecord:
+        return list_mounts(self.settings)[0]
+
+    def ask(self, operation: str, **fields: Any) -> dict[str, Any]:
+        connection = WorkerConnection(self.settings)
+        try:
+            dataset, _ = connection.call("attach", deadline=20, name="default/nas")
+            ok, _ = connection.call(operation, deadline=20, dataset=dataset["dataset"], **fields)
+            return ok
+        finally:
+            connection.close()
+
+    def bytes_of_cache(self) -> int:
+        """Blocks on the disk, of files that have names."""
+        return sum(path.stat().st_blocks * 512 for path in self.tier.rglob("objects/*/*"))
+
+    def same(self, name: str) -> bool:
+        return (self.mount_point / name).read_bytes() == (self.source / name).read_bytes()
+
+    @contextmanager
+    def without_server(self) -> Iterator[None]:
+        """While it lasts the server answers nothing."""
+        pid = self.record().server_pid
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+    def is_passed_through(self, name: str) -> bool:
+        """Whether the kernel reads an open file itself: with the server stopped and the mount's
+        own pages dropped.
+        """
+        got: list[bytes] = []
+        with (self.mount_point / name).open("rb", buffering=0) as stream:
+            os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            with self.without_server():
+                reader = threading.Thread(target=lambda: got.append(stream.read(1 << 30)))
+                reader.start()
+                reader.join(0.5)
+                done = not reader.is_alive()
+            reader.join(20)
+        assert got == [(self.source / name).read_bytes()]
+        return done
+
+
+@pytest.fixture
+def bed(
+    short_directory: Path,
+    fuse_settings: Settings,
+    mount_point: Path,
+    real_worker: None,  # noqa: F811 - the fixture of that name
+) -> Iterator[Bed]:
+    bed = Bed(short_directory, fuse_settings, mount_point)
+    yield bed
+    if list_mounts(fuse_settings):
+        unmount(mount_point, fuse_settings, lazy=True)
+    clear(mount_point, bed.records)
+
+
+def by_sendfile(path: Path) -> bytes:
+    out = os.memfd_create("copy")
+    source = os.open(path, os.O_RDONLY)
+    try:
+        while os.sendfile(out, source, None, 1 << 20):
+            pass
+        return os.pread(out, 1 << 30, 0)
+    finally:
+        os.close(source)
+        os.close(out)
+
+
+def by_mmap(path: Path) -> bytes:
+    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, prot=mmap.PROT_READ) as view:
+        return bytes(view)
+
+
+def by_direct_io(path: Path) -> bytes:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECT)
+    buffer = mmap.mmap(-1, 1 << 20)  # aligned to a page
+    content = b""
+    try:
+        while count := os.preadv(fd, [buffer], len(content)):
+            content += buffer[:count]
+        return content
+    finally:
+        os.close(fd)
+
+
+def at_random(path: Path) -> bytes:
+    size = path.stat().st_size
+    content = bytearray(size)
+    starts = list(range(0, size, 50_001))
+    random.Random(3).shuffle(starts)
+    with path.open("rb", buffering=0) as stream:
+        for start in starts:
+            content[start : start + 50_001] = os.pread(stream.fileno(), 50_001, start)
+    return bytes(content)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_bytes_are_right_however_they_are_read(bed: Bed, mode: ReadMode) -> None:
+    bed.mount(mode)
+    top = bed.mount_point
+    for name in ("large", "small/3"):
+        content = (bed.source / name).read_bytes()
+        ways: list[Callable[[Path], bytes]] = [
+            at_random,
+            Path.read_bytes,
+            by_mmap,
+            by_sendfile,
+            by_direct_io,
+        ]
+        for way in ways:
+            assert way(top / name) == content, way
+    assert (top / "empty").read_bytes() == b""
+    archive = bed.tier.parent / "tree.tar"
+    subprocess.run(["tar", "-cf", archive, "-C", top, "."], check=True, stderr=subprocess.DEVNULL)
+    with tarfile.open(archive) as tar:
+        for number in range(12):
+            member = tar.extractfile(f"./small/{number}")
+            assert member is not None
+            assert member.read() == (bed.source / f"small/{number}").read_bytes()
+    record = bed.record()
+    assert (record.read_mode, record.read_mode_reason) == (mode, "asked for")
+    if mode is ReadMode.PASSTHROUGH:
+        assert until(lambda: bed.is_passed_through("large"))
+    else:
+        assert not bed.is_passed_through("large")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_new_version_is_seen_by_new_opens_alone(bed: Bed, mode: ReadMode) -> None:
+    bed.mount(mode, ttl=0.3)
+    for name in ("large", "small/3"):
+        old = (bed.source / name).read_bytes()
+        assert (bed.mount_point / name).read_bytes() == old
+        assert (bed.mount_point / name).read_bytes() == old
+        with (bed.mount_point / name).open("rb", buffering=0) as stream:
+            new = os.urandom(len(old) + 1)
+            write(bed.source / name, new, age=60)
+            assert until(lambda n=name, c=new: (bed.mount_point / n).read_bytes() == c)  # type: ignore[misc]  # the defaults bind the loop's values
+            assert stream.read(1 << 30) == old
+        assert bed.same(name)
+
+
+@as_root
+def test_a_file_is_passed_through_once_it_is_whole(bed: Bed) -> None:
+    bed.mount("passthrough")
+    path = bed.mount_point / "large"
+    with path.open("rb", buffering=0) as early:
+        assert early.read(4096) == (bed.source / "large").read_bytes()[:4096]
+        assert until(lambda: bed.same("large"))
+        assert until(lambda: bed.is_passed_through("large"))
+        assert early.read(1 << 30) == (bed.source / "large").read_bytes()[4096:]
+    bed.ask("load", paths=["/small"])
+    os.listdir(bed.mount_point / "small")
+    assert until(lambda: bed.is_passed_through("small/5"))
+
+
+@as_root
+def test_an_evicted_file_is_read_to_its_end_and_then_leaves(bed: Bed) -> None:
+    bed.mount("passthrough")
+    content = (bed.source / "large").read_bytes()
+    assert bed.same("large")
+    assert until(lambda: bed.is_passed_through("large"))
+    with (
+        (bed.mount_point / "large").open("rb", buffering=0) as stream,
+        mmap.mmap(stream.fileno(), 0, prot=mmap.PROT_READ) as view,
+    ):
+        assert bed.ask("evict", path="/large")["objects"] == 1
+        assert bed.bytes_of_cache() < LARGE
+        assert until(lambda: unlinked(bed) >= LARGE)
+        time.sleep(1.5)  # its id is closed by now; who has it open reads on
+        assert bytes(view) == content
+        assert stream.read(1 << 30) == content
+        assert unlinked(bed) >= LARGE
+    assert until(lambda: unlinked(bed) == 0)
+    assert until(lambda: bed.same("large") and bed.is_passed_through("large"))
+
+
+def unlinked(bed: Bed) -> int:
+    """Bytes that the worker counts although their file has left."""
+    return sum(int(tier["unlinked_bytes"]) for tier in bed.ask("usage")["tiers"])
+
+
+@as_root
+def test_opens_never_fail_while_files_come_and_go(bed: Bed) -> None:
+    bed.mount("passthrough")
+    names = [f"small/{number}" for number in range(6)]
+    content = {name: (bed.source / name).read_bytes() for name in names}
+    problems: list[str] = []
+    stop = threading.Event()
+
+    def read_on(seed: int) -> None:
+        chance = random.Random(seed)
+        while not stop.is_set():
+            name, opened = chance.choice(names), False
+            try:
+                with (bed.mount_point / name).open("rb", buffering=0) as stream:
+                    opened = True
+                    if stream.read(1 << 20) != content[name]:
+                        problems.append(f"{name}: wrong bytes")
+            except OSError as error:
+                problems.append(f"{name}: {error!r} ({'read' if opened else 'open'})")
+
+    readers = [threading.Thread(target=read_on, args=(seed,)) for seed in range(3)]
+    for reader in readers:
+        reader.start()
+    limit, rounds = time.monotonic() + 6, 0
+    while time.monotonic() < limit:
+        bed.ask("evict", path="/small")
+        rounds += 1
+        time.sleep(0.05)
+    stop.set()
+    for reader in readers:
+        reader.join(30)
+    log = next(bed.settings.runtime_dir.glob("mount-*.log")).read_text()
+    assert problems == [], log[-2000:]
+    assert rounds > 10
+
+
+@pytest.mark.parametrize("small", [True, False])
+def test_auto_goes_by_the_size_of_the_files(bed: Bed, small: bool) -> None:
+    if small:
+        for number in range(200):
+            write(bed.source / f"small/{number}", b"x" * 1000)
+    else:
+        write(bed.source / "larger", b"x" * (32 * MIB))
+    bed.mount("auto")
+    os.listdir(bed.mount_point / "small")
+    assert bed.same("large")
+    wanted = "no-open" if small or os.geteuid() != 0 else "passthrough"
+    assert until(lambda: bed.record().read_mode == wanted)
+    assert bed.same("small/7")
