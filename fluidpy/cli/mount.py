@@ -45,6 +45,13 @@ def mount(
             help="auto (chosen by the files and what is allowed), no-open, passthrough or plain.",
         ),
     ] = "auto",
+    upgrade: Annotated[
+        bool,
+        typer.Option(
+            "--upgrade",
+            help="Let the mount at DIR go on with the fluidpy installed now; its readers go on.",
+        ),
+    ] = False,
 ) -> None:
     """Mount a Dataset, or one URL, on a directory, read-only.
 
@@ -53,7 +60,12 @@ def mount(
     fluidpy mount -f imagenet.yaml /data
 
     fluidpy mount s3://bucket/prefix /data -o endpoint=http://host:9000
+
+    fluidpy mount --upgrade /data
     """
+    if upgrade:
+        _upgrade(words or [], given=[file, namespace, foreground, option, read_mode != "auto"])
+        return
     target, directory = split_words(words or [], file)
     settings = load_settings()
     definition = _what_to_mount(target, file, namespace, parse_pairs(option or []), settings)
@@ -74,6 +86,18 @@ def mount(
         read_mode=read_mode,
         on_ready=lambda record: talk(f"{definition.key} is mounted on {record.mount_point}"),
     )
+
+
+def _upgrade(words: Sequence[str], given: Sequence[object]) -> None:
+    if len(words) != 1 or any(given):
+        raise UsageError(
+            "--upgrade goes with a directory alone: what is mounted there stays",
+            cure="fluidpy mount --upgrade DIR",
+        )
+    from fluidpy.fuse.upgrade_command import upgrade
+
+    pids = upgrade(Path(words[0]), load_settings())
+    talk(f"{words[0]} is served by process {pids.new} now, before by {pids.old}")
 
 
 def _what_to_mount(

@@ -29,19 +29,22 @@ def status(output: OutputOption = OutputFormat.TABLE) -> None:
 
     Example: fluidpy status -o json
     """
-    from fluidpy.fuse.mounting import list_mounts
+    from fluidpy.fuse.mounting import list_failures, list_mounts
 
     settings = load_settings()
     mounts = [record.to_wire() for record in list_mounts(settings)]
+    failed = [record.to_wire() for record in list_failures(settings)]
     worker = worker_status(settings)
     if output is OutputFormat.JSON:
-        print_json({"mounts": mounts, "worker": worker})
+        print_json({"mounts": mounts, "failed": failed, "worker": worker})
     elif output is OutputFormat.YAML:
-        print_yaml({"mounts": mounts, "worker": worker})
+        print_yaml({"mounts": mounts, "failed": failed, "worker": worker})
     elif output is OutputFormat.NAME:
         print_rows(mounts, (), output, name="mountPoint")
     else:
         print_rows(mounts, _COLUMNS, output, name="mountPoint")
+        for row in failed:
+            print_text(f"{row['mountPoint']} is mounted no longer: {row['failure']}")
         for line in worker_lines(worker):
             print_text(line)
 
@@ -51,6 +54,7 @@ _COLUMNS = (
     Column("DATASET", lambda row: f"{row['namespace']}/{row['dataset']}"),
     Column("MODE", lambda row: str(row["readMode"])),
     Column("SERVER", lambda row: str(row["serverPid"])),
+    Column("RESTARTS", lambda row: str(row["restarts"])),
     Column("AGE", lambda row: _age(row)),
     Column("MODE REASON", lambda row: str(row.get("readModeReason") or "-"), wide=True),
     Column("HOLDER", lambda row: str(row["holderPid"]), wide=True),

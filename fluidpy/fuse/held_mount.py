@@ -19,7 +19,7 @@ from fluidpy.errors import MountError
 from fluidpy.fuse import control, kernel_mount
 from fluidpy.fuse.backing_ids import BackingIds
 from fluidpy.fuse.kernel import InitFlag
-from fluidpy.fuse.mount_record import MountRecord, remove_record, write_record
+from fluidpy.fuse.mount_record import MountRecord, remove_record, socket_path, write_record
 from fluidpy.fuse.mount_table import mounted_at
 from fluidpy.fuse.unanswered import TABLE_BYTES
 from fluidpy.settings import Settings
@@ -125,9 +125,15 @@ class HeldMount:
 
     # -- the record ----------------------------------------------------------------------------
 
-    def write_record(self) -> None:
-        """Writes the record for the first time. Raises OSError."""
-        write_record(self._settings, self.record)
+    def write_first_record(self) -> None:
+        """Writes the record for the first time. Raises MountError."""
+        try:
+            write_record(self._settings, self.record)
+        except OSError as error:
+            raise MountError(
+                f"the record of the mount cannot be written: {error}",
+                cure="Set FLUIDPY_RUNTIME_DIR to a directory you may write.",
+            ) from error
         self._recorded = True
 
     def write_record_again(self) -> None:
@@ -186,3 +192,4 @@ class HeldMount:
         else:
             self.record.failure = failure
             self.write_record_again()
+            socket_path(self._settings, self._order.directory).unlink(missing_ok=True)

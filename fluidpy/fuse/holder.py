@@ -15,11 +15,11 @@ import signal
 import socket
 import sys
 import time
-from typing import Any, Final
+from typing import Final
 
 from fluidpy.client import protocol
 from fluidpy.errors import FluidpyError, MountError, from_wire
-from fluidpy.fuse import control, kernel_mount
+from fluidpy.fuse import control, holder_socket, kernel_mount
 from fluidpy.fuse.event_loop import EventLoop
 from fluidpy.fuse.held_mount import HeldMount
 from fluidpy.fuse.mount_record import log_path
@@ -39,6 +39,13 @@ from fluidpy.fuse.server_processes import (
     adopt_orphans,
 )
 from fluidpy.fuse.server_reserve import ServerReserve
+from fluidpy.fuse.upgrade import (
+    DRAIN_SECONDS,
+    LONG_DRAIN_SECONDS,
+    Stage,
+    Upgrade,
+    interpreter_of,
+)
 from fluidpy.settings import Settings, load_settings
 
 _logger = logging.getLogger("fluidpy.fuse.holder")
@@ -76,6 +83,8 @@ class Holder:
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._reserve = self._new_reserve(Interpreter())
         self._server: ServerProcess | None = None
+        self._upgrade: Upgrade | None = None
+        self._listener: socket.socket
 
     def _new_reserve(self, interpreter: Interpreter) -> ServerReserve:
         return ServerReserve(
@@ -97,6 +106,7 @@ class Holder:
         self._watch(server)
         self._reserve.fill()
         self._loop.call_later(CHECK_SECONDS, self._check)
+        self._loop.watch(self._listener.fileno(), self._on_command)
         self._loop.run()
         return self._exit_status
 
@@ -104,7 +114,7 @@ class Holder:
 
     def _bring_up(self, server: ServerProcess) -> None:
         limit = time.monotonic() + self._order.deadline
-        server.pid = int(self._hear(server, "started", limit)["pid"])
+        self._hear(server, "started", limit)
         self._hear(server, "attached", limit)
         self._mount.mount()
         self._mount.hand_over(server.channel)
@@ -112,25 +122,20 @@ class Holder:
         self._hear(server, "negotiated", limit)
         server.serving = True
         kernel_mount.raise_read_ahead(self._order.directory)
-        try:
-            self._mount.write_record()
-        except OSError as error:
-            raise MountError(
-                f"the record of the mount cannot be written: {error}",
-                cure="Set FLUIDPY_RUNTIME_DIR to a directory you may write.",
-            ) from error
+        self._mount.write_first_record()
+        self._listener = holder_socket.listen(self._settings, self._order.directory)
         if not control.tell(self._channel, {"ready": self._mount.record.to_wire()}):
             raise MountError("the process that ordered the mount is gone", cure="Mount again.")
 
-    def _hear(self, server: ServerProcess, what: str, limit: float) -> Any:
-        """What a message `what` says; the ones before it are dealt with."""
+    def _hear(self, server: ServerProcess, what: str, limit: float) -> None:
+        """Deals with messages up to one that says `what`."""
         while (received := control.hear(server.channel, limit)) is not None:
             if failed := received.message.get("failed"):
                 protocol.close_all(received.fds)
                 raise from_wire(failed)
             self._dispatch(server, received)
             if what in received.message:
-                return received.message[what]
+                return
         raise MountError(
             f"the FUSE server ended before it was {what}",
             cure=f"Look at {log_path(self._settings, self._order.directory)}.",
@@ -167,6 +172,8 @@ class Holder:
                 server.pid = int(message["started"]["pid"])
             elif "serving" in message:
                 self._serves(server)
+            elif "drained" in message:
+                self._old_has_drained(server)
             elif "failed" in message:
                 _logger.error("%s: %s", self._order.directory, from_wire(message["failed"]))
             elif "attached" in message:
@@ -181,14 +188,21 @@ class Holder:
 
     def _serves(self, server: ServerProcess) -> None:
         server.serving = True
-        if self._absent_since is not None:
-            took = (self._loop.clock() - self._absent_since) * 1000
-            _logger.info(
-                "%s: server %d took over after %.1f ms", self._order.directory, server.pid, took
-            )
-            self._absent_since = None
-            self._mount.served_by(server.pid, restarted=True)
-            self._reserve.fill()
+        if self._absent_since is None:
+            return
+        took = (self._loop.clock() - self._absent_since) * 1000
+        self._absent_since = None
+        _logger.info(
+            "%s: server %d took over after %.1f ms", self._order.directory, server.pid, took
+        )
+        upgrade = self._upgrade
+        upgraded = upgrade is not None and upgrade.server is server
+        self._mount.served_by(server.pid, restarted=not upgraded)
+        if upgrade is not None and upgraded:
+            self._reserve.end()
+            self._reserve, self._upgrade = upgrade.reserve, None
+            upgrade.done(server.pid)
+        self._reserve.fill()
 
     def _server_ended(self, server: ServerProcess) -> None:
         self._loop.unwatch(server.channel.fileno())
@@ -196,20 +210,28 @@ class Holder:
         self._server = None
         now = self._loop.clock()
         ending = Ending(self._status_of(server), server.serving)
-        if ending.is_failure:
+        upgrade = self._upgrade
+        if upgrade is not None and upgrade.server is server:
+            self._upgrade = None
+            why = f"the new server {ending}; one of the old code goes on"
+            upgrade.fail(MountError(why, cure="The log of the mount says why."))
+        elif ending.is_failure:
             self._failures = [*recent(self._failures, now), now]
         decision = after_server(self._situation(now), ending)
         if decision.step is not NextStep.RESTART:
             self._end(decision)
             return
         _logger.warning("%s: server %d %s", self._order.directory, server.pid, ending)
-        if self._absent_since is None:
-            self._absent_since = now
-            self._loop.call_later(ABSENCE_SECONDS, lambda: self._check_absence(now))
+        self._begin_absence()
         if decision.pause:
             self._loop.call_later(decision.pause, self._start_next)
         else:
             self._start_next()
+
+    def _begin_absence(self) -> None:
+        if self._absent_since is None:
+            now = self._absent_since = self._loop.clock()
+            self._loop.call_later(ABSENCE_SECONDS, lambda: self._check_absence(now))
 
     def _situation(self, now: float) -> Situation:
         return Situation(
@@ -233,7 +255,12 @@ class Holder:
     def _start_next(self) -> None:
         if self._server is not None or self._ending:
             return
-        server = self._reserve.take()
+        upgrade = self._upgrade
+        if upgrade is not None and upgrade.stage is Stage.DRAINING:
+            upgrade.stage = Stage.TAKING_OVER
+            server = upgrade.server
+        else:
+            server = self._reserve.take()
         self._mount.hand_over(server.channel)
         self._watch(server)
         self._loop.call_later(START_SECONDS, lambda: self._check_start(server))
@@ -267,6 +294,53 @@ class Holder:
             self._server_ended(server)
         self._loop.call_later(CHECK_SECONDS, self._check)
 
+    # -- upgrades ------------------------------------------------------------------------------
+
+    def _on_command(self, _events: int) -> None:
+        command = holder_socket.receive_command(self._listener)
+        if command is None:
+            return
+        client, message = command
+        if "upgrade" not in message or self._upgrade is not None:
+            why = MountError("the mount is being upgraded already", cure="Wait until it is done.")
+            holder_socket.refuse(client, why)
+            return
+        self._upgrade = Upgrade(
+            self._loop,
+            client,
+            self._new_reserve(interpreter_of(message["upgrade"])),
+            self._mount.record.server_pid,
+            seconds=self._settings.source_deadline_seconds + self._settings.worker_start_seconds,
+            on_ready=self._drain_old,
+            on_failed=self._upgrade_failed,
+        )
+
+    def _upgrade_failed(self) -> None:
+        self._upgrade = None
+
+    def _drain_old(self) -> None:
+        """The new server waits for its turn: the old one is to answer what it has read."""
+        old = self._server
+        if old is None:  # it has just ended: the new one is next
+            return
+        seconds = DRAIN_SECONDS if self._mount.resends else LONG_DRAIN_SECONDS
+        if not old.serving or not control.tell(old.channel, {"drain": {"seconds": seconds}}):
+            old.kill()  # the end of its socket tells that it is the next one's turn
+        self._loop.call_later(seconds + GRACE_SECONDS, lambda: self._end_old(old))
+
+    def _old_has_drained(self, old: ServerProcess) -> None:
+        if self._server is old and self._upgrade is not None:
+            self._loop.unwatch(old.channel.fileno())
+            old.channel.close()
+            self._server = None
+            self._begin_absence()
+            self._start_next()
+
+    def _end_old(self, old: ServerProcess) -> None:
+        """It should have ended by itself long ago."""
+        if not old.await_end(0.0):
+            old.kill()
+
     # -- the end -------------------------------------------------------------------------------
 
     def _listen_to_signals(self) -> None:
@@ -299,7 +373,10 @@ class Holder:
             self._loop.unwatch(self._server.channel.fileno())
             self._server.kill()
             self._server.channel.close()
+        if self._upgrade is not None:
+            self._upgrade.fail(MountError("the mount ended meanwhile", cure="Mount it again."))
         self._mount.take_down()
+        self._listener.close()
         self._mount.close_record(failure)
         self._reserve.end()
         self._exit_status = 1 if decision.step is NextStep.TAKE_DOWN else 0

@@ -82,6 +82,11 @@ def record_path(settings: Settings, directory: Path) -> Path:
     return settings.mounts_dir / f"{mount_id(directory)}.json"
 
 
+def socket_path(settings: Settings, directory: Path) -> Path:
+    """Where the holder of a mount hears commands."""
+    return settings.mounts_dir / f"{mount_id(directory)}.sock"
+
+
 def log_path(settings: Settings, directory: Path) -> Path:
     """Where the processes of a mount write what they have to say."""
     return settings.runtime_dir / f"mount-{mount_id(directory)}.log"
@@ -122,3 +127,4 @@ def remove_record(settings: Settings, directory: Path, holder_pid: int | None = 
         if record is None or record.holder_pid != holder_pid:
             return
     path.unlink(missing_ok=True)
+    socket_path(settings, directory).unlink(missing_ok=True)

@@ -320,7 +320,10 @@ def _raise_fd_limit() -> int:
 
 def run(channel: socket.socket) -> int:
     """Serves the mount that the control socket orders; the exit status."""
-    order = control.ServerOrder.from_wire(control.receive_first(channel))
+    try:
+        order = control.ServerOrder.from_wire(control.receive_first(channel))
+    except MountError:
+        return 1  # the holder ended while this server was forked
     control.tell(channel, {"started": {"pid": os.getpid()}})
     server = MountServer(order, load_settings(), channel)
     try:

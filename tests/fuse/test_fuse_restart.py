@@ -18,7 +18,7 @@ from fluidpy.fuse.mount_record import MountRecord, log_path
 from fluidpy.fuse.mount_table import mounted_at
 from fluidpy.fuse.mounting import list_failures, list_mounts, unmount
 from fluidpy.settings import Settings
-from tests.fuse.conftest import Mounted
+from tests.fuse.conftest import Mounted, children_of
 from tests.fuse.test_fuse_faults import gone, running
 from tests.fuse.test_fuse_serving import seen, until
 from tests.fuse.tree_worker import TreeWorker
@@ -31,10 +31,6 @@ def now_mounted(settings: Settings) -> MountRecord:
     """The record of the only mount, as it is now."""
     (record,) = list_mounts(settings)
     return record
-
-
-def children_of(pid: int) -> list[int]:
-    return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def kill_server(settings: Settings) -> MountRecord:
