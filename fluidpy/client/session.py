@@ -13,7 +13,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -26,6 +26,7 @@ from fluidpy.client.start import check_cache_directory, connect
 from fluidpy.client.symlinks import SYMLINK, follow, read_link_of
 from fluidpy.errors import (
     DatasetNotFoundError,
+    FluidpyError,
     SourceChangedError,
     WorkerError,
     WorkerTimeoutError,
@@ -49,6 +50,9 @@ _RETRY_SECONDS: Final = (0.0, 0.02, 0.1, 0.5)
 
 
 _Result = TypeVar("_Result")
+
+_TELL_SECONDS: Final = 1.0
+"""How long a reader may be kept from going on by a new worker that is to hear of his reads."""
 
 
 class DatasetSession:
@@ -150,7 +154,7 @@ class DatasetSession:
         """
         attachment = self._attachment
         if attachment is None or self._pid != os.getpid():
-            attachment = self.attachment()
+            attachment = self.insist("attach", self.attachment)
         local = self._local
         if local is not None and local.attachment is attachment:
             return local
@@ -168,10 +172,10 @@ class DatasetSession:
         """Notes a use of a cache file; now and then tells the worker, if one listens."""
         if local.used(key, read_bytes):
             return
-        listening = connect(self.settings)
-        if listening is not None:  # another worker by now: it is told the next time
-            listening.close()
-            self.attachment()
+        with suppress(FluidpyError):  # the bytes are there; that they were read is told later
+            if (listening := connect(self.settings)) is not None:  # another worker by now
+                listening.close()
+                self.attachment(time.monotonic() + _TELL_SECONDS)
 
     def _call(
         self, operation: str, limit: float | None = None, **fields: Any

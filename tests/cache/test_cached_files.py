@@ -7,6 +7,7 @@ import select
 import shutil
 import signal
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -278,3 +279,24 @@ def test_a_forked_child_reads_on_while_threads_read_in_the_parent(open_store: Op
             thread.join()
     assert not wrong
     assert bytes_of(files, 1) == content_of(1, SIZE)
+
+
+def test_a_told_use_keeps_a_file_longer(open_store: OpenStore) -> None:
+    store = open_store(quota=8 * BLOCK)
+    for number in range(6):
+        add(store, number, BLOCK)
+        time.sleep(0.002)  # uses are told apart by the millisecond
+    store.flush()
+    store.touch([key_of(0), key_of(99)])
+    for number in range(6, 9):
+        add(store, number, BLOCK)
+    store.flush()
+    files = others(store)
+    assert bytes_of(files, 0, BLOCK) == content_of(0, BLOCK)
+    assert bytes_of(files, 1, BLOCK) is None
+
+
+def test_many_told_uses_do_not_pile_up(open_store: OpenStore) -> None:
+    store = open_store()
+    store.touch([key_of(number) for number in range(3000)])
+    assert store.table.index.queued_touches == 0
