@@ -1,8 +1,9 @@
 """Short ranges of objects over plain HTTP: small files whole, and blocks of larger ones.
 
-obstore takes 530 µs of processor time for an object of 100 KB, most of it for handing the request
-to its own threads and the bytes back; asked from the event loop itself it takes 70 (both over
-loopback). Only for endpoints of plain HTTP, asked without a proxy: TLS stays with obstore.
+obstore takes 400 µs of processor time for an object of 100 KB, most of it for handing the request
+to its own threads and the bytes back; asked for by the event loop itself it takes 160 (both over
+loopback, retries and limits included). Only for endpoints of plain HTTP, asked without a proxy: TLS
+stays with obstore.
 """
 
 from __future__ import annotations
@@ -104,7 +105,8 @@ class ObjectGets:
                     raise error_of_socket(self._place, error, key) from error
                 raise self._broken(f"ended after {error.received} bytes", key) from error
             except MalformedAnswerError as error:
-                raise self._broken(f"does not speak HTTP/1.1 ({error}); asked for", key) from error
+                what = f"does not speak HTTP/1.1 ({str(error)!r}) and gave no byte"
+                raise self._broken(what, key) from error
             except TimeoutError as error:
                 raise error_of_socket(self._place, error, key) from error
             finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from fluidpy.errors import SourceConfigurationError
 from fluidpy.storage.options import ObjectStoreOptions
@@ -102,11 +102,21 @@ def _region_of(endpoint: str) -> str:
     return match[2] if match else ""
 
 
+def _split(endpoint: str) -> SplitResult | None:
+    """The parts of a URL that can be an endpoint, else None."""
+    try:
+        parts = urlsplit(endpoint)
+        sound = bool(parts.hostname) and not parts.username and parts.port != 0
+    except ValueError:  # no port, or no address
+        return None
+    return parts if sound and parts.scheme in ("http", "https") else None
+
+
 def _full_endpoint(label: str, endpoint: str, allow_http: bool | None) -> str:
     if "://" not in endpoint:
         endpoint = f"{'http' if allow_http else 'https'}://{endpoint}"
-    parts = urlsplit(endpoint)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
+    parts = _split(endpoint)
+    if parts is None:
         raise SourceConfigurationError(
             f"mount {label}: endpoint is not a URL of http or https",
             cure="Write it as https://HOST[:PORT], without keys in it.",

@@ -1,9 +1,9 @@
 """Small files of a load: a few tasks that fetch one after the other, each file whole.
 
-A file of 100 KB costs obstore 0.4 ms of CPU. A part with its request, task, future and callbacks
-would add half of that again, so the tasks here live as long as the load and go from file to file.
-What else a part does is done here too: a turn at the admission, room reserved first, one fetch an
-object, a limit of time, failures named.
+A file of 100 KB costs 0.16 ms of CPU over plain HTTP, 0.4 with obstore. A part with its request,
+task, future and callbacks would add 0.2, so the tasks here live as long as the load and go from
+file to file. What else a part does is done here too: a turn at the admission, room reserved first,
+one fetch an object, a limit of time, failures named.
 """
 
 from __future__ import annotations

@@ -158,6 +158,15 @@ async def test_missing_directory(settings: Settings, tmp_path: Path) -> None:
             "mount m: max_requests is 'many', not a number from 1 up. Correct the mount's options "
             "or encryptOptions.",
         ),
+        *(
+            (
+                "s3://b",
+                {"endpoint": endpoint},
+                "mount m: endpoint is not a URL of http or https. Write it as "
+                "https://HOST[:PORT], without keys in it.",
+            )
+            for endpoint in ("http://h:99999", "https://h:x", "http://[::1", "http://k:s@h")
+        ),
         ("s3://", {}, "mount m: s3:// names no bucket. Write s3://BUCKET/PREFIX."),
         (
             "oss://b",
