@@ -67,8 +67,7 @@ class FileTable:
         self.open_files: OrderedDict[CacheFile, ObjectFiles] = OrderedDict()
         self.open_limit = descriptor_limit()
         self.gone: list[bytes] = []
-        self.leases: dict[bytes, int] = {}
-        """Objects that others read without asking, and how many do: see `BlockStore.lease`."""
+        self.leases: dict[bytes, int] = {}  # see `BlockStore.lease`
         self.listeners: list[Callable[[bytes], None]] = []
         self.object_of: Callable[[bytes, int, int], CachedObject]
         self.log_limit = log_limit(tiers[0].directory.objects)
@@ -148,8 +147,7 @@ class FileTable:
     def _fill(self, file: CacheFile, row: FileRow) -> None:
         file.tier = self._by_id[row.tier]
         file.on_disk = file.has_row = True
-        file.generation = row.generation
-        file.last_use = row.last_use
+        file.generation, file.last_use = row.generation, row.last_use
         file.stamp = Stamp(row.ino, row.ctime, row.mtime)
         file.checked = False
         file.serial = self.next_serial()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
@@ -19,6 +19,15 @@ if TYPE_CHECKING:
 
 # A source gets its own deadline for the first listing; the rest is process starts.
 EXTRA_SECONDS = 30.0
+
+ReadModeOption: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--read-mode",
+        metavar="MODE",
+        help="auto (chosen by the files and what is allowed), no-open, passthrough or plain.",
+    ),
+]
 
 
 def mount(
@@ -37,14 +46,7 @@ def mount(
             help="Option of the source, with a URL; secrets as KEY=@FILE.",
         ),
     ] = None,
-    read_mode: Annotated[
-        str,
-        typer.Option(
-            "--read-mode",
-            metavar="MODE",
-            help="auto (chosen by the files and what is allowed), no-open, passthrough or plain.",
-        ),
-    ] = "auto",
+    read_mode: ReadModeOption = "auto",
     upgrade: Annotated[
         bool,
         typer.Option(

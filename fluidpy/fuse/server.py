@@ -178,22 +178,7 @@ class MountServer:
         )
         self._reader = RangeReader(loop, device, LARGEST_READ_BYTES)
         places = cache_directories(definition, self._settings)
-        self._reading = Reading(
-            loop,
-            device,
-            catalog,
-            self._link,
-            waiting,
-            reader=self._reader,
-            table=OpenFileTable(_raise_fd_limit()),
-            block_bytes=block_bytes,
-            deadline=deadline,
-            node_ids=node_ids,
-            asked=self._order.read_mode,
-            places=places,
-            tell=lambda message, fds: control.tell(self._channel, message, fds),
-            on_trouble=lambda error: trouble.report("reading", error),
-        )
+        self._reading = self._assemble_reading(device, block_bytes, node_ids, places)
         return FuseSession(
             loop,
             device,
@@ -211,6 +196,26 @@ class MountServer:
             stack_depth=stack_depth(places),
             withheld=None if noting is None else InitFlag.HAS_RESEND,
             on_request=None if noting is None else noting.received,
+        )
+
+    def _assemble_reading(
+        self, device: Device, block_bytes: int, node_ids: NodeIds, places: list[Path]
+    ) -> Reading:
+        return Reading(
+            self._loop,
+            device,
+            self._catalog,
+            self._link,
+            self._waiting,
+            reader=self._reader,
+            table=OpenFileTable(_raise_fd_limit()),
+            block_bytes=block_bytes,
+            deadline=self._settings.source_deadline_seconds,
+            node_ids=node_ids,
+            asked=self._order.read_mode,
+            places=places,
+            tell=lambda message, fds: control.tell(self._channel, message, fds),
+            on_trouble=lambda error: self._trouble.report("reading", error),
         )
 
     def _count(self) -> Totals:

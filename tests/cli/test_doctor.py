@@ -53,6 +53,15 @@ def test_fusermount_matters_to_users_other_than_root(tmp_path: Path) -> None:
     assert doctor_system.check_fusermount(1000, str(program)).verdict is Verdict.OK
 
 
+def test_read_modes() -> None:
+    def message(release: str, mask: int) -> str:
+        return doctor_system.check_read_modes(release, mask).message
+
+    assert message("6.9.0-1-amd64", 1 << 21) == "no-open, passthrough, plain"
+    assert message("5.15.0", 1 << 21).endswith("Linux 5.15.0 has none (it came with 6.9)")
+    assert "CAP_SYS_ADMIN" in message("6.12.3", 0)
+
+
 def test_capabilities() -> None:
     assert "no CAP_SYS_ADMIN" in doctor_system.check_capabilities(0).message
     assert doctor_system.check_capabilities(1 << 21).message.startswith("CAP_SYS_ADMIN")
