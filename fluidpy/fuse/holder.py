@@ -169,7 +169,7 @@ class Holder:
         message, fds = received
         try:
             if "started" in message:
-                server.pid = int(message["started"]["pid"])
+                server.started(int(message["started"]["pid"]))
             elif "serving" in message:
                 self._serves(server)
             elif "drained" in message:

@@ -25,7 +25,7 @@ ABSENCE_SECONDS: Final = 30.0
 FIRST_PAUSE_SECONDS: Final = 0.1
 """Pause after the second failure in a row; it doubles with each further one."""
 
-LONGEST_PAUSE_SECONDS: Final = 5.0
+LONGEST_PAUSE_SECONDS: Final = 2.5
 """The longest pause; with the limits above the absence stays below its own."""
 
 FROM_OUTSIDE: Final = frozenset(

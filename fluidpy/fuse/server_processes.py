@@ -60,32 +60,39 @@ class EndedProcesses:
         self._statuses.clear()
 
 
-@dataclass(slots=True)
 class ServerProcess:
-    """A server that was asked for, and the socket shared with it; `pid` once it said so."""
+    """A server that was asked for, and the socket shared with it.
 
-    channel: socket.socket
-    pid: int = 0
-    serving: bool = False
+    It is known by its pid once it said so, and held by a pidfd: nobody else is ended in its place
+    when its number has been given away.
+    """
+
+    def __init__(self, channel: socket.socket) -> None:
+        """`channel` leads to it."""
+        self.channel = channel
+        self.pid = 0
+        self.serving = False
+        self._handle = -1
+
+    def started(self, pid: int) -> None:
+        """It said who it is."""
+        self.pid = pid
+        with suppress(OSError):  # it has ended already
+            self._handle = os.pidfd_open(pid)
 
     def kill(self) -> None:
         """Ends it by force; one that has not said its pid ends when it finds its socket closed."""
-        if self.pid:
+        if self._handle >= 0:
             with suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
+                signal.pidfd_send_signal(self._handle, signal.SIGKILL)
 
     def await_end(self, seconds: float) -> bool:
-        """Whether the process has ended, all of it, within the time."""
-        try:
-            handle = os.pidfd_open(self.pid)
-        except OSError:  # gone, or it never said its pid (0)
+        """Whether the process has ended, all of it, within the time; false of an unknown one."""
+        if self._handle < 0:
             return self.pid != 0
-        try:
-            poll = select.poll()
-            poll.register(handle, select.POLLIN)
-            return bool(poll.poll(seconds * 1000))
-        finally:
-            os.close(handle)
+        poll = select.poll()
+        poll.register(self._handle, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
 
     def leader_ended(self) -> bool:
         """Whether the process ended but for a thread that the kernel keeps waiting."""
@@ -96,6 +103,11 @@ class ServerProcess:
         except (OSError, IndexError):
             return True
         return state == "Z"
+
+    def __del__(self) -> None:
+        """Lets go of the process."""
+        if self._handle >= 0:
+            os.close(self._handle)
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,7 +92,7 @@ class ServerReserve:
             return
         protocol.close_all(received.fds)
         if "started" in received.message:
-            spare.pid = int(received.message["started"]["pid"])
+            spare.started(int(received.message["started"]["pid"]))
         elif "failed" in received.message:
             _logger.error("%s: %s", self._directory, from_wire(received.message["failed"]))
 

@@ -90,7 +90,7 @@ class Upgrade:
         protocol.close_all(received.fds)
         message = received.message
         if "started" in message:
-            self.server.pid = int(message["started"]["pid"])
+            self.server.started(int(message["started"]["pid"]))
         elif "failed" in message:
             self._error = from_wire(message["failed"])
         elif "attached" in message:

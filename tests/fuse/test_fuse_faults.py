@@ -22,7 +22,7 @@ from fluidpy.fuse.mount_record import MountRecord, log_path, read_records
 from fluidpy.fuse.mount_table import mounted_at, read_mounts
 from fluidpy.fuse.mounting import list_mounts, mount_dataset, unmount
 from fluidpy.settings import Settings
-from tests.fuse.conftest import Mounted
+from tests.fuse.conftest import Mounted, children_of
 from tests.fuse.test_fuse_serving import until
 from tests.fuse.tree_worker import TreeWorker, definition
 
@@ -255,6 +255,8 @@ def test_a_killed_process_takes_the_mount_down_cleanly(
         ["cat", mount_point / "large.bin"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     assert until(lambda: any(m.get("op") == "read" for m in worker.requests))
+    assert until(lambda: len(children_of(record.holder_pid)) == 3)
+    children = children_of(record.holder_pid)
     for victim in victims:
         os.kill(getattr(record, f"{victim}_pid"), signal.SIGKILL)
     assert_ended(reader)
@@ -265,6 +267,7 @@ def test_a_killed_process_takes_the_mount_down_cleanly(
         assert until(lambda: gone(record))
         assert read_records(fuse_settings) == []
     assert until(lambda: gone(record))
+    assert until(lambda: not any(running(pid) for pid in children))
     again = mounted()  # clears what is dead
     assert (mount_point / "small.txt").read_bytes() == b"hello\n"
     unmount(mount_point, fuse_settings)
@@ -277,9 +280,10 @@ def test_doctor_sees_a_dead_mount_whose_root_the_kernel_remembers(
     record = mounted()
     mount_point.stat()
     os.kill(record.holder_pid, signal.SIGSTOP)
+    children = children_of(record.holder_pid)
     for pid in (record.server_pid, record.holder_pid):
         os.kill(pid, signal.SIGKILL)
-    assert until(lambda: gone(record))
+    assert until(lambda: gone(record) and not any(running(pid) for pid in children))
     points = [point for point in read_mounts() if point.directory == mount_point]
     (finding,) = check_mounts(points)
     assert finding.verdict is Verdict.BROKEN

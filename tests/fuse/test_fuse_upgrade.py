@@ -20,7 +20,7 @@ from fluidpy.fuse.mounting import unmount
 from fluidpy.fuse.unanswered import SWITCH
 from fluidpy.fuse.upgrade_command import upgrade
 from fluidpy.settings import Settings
-from tests.fuse.conftest import Mounted
+from tests.fuse.conftest import Mounted, children_of
 from tests.fuse.test_fuse_faults import gone, running
 from tests.fuse.test_fuse_restart import kill_server, now_mounted, readers
 from tests.fuse.test_fuse_serving import seen, until
@@ -163,11 +163,13 @@ def test_what_cannot_be_upgraded_is_named(
     record = mounted()
     for pid in (record.server_pid, record.holder_pid):
         os.kill(pid, signal.SIGSTOP)
+    children = children_of(record.holder_pid)
     os.kill(record.holder_pid, signal.SIGKILL)
     assert until(lambda: not running(record.holder_pid))
     with pytest.raises(MountError, match=r"holder of the mount .* cannot be reached"):
         upgrade(mount_point, fuse_settings)
     os.kill(record.server_pid, signal.SIGCONT)
+    assert until(lambda: not any(running(pid) for pid in children))
 
 
 def test_a_worker_that_cannot_be_reached_keeps_the_old_server(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 
 from fluidpy.fuse.kernel_mount import may_mount
 from fluidpy.fuse.mount_table import mounted_at
 from fluidpy.fuse.mounting import list_mounts, mount_dataset, unmount
+from fluidpy.fuse.upgrade_command import upgrade
 from fluidpy.settings import Settings
 from tests.fuse.tree_worker import TreeWorker, definition
 
@@ -27,7 +29,14 @@ def main(base: Path) -> None:
         mount_dataset(definition(), directory, settings, foreground=False, file=None, deadline=20)
         assert (directory / "a/b").read_bytes() == content
         assert (directory / "a/b").stat().st_uid == os.getuid()
-        assert len(list_mounts(settings)) == 1
+        (record,) = list_mounts(settings)
+        os.kill(record.server_pid, signal.SIGKILL)
+        assert (directory / "a/b").read_bytes() == content
+        assert os.listdir(directory / "a") == ["b"]
+        (record,) = list_mounts(settings)
+        assert record.restarts == 1
+        assert upgrade(directory, settings).old == record.server_pid
+        assert (directory / "a/b").read_bytes() == content
         unmount(directory, settings)
         assert mounted_at(directory) is None
         print("served")
