@@ -7,7 +7,7 @@ ESTALE once and no more:
 * A name leads to a passed-through node only while its cache file has an id, or is held open here
   until the open that follows.
 * An open of a plain node is answered ESTALE, to have the name looked up again, only when the last
-  look-up did not just lead there.
+  look-up did not just lead there; a server that took over does not know that for a while.
 * An id that is to go is still given to opens for a while, until no name leads to it.
 """
 
@@ -95,6 +95,7 @@ class PassthroughFiles:
         self._asking: dict[int, list[int]] = {}
         self._offered: OrderedDict[int, tuple[int, float]] = OrderedDict()
         self._declined: OrderedDict[int, float] = OrderedDict()
+        self._knows_look_ups_at = 0.0
         leases.on_gone = self.leave
         loop.call_later(SWEEP_SECONDS, self._sweep)
 
@@ -105,6 +106,7 @@ class PassthroughFiles:
             self.shown.add(row)
             self._leases.take(row, ino)
         self._retired.update(retired)
+        self._knows_look_ups_at = self._loop.clock() + LEAVE_SECONDS
 
     # What names lead to.
 
@@ -165,7 +167,8 @@ class PassthroughFiles:
         return since is not None and self._loop.clock() - since > LEAVE_SECONDS / 2
 
     def _open_plain(self, unique: int, node: int, row: int) -> None:
-        if row not in self._declined and row not in self._retired and row not in self._leaving:
+        declined = row in self._declined or self._loop.clock() < self._knows_look_ups_at
+        if not declined and row not in self._retired and row not in self._leaving:
             entry = self._catalog.get(row)
             if (
                 entry is not None
@@ -254,7 +257,7 @@ class PassthroughFiles:
             os.close(self._offered.popitem(last=False)[1][0])
         while self._declined and now - next(iter(self._declined.values())) > LEAVE_SECONDS:
             self._declined.popitem(last=False)
-        for row in self._retired:
+        for row in list(self._retired):
             self._check(row)
         self._loop.call_later(SWEEP_SECONDS, self._sweep)
 

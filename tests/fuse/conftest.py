@@ -1,4 +1,9 @@
-"""A mount that never outlives its test: whatever happens, it is taken down."""
+"""A mount that never outlives its test: whatever happens, it is taken down.
+
+The environment may say in what surroundings these tests run, and `tests/chaos/test_surroundings.py`
+does: `FUSE_TESTS_READ_MODE` is what `--read-mode` takes, and `FUSE_TESTS_DIRECTORY=overlayfs` has
+cache and all else of a test on an overlay (root only).
+"""
 
 from __future__ import annotations
 
@@ -10,7 +15,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +27,9 @@ from fluidpy.fuse.mounting import mount_dataset
 from fluidpy.settings import Settings
 from tests.fuse.tree_worker import Link, Node, TreeWorker, definition
 
+READ_MODE = os.environ.get("FUSE_TESTS_READ_MODE", "auto")
+ON_OVERLAY = os.environ.get("FUSE_TESTS_DIRECTORY") == "overlayfs"
+
 Mounted = Callable[..., MountRecord]
 
 
@@ -29,6 +37,11 @@ Mounted = Callable[..., MountRecord]
 def short_directory() -> Iterator[Path]:
     """A directory with a path short enough for a unix socket."""
     directory = Path(tempfile.mkdtemp(prefix="fluidpy-fuse-"))
+    if ON_OVERLAY:
+        with overlay(directory):
+            yield directory
+        directory.rmdir()
+        return
     yield directory
     limit = time.monotonic() + 10
     while True:
@@ -40,6 +53,23 @@ def short_directory() -> Iterator[Path]:
             time.sleep(0.05)
         else:
             return
+
+
+@contextmanager
+def overlay(directory: Path) -> Iterator[None]:
+    """An overlay of two folders of a tmpfs at a directory, as a container's root file system is."""
+    with tempfile.TemporaryDirectory(prefix="fluidpy-overlay-") as base:
+        subprocess.run(["mount", "-t", "tmpfs", "none", base], check=True)
+        for name in ("lower", "upper", "work"):
+            Path(base, name).mkdir()
+        options = f"lowerdir={base}/lower,upperdir={base}/upper,workdir={base}/work"
+        command = ["mount", "-t", "overlay", "-o", options, "none", os.fspath(directory)]
+        subprocess.run(command, check=True)
+        try:
+            yield
+        finally:
+            subprocess.run(["umount", "-l", directory], check=True)
+            subprocess.run(["umount", "-l", base], check=True)
 
 
 @pytest.fixture
@@ -126,7 +156,7 @@ def mounted(worker: TreeWorker, fuse_settings: Settings, mount_point: Path) -> I
     """Mounts the worker's tree at `mount_point`; keywords change the definition."""
     records: list[MountRecord] = []
 
-    def mount(**changes: Any) -> MountRecord:
+    def mount(*, read_mode: str = READ_MODE, **changes: Any) -> MountRecord:
         record = mount_dataset(
             definition(**changes),
             mount_point,
@@ -134,6 +164,7 @@ def mounted(worker: TreeWorker, fuse_settings: Settings, mount_point: Path) -> I
             foreground=False,
             file=None,
             deadline=20,
+            read_mode=read_mode,
         )
         records.append(record)
         return record
