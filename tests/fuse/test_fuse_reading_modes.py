@@ -244,6 +244,30 @@ def test_a_file_is_passed_through_once_it_is_whole(bed: Bed) -> None:
     assert until(lambda: bed.is_passed_through("small/5"))
 
 
+@pytest.fixture
+def overlay(short_directory: Path) -> Iterator[Path]:
+    """A directory on overlayfs, as a container's root is."""
+    layers = [short_directory / name for name in ("lower", "upper", "work")]
+    for layer in layers:
+        layer.mkdir()
+    merged = short_directory / "merged"
+    merged.mkdir()
+    options = "lowerdir={},upperdir={},workdir={}".format(*layers)
+    command = ["mount", "-t", "overlay", "overlay", "-o", options, os.fspath(merged)]
+    if subprocess.run(command, check=False, stderr=subprocess.DEVNULL).returncode:
+        pytest.skip("overlayfs cannot be mounted here")
+    yield merged
+    subprocess.run(["umount", "-l", merged], check=True)
+
+
+@as_root
+def test_a_cache_on_overlayfs_is_passed_through_too(overlay: Path, bed: Bed) -> None:
+    bed.tier = overlay / "tier"
+    bed.mount("passthrough")
+    assert bed.same("large")
+    assert until(lambda: bed.is_passed_through("large"))
+
+
 @as_root
 def test_an_evicted_file_is_read_to_its_end_and_then_leaves(bed: Bed) -> None:
     bed.mount("passthrough")

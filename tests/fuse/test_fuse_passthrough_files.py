@@ -1,0 +1,277 @@
+"""Opens that are passed through, against a kernel that knows what it would answer with EIO."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, cast
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fluidpy.fuse.backing_ids import BackingIds
+from fluidpy.fuse.cache_leases import CacheLeases
+from fluidpy.fuse.device import Device
+from fluidpy.fuse.event_loop import EventLoop
+from fluidpy.fuse.kernel import OPEN_OUT, OpenFlag
+from fluidpy.fuse.node_ids import NodeIds
+from fluidpy.fuse.passthrough_files import PassthroughFiles
+from fluidpy.fuse.requests_in_flight import RequestsInFlight, TroubleLog
+from fluidpy.namespace.catalog import CatalogReader, Entry
+from fluidpy.storage.under_storage import Kind
+from tests.fuse.test_fuse_backing_ids import FakeKernel
+
+ROWS = (5, 6, 7)
+SIZE = 100_000
+
+
+def entry_of(row: int) -> Entry:
+    return Entry(row, 1, b"%d" % row, Kind.FILE, SIZE, 0, None, row, b"v", 0, True)
+
+
+class FakeLoop:
+    """Time that passes when the test says so."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.timers: list[tuple[float, Callable[[], None]]] = []
+
+    def clock(self) -> float:
+        return self.now
+
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> None:
+        self.timers.append((self.now + seconds, callback))
+
+    def call_from_thread(self, callback: Callable[[], None]) -> None:
+        callback()
+
+    def wait(self, seconds: float) -> None:
+        limit = self.now + seconds
+        while self.timers and min(self.timers, key=lambda timer: timer[0])[0] <= limit:
+            timer = min(self.timers, key=lambda timer: timer[0])
+            self.timers.remove(timer)
+            self.now = max(self.now, timer[0])
+            timer[1]()
+        self.now = limit
+
+
+class FakeLeases:
+    """Tells at once that a file has left."""
+
+    def __init__(self) -> None:
+        self.taken: set[int] = set()
+        self.on_gone: Callable[[Iterable[int]], None] = lambda _rows: None
+
+    def take(self, row: int, ino: int) -> None:
+        self.taken.add(row)
+
+    def give_back(self, row: int) -> None:
+        self.taken.discard(row)
+
+    def use(self, row: int) -> None:
+        assert row in self.taken
+
+
+@dataclass
+class Inode:
+    opens: int = 0
+    backing: int | None = None
+
+
+class Bed:
+    """A server's part, the holder's, and a kernel with a cache of names."""
+
+    def __init__(self, limit: int) -> None:
+        self.loop, self.leases = FakeLoop(), FakeLeases()
+        self.fake = FakeKernel()
+        self.ids = BackingIds(-1, self.fake.ioctl)
+        self.whole: set[int] = set()
+        self.names: dict[int, int] = {}
+        self.inodes: dict[int, Inode] = {}
+        self.opened: list[int] = []
+        self.answers: dict[int, int | bytes] = {}
+        self.told: list[Any] = []
+        self._unique = 0
+        self.start(limit)
+
+    def start(self, limit: int) -> None:
+        """A server begins, the first or another one."""
+        self.loop.timers.clear()
+        device = cast("Device", self)
+        self.server = PassthroughFiles(
+            cast("EventLoop", self.loop),
+            device,
+            cast("CatalogReader", self),
+            RequestsInFlight(device, TroubleLog("test")),
+            plain=self.Plain(self),
+            view=self.View(self),
+            leases=cast("CacheLeases", self.leases),
+            tell=self.tell,
+            limit=limit,
+        )
+        self.server.take_over(*self.ids.state())
+        self.node_ids = NodeIds()
+        self.node_ids.pass_through(self.server.shown, self.server.offer)
+
+    # What the server sees.
+
+    def get(self, row: int) -> Entry:
+        return entry_of(row)
+
+    @dataclass
+    class View:
+        bed: Bed
+
+        def open(self, entry: Entry) -> int | None:
+            if entry.id not in self.bed.whole:
+                return None
+            return os.memfd_create("cache-file", os.MFD_CLOEXEC)
+
+    @dataclass
+    class Plain:
+        bed: Bed
+
+        def open(self, unique: int, node: int) -> None:
+            self.bed.reply(unique, OPEN_OUT.pack(0, OpenFlag.KEEP_CACHE, 0))
+
+        def release(self, unique: int, node: int) -> None:
+            self.bed.reply(unique, b"")
+
+    def tell(self, message: dict[str, Any], fds: tuple[int, ...]) -> None:
+        if "backingOpen" in message:
+            row = message["backingOpen"]["row"]
+            try:
+                answer = {"row": row, "id": self.ids.open(row, fds[0])}
+            except OSError as error:
+                answer = {"row": row, "errno": error.errno}
+            self.told.append(answer)
+        elif "backingClose" in message:
+            self.ids.close(message["backingClose"]["rows"])
+        else:
+            self.ids.forgotten(message["forgotten"]["rows"])
+
+    def reply(self, unique: int, payload: bytes = b"") -> None:
+        self.answers[unique] = payload
+
+    def reply_error(self, unique: int, code: int) -> None:
+        self.answers[unique] = code
+
+    def invalidate_entry(self, _parent: int, name: bytes) -> None:
+        self.names.pop(int(name), None)
+
+    def check_node(self, node: int, on_absent: Callable[[], None]) -> None:
+        inode = self.inodes.get(node)
+        if node not in self.names.values() and (inode is None or not inode.opens):
+            on_absent()
+
+    # What happens.
+
+    def evict(self, row: int) -> None:
+        self.whole.discard(row)
+        if row in self.leases.taken:
+            self.leases.on_gone([row])
+
+    def open(self, row: int, meanwhile: Callable[[], None]) -> None:
+        """As `path_openat` does it, twice at most."""
+        for attempt in range(2):
+            if attempt or row not in self.names:
+                self.names[row] = self.node_ids.of_lookup(entry_of(row))
+            node = self.names[row]
+            meanwhile()
+            answer = self.ask_to_open(node)
+            if answer == errno.ESTALE:
+                continue
+            assert isinstance(answer, bytes), answer
+            self.finish_open(node, answer)
+            return
+        raise AssertionError("ESTALE comes to the program")
+
+    def ask_to_open(self, node: int) -> int | bytes:
+        self._unique += 1
+        self.server.open(self._unique, node)
+        while self.told:
+            self.server.on_backing(self.told.pop(0))
+        return self.answers.pop(self._unique)
+
+    def finish_open(self, node: int, answer: bytes) -> None:
+        _handle, flags, number = OPEN_OUT.unpack(answer)
+        inode = self.inodes.setdefault(node, Inode())
+        if flags & OpenFlag.PASSTHROUGH:
+            assert node & 1
+            assert number in self.fake.open, "the id was closed"
+            assert inode.backing in (None, number), "one inode, two ids"
+            inode.backing = number
+        else:
+            assert not node & 1, "one inode in two modes"
+        inode.opens += 1
+        self.opened.append(node)
+
+    def close_one(self) -> None:
+        if self.opened:
+            node = self.opened.pop(0)
+            inode = self.inodes[node]
+            inode.opens -= 1
+            if not inode.opens:
+                inode.backing = None
+
+
+STEP = st.one_of(
+    st.tuples(
+        st.just("open"),
+        st.sampled_from(ROWS),
+        st.sampled_from(["", "evict", "fetch", "fetch evict", "evict fetch", "restart"]),
+    ),
+    st.tuples(st.sampled_from(["evict", "fetch", "forget"]), st.sampled_from(ROWS), st.just("")),
+    st.tuples(st.sampled_from(["close", "restart"]), st.just(0), st.just("")),
+    st.tuples(st.just("wait"), st.sampled_from([0.1, 0.4, 1.0, 3.0]), st.just("")),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(STEP, max_size=40), st.sampled_from([1, 2, 100]))
+def test_no_open_fails_and_no_inode_is_opened_in_two_ways(
+    steps: list[tuple[str, Any, str]], limit: int
+) -> None:
+    bed = Bed(limit)
+
+    def do(step: str, row: int) -> None:
+        if step == "evict":
+            bed.evict(row)
+        elif step == "fetch":
+            bed.whole.add(row)
+        elif step == "restart":
+            bed.server.close()
+            bed.start(limit)
+        elif step == "forget":
+            bed.names.pop(row, None)
+
+    def do_all(names: list[str], row: int) -> None:
+        for name in names:
+            do(name, row)
+
+    try:
+        for step, value, meanwhile in steps:
+            if step == "open":
+                bed.open(value, partial(do_all, meanwhile.split(), value))
+            elif step == "close":
+                bed.close_one()
+            elif step == "wait":
+                bed.loop.wait(value)
+            else:
+                do(step, value)
+        for _ in range(len(bed.opened)):
+            bed.close_one()
+        for row in ROWS:
+            bed.evict(row)
+        bed.names.clear()
+        bed.loop.wait(5.0)
+        bed.names.clear()
+        bed.loop.wait(5.0)
+        assert not bed.fake.open
+        assert bed.ids.state() == ([], [])
+        assert not bed.leases.taken
+    finally:
+        bed.server.close()
