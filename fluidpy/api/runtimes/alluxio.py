@@ -8,14 +8,10 @@ from pydantic import Field
 
 from fluidpy.api.dataset import User
 from fluidpy.api.model import (
-    Count,
     Int32,
     LocalObjectReference,
     Model,
-    NetworkMode,
     Options,
-    ResourceRequirements,
-    StringMap,
     Volume,
     VolumeMount,
     defaulted,
@@ -27,17 +23,19 @@ from fluidpy.api.operations import PodMetadata
 from fluidpy.api.runtimes.components import (
     CleanPolicy,
     EngineRuntime,
+    EngineSpec,
     EnvMap,
     InitUsersSpec,
+    Networked,
+    PodNeeds,
     Replicas,
     RuntimeManagement,
     RuntimePodMetadata,
     VersionSpec,
 )
-from fluidpy.api.runtimes.tiered_store import TieredStore
 
 
-class AlluxioComponent(RuntimePodMetadata):
+class AlluxioComponent(RuntimePodMetadata, PodNeeds, Networked):
     """A component of Alluxio: master, worker, job master, job worker, gateway."""
 
     replicas: Replicas | None = optional("Number of replicas.")
@@ -45,26 +43,20 @@ class AlluxioComponent(RuntimePodMetadata):
     jvm_options: list[str] = sequence("Options of the JVM.")
     properties: Options = mapping("Alluxio properties of the component.")
     ports: dict[str, Int32] = mapping("Ports by name.")
-    resources: ResourceRequirements | None = optional("Requests and limits.")
     env: EnvMap = mapping("Environment.")
-    node_selector: StringMap = mapping("Labels that the nodes must have.")
-    network_mode: NetworkMode = defaulted("", "HostNetwork, the default, or ContainerNetwork.")
     volume_mounts: list[VolumeMount] = sequence("Where volumes of the runtime appear.")
     image_pull_secrets: list[LocalObjectReference] = sequence("Secrets to pull images with.")
 
 
-class AlluxioFuse(VersionSpec):
+class AlluxioFuse(VersionSpec, PodNeeds, Networked):
     """The FUSE client of Alluxio."""
 
     image_pull_secrets: list[LocalObjectReference] = sequence("Secrets to pull images with.")
     jvm_options: list[str] = sequence("Options of the JVM.")
     properties: Options = mapping("Alluxio properties of the client.")
     env: EnvMap = mapping("Environment.")
-    resources: ResourceRequirements | None = optional("Requests and limits.")
     args: list[str] = sequence("Arguments of the client.")
-    node_selector: StringMap = mapping("Labels that the nodes must have.")
     clean_policy: CleanPolicy = defaulted("", "When the client ends.")
-    network_mode: NetworkMode = defaulted("", "HostNetwork, the default, or ContainerNetwork.")
     volume_mounts: list[VolumeMount] = sequence("Where volumes of the runtime appear.")
     pod_metadata: PodMetadata | None = optional("Labels and annotations for the pods.")
 
@@ -76,7 +68,7 @@ class AlluxioData(Model):
     pin: bool | None = optional("Whether blocks are never evicted.")
 
 
-class AlluxioRuntimeSpec(RuntimePodMetadata):
+class AlluxioRuntimeSpec(EngineSpec):
     """What the user wants of the Alluxio engine."""
 
     alluxio_version: VersionSpec | None = optional("Image of the engine.")
@@ -89,9 +81,7 @@ class AlluxioRuntimeSpec(RuntimePodMetadata):
     fuse: AlluxioFuse | None = optional("The FUSE client.")
     properties: Options = mapping("Alluxio properties of all components.")
     jvm_options: list[str] = sequence("Options of all JVMs.")
-    tieredstore: TieredStore | None = optional("Cache levels of a worker.")
     data: AlluxioData | None = optional("How blocks are kept.")
-    replicas: Count | None = optional("Number of workers.")
     run_as: User | None = optional("User that the engine runs as.")
     disable_prometheus: bool = defaulted(False, "Whether metrics are left out.")
     hadoop_config: str | None = optional("ConfigMap with hdfs-site.xml and core-site.xml.")

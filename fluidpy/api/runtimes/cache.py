@@ -14,7 +14,6 @@ from fluidpy.api.model import (
     Model,
     Options,
     PodTemplateSpec,
-    ResourceRequirements,
     StringMap,
     Toleration,
     Volume,
@@ -25,12 +24,12 @@ from fluidpy.api.model import (
     sequence,
 )
 from fluidpy.api.operations import OperationKind
-from fluidpy.api.runtimes.components import RuntimePodMetadata, VersionSpec
+from fluidpy.api.runtimes.components import PodNeeds, RuntimePodMetadata, VersionSpec
 from fluidpy.api.runtimes.status import CacheRuntimeStatus
 from fluidpy.api.runtimes.tiered_store import RuntimeTieredStore
 
 
-class CacheComponent(RuntimePodMetadata):
+class CacheComponent(RuntimePodMetadata, PodNeeds):
     """What master, worker and client share."""
 
     disabled: bool = defaulted(False, "Whether the component is left out.")
@@ -38,8 +37,6 @@ class CacheComponent(RuntimePodMetadata):
     options: Options = mapping("Options of the component; win over the runtime's.")
     args: list[str] = sequence("Arguments of the program.")
     env: EnvVars = sequence("Environment.")
-    resources: ResourceRequirements | None = optional("Requests and limits.")
-    node_selector: StringMap = mapping("Labels that the nodes must have.")
     tolerations: list[Toleration] = sequence("Taints that the pods tolerate.")
     volume_mounts: list[VolumeMount] = sequence("Where volumes of the runtime appear.")
 

@@ -8,16 +8,20 @@ from pydantic import Field
 
 from fluidpy.api.metadata import FluidResource
 from fluidpy.api.model import (
+    Count,
     ImagePullPolicy,
     Int32,
     Model,
+    NetworkMode,
     ResourceRequirements,
+    StringMap,
     defaulted,
     mapping,
     optional,
 )
 from fluidpy.api.operations import PodMetadata
 from fluidpy.api.runtimes.status import RuntimeStatus
+from fluidpy.api.runtimes.tiered_store import TieredStore
 
 Replicas: TypeAlias = Annotated[int, Field(ge=1, le=2**31 - 1)]
 """Replicas of a component that cannot be empty."""
@@ -72,6 +76,26 @@ class RuntimePodMetadata(Model):
     """The kinds that label all their pods."""
 
     pod_metadata: PodMetadata | None = optional("Labels and annotations for all pods.")
+
+
+class EngineSpec(RuntimePodMetadata):
+    """What engines with kinds of their own have in common, with the same words."""
+
+    tieredstore: TieredStore | None = optional("Cache levels of a worker.")
+    replicas: Count | None = optional("Number of workers.")
+
+
+class PodNeeds(Model):
+    """What the pods of a component ask of a node."""
+
+    resources: ResourceRequirements | None = optional("Requests and limits.")
+    node_selector: StringMap = mapping("Labels that the nodes must have.")
+
+
+class Networked(Model):
+    """The components whose network can be chosen."""
+
+    network_mode: NetworkMode = defaulted("", "HostNetwork, the default, or ContainerNetwork.")
 
 
 class EngineRuntime(FluidResource):

@@ -7,13 +7,9 @@ from typing import Literal
 from pydantic import Field
 
 from fluidpy.api.model import (
-    Count,
     Int32,
     Model,
-    NetworkMode,
     Options,
-    ResourceRequirements,
-    StringMap,
     defaulted,
     mapping,
     optional,
@@ -23,24 +19,23 @@ from fluidpy.api.runtimes.components import (
     CleanCachePolicy,
     CleanPolicy,
     EngineRuntime,
+    EngineSpec,
+    Networked,
+    PodNeeds,
     Replicas,
     RuntimePodMetadata,
     VersionSpec,
 )
-from fluidpy.api.runtimes.tiered_store import TieredStore
 
 
-class EFCComponent(RuntimePodMetadata):
+class EFCComponent(RuntimePodMetadata, PodNeeds, Networked):
     """A component of EFC: master or worker."""
 
     replicas: Replicas | None = optional("Number of replicas.")
     version: VersionSpec | None = optional("Image of the component.")
     properties: Options = mapping("Properties of the component.")
     ports: dict[str, Int32] = mapping("Ports by name.")
-    resources: ResourceRequirements | None = optional("Requests and limits.")
     disabled: bool = defaulted(False, "Whether the component is left out.")
-    node_selector: StringMap = mapping("Labels that the nodes must have.")
-    network_mode: NetworkMode = defaulted("", "HostNetwork, the default, or ContainerNetwork.")
 
 
 class EFCInitFuse(Model):
@@ -49,15 +44,12 @@ class EFCInitFuse(Model):
     version: VersionSpec | None = optional("Image.")
 
 
-class EFCFuse(Model):
+class EFCFuse(PodNeeds, Networked):
     """The FUSE client of EFC."""
 
     version: VersionSpec | None = optional("Image of the client.")
     properties: Options = mapping("Properties of the client.")
-    resources: ResourceRequirements | None = optional("Requests and limits.")
-    node_selector: StringMap = mapping("Labels that the nodes must have.")
     clean_policy: CleanPolicy = defaulted("", "When the client ends.")
-    network_mode: NetworkMode = defaulted("", "HostNetwork, the default, or ContainerNetwork.")
     pod_metadata: PodMetadata | None = optional("Labels and annotations for the pods.")
 
 
@@ -68,15 +60,13 @@ class OSAdvise(Model):
     enabled: bool | None = optional("Whether the hint counts.")
 
 
-class EFCRuntimeSpec(RuntimePodMetadata):
+class EFCRuntimeSpec(EngineSpec):
     """What the user wants of the EFC engine."""
 
     master: EFCComponent | None = optional("The masters.")
     worker: EFCComponent | None = optional("The workers.")
     init_fuse: EFCInitFuse | None = optional("The image that prepares a node.")
     fuse: EFCFuse | None = optional("The FUSE client.")
-    tieredstore: TieredStore | None = optional("Cache levels of a worker.")
-    replicas: Count | None = optional("Number of workers.")
     os_advise: OSAdvise | None = optional("Hints on the operating system.")
     clean_cache_policy: CleanCachePolicy | None = optional("Cleaning when the runtime goes.")
 

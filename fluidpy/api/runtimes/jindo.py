@@ -8,13 +8,11 @@ from pydantic import Field
 
 from fluidpy.api.dataset import User
 from fluidpy.api.model import (
-    Count,
     Int32,
     LocalObjectReference,
     Model,
     NetworkMode,
     Options,
-    ResourceRequirements,
     StringMap,
     Toleration,
     Volume,
@@ -29,23 +27,22 @@ from fluidpy.api.runtimes.components import (
     CleanCachePolicy,
     CleanPolicy,
     EngineRuntime,
+    EngineSpec,
     EnvMap,
+    PodNeeds,
     Replicas,
     RuntimePodMetadata,
     VersionSpec,
 )
-from fluidpy.api.runtimes.tiered_store import TieredStore
 
 
-class JindoComponent(RuntimePodMetadata):
+class JindoComponent(RuntimePodMetadata, PodNeeds):
     """A component of JindoCache: master or worker."""
 
     replicas: Replicas | None = optional("Number of replicas.")
     properties: Options = mapping("Properties of the component.")
     ports: dict[str, Int32] = mapping("Ports by name.")
-    resources: ResourceRequirements | None = optional("Requests and limits.")
     env: EnvMap = mapping("Environment.")
-    node_selector: StringMap = mapping("Labels that the nodes must have.")
     tolerations: list[Toleration] = sequence("Taints that the pods tolerate.")
     labels: StringMap = mapping("Replaced by podMetadata.labels.")
     disabled: bool = defaulted(False, "Whether the component is left out.")
@@ -62,15 +59,13 @@ class ClientMetrics(Model):
     )
 
 
-class JindoFuse(VersionSpec):
+class JindoFuse(VersionSpec, PodNeeds):
     """The FUSE client of JindoCache."""
 
     image_pull_secrets: list[LocalObjectReference] = sequence("Secrets to pull images with.")
     properties: Options = mapping("Properties of the client.")
     env: EnvMap = mapping("Environment.")
-    resources: ResourceRequirements | None = optional("Requests and limits.")
     args: list[str] = sequence("Arguments of the client.")
-    node_selector: StringMap = mapping("Labels that the nodes must have.")
     tolerations: list[Toleration] = sequence("Taints that the pods tolerate.")
     labels: StringMap = mapping("Replaced by podMetadata.labels.")
     pod_metadata: PodMetadata | None = optional("Labels and annotations for the pods.")
@@ -80,7 +75,7 @@ class JindoFuse(VersionSpec):
     metrics: ClientMetrics | None = optional("Metrics of the client.")
 
 
-class JindoRuntimeSpec(RuntimePodMetadata):
+class JindoRuntimeSpec(EngineSpec):
     """What the user wants of the JindoCache engine."""
 
     jindo_version: VersionSpec | None = optional("Image of the engine.")
@@ -88,8 +83,6 @@ class JindoRuntimeSpec(RuntimePodMetadata):
     worker: JindoComponent | None = optional("The workers.")
     fuse: JindoFuse | None = optional("The FUSE client.")
     properties: Options = mapping("Properties of all components.")
-    tieredstore: TieredStore | None = optional("Cache levels of a worker.")
-    replicas: Count | None = optional("Number of workers.")
     run_as: User | None = optional("User that the engine runs as.")
     user: str | None = optional("User name that the engine works under.")
     hadoop_config: str | None = optional("ConfigMap with hdfs-site.xml and core-site.xml.")

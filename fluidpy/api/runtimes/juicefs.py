@@ -9,13 +9,9 @@ from pydantic import Field
 from fluidpy.api.dataset import User
 from fluidpy.api.model import (
     ContainerPort,
-    Count,
     EnvVars,
-    NetworkMode,
     Options,
     PersistentVolumeClaimTemplate,
-    ResourceRequirements,
-    StringMap,
     Volume,
     VolumeMount,
     defaulted,
@@ -27,43 +23,39 @@ from fluidpy.api.operations import PodMetadata
 from fluidpy.api.runtimes.components import (
     CleanPolicy,
     EngineRuntime,
+    EngineSpec,
     InitUsersSpec,
+    Networked,
+    PodNeeds,
     Replicas,
     RuntimeManagement,
     RuntimePodMetadata,
     VersionSpec,
 )
-from fluidpy.api.runtimes.tiered_store import TieredStore
 
 
-class JuiceFSComponent(RuntimePodMetadata):
+class JuiceFSComponent(RuntimePodMetadata, PodNeeds, Networked):
     """A component of JuiceFS: master, worker or job worker."""
 
     replicas: Replicas | None = optional("Number of replicas.")
     ports: list[ContainerPort] = sequence("Ports of the container.")
-    resources: ResourceRequirements | None = optional("Requests and limits.")
     options: Options = mapping("Mount options of the component.")
     env: EnvVars = sequence("Environment.")
     enabled: bool = defaulted(False, "Whether the component exists; for those that are optional.")
-    node_selector: StringMap = mapping("Labels that the nodes must have.")
     volume_mounts: list[VolumeMount] = sequence("Where volumes of the runtime appear.")
-    network_mode: NetworkMode = defaulted("", "HostNetwork, the default, or ContainerNetwork.")
 
 
-class JuiceFSFuse(VersionSpec):
+class JuiceFSFuse(VersionSpec, PodNeeds, Networked):
     """The FUSE client of JuiceFS."""
 
     env: EnvVars = sequence("Environment.")
-    resources: ResourceRequirements | None = optional("Requests and limits.")
     options: Options = mapping("Mount options of the client.")
-    node_selector: StringMap = mapping("Labels that the nodes must have.")
     volume_mounts: list[VolumeMount] = sequence("Where volumes of the runtime appear.")
     clean_policy: CleanPolicy = defaulted("", "When the client ends.")
     pod_metadata: PodMetadata | None = optional("Labels and annotations for the pods.")
-    network_mode: NetworkMode = defaulted("", "HostNetwork, the default, or ContainerNetwork.")
 
 
-class JuiceFSRuntimeSpec(RuntimePodMetadata):
+class JuiceFSRuntimeSpec(EngineSpec):
     """What the user wants of the JuiceFS engine."""
 
     juicefs_version: VersionSpec | None = optional("Image of the engine.")
@@ -72,9 +64,7 @@ class JuiceFSRuntimeSpec(RuntimePodMetadata):
     worker: JuiceFSComponent | None = optional("The workers.")
     job_worker: JuiceFSComponent | None = optional("The job workers.")
     fuse: JuiceFSFuse | None = optional("The FUSE client.")
-    tieredstore: TieredStore | None = optional("Cache levels of a worker.")
     configs: list[str] = sequence("Arguments of juicefs format.", repr=False)
-    replicas: Count | None = optional("Number of workers.")
     run_as: User | None = optional("User that the engine runs as.")
     disable_prometheus: bool = defaulted(False, "Whether metrics are left out.")
     volumes: list[Volume] = sequence("Volumes that components may mount.")

@@ -15,11 +15,8 @@ from fluidpy.api.model import (
     Lifecycle,
     LocalObjectReference,
     Model,
-    NetworkMode,
     Options,
     Probe,
-    ResourceRequirements,
-    StringMap,
     Volume,
     VolumeMount,
     defaulted,
@@ -31,6 +28,8 @@ from fluidpy.api.operations import PodMetadata
 from fluidpy.api.runtimes.components import (
     CleanPolicy,
     EngineRuntime,
+    Networked,
+    PodNeeds,
     Replicas,
     RuntimeManagement,
     VersionSpec,
@@ -38,15 +37,12 @@ from fluidpy.api.runtimes.components import (
 from fluidpy.api.runtimes.tiered_store import TieredStore
 
 
-class ThinContainer(VersionSpec):
+class ThinContainer(VersionSpec, PodNeeds, Networked):
     """What worker and client of a thin runtime share."""
 
     image_pull_secrets: list[LocalObjectReference] = sequence("Secrets to pull images with.")
     env: EnvVars = sequence("Environment.")
-    resources: ResourceRequirements | None = optional("Requests and limits.")
     ports: list[ContainerPort] = sequence("Ports of the container.")
-    node_selector: StringMap = mapping("Labels that the nodes must have.")
-    network_mode: NetworkMode = defaulted("", "HostNetwork, the default, or ContainerNetwork.")
     volume_mounts: list[VolumeMount] = sequence("Where volumes of the runtime appear.")
     liveness_probe: Probe | None = optional("How to see that it lives.")
     readiness_probe: Probe | None = optional("How to see that it is ready.")

@@ -11,10 +11,8 @@ from fluidpy.api.model import (
     Count,
     Int32,
     Model,
-    NetworkMode,
     Options,
     ResourceRequirements,
-    StringMap,
     Volume,
     VolumeMount,
     defaulted,
@@ -27,6 +25,8 @@ from fluidpy.api.runtimes.components import (
     CleanPolicy,
     EngineRuntime,
     EnvMap,
+    Networked,
+    PodNeeds,
     Replicas,
     RuntimePodMetadata,
     VersionSpec,
@@ -34,18 +34,15 @@ from fluidpy.api.runtimes.components import (
 from fluidpy.api.runtimes.tiered_store import TieredStore
 
 
-class VineyardComponent(VersionSpec):
+class VineyardComponent(VersionSpec, PodNeeds, Networked):
     """A component of Vineyard: its workers, and what masters have too."""
 
     replicas: Replicas | None = optional("Number of replicas.")
-    node_selector: StringMap = mapping("Labels that the nodes must have.")
     ports: dict[str, Int32] = mapping("Ports by name.")
     env: EnvMap = mapping("Environment.")
     options: Options = mapping("Options of the component.")
-    resources: ResourceRequirements | None = optional("Requests and limits.")
     volume_mounts: list[VolumeMount] = sequence("Where volumes of the runtime appear.")
     pod_metadata: PodMetadata | None = optional("Labels and annotations for the pods.")
-    network_mode: NetworkMode = defaulted("", "HostNetwork, the default, or ContainerNetwork.")
 
 
 class ExternalEndpoint(Model):
@@ -62,13 +59,12 @@ class VineyardMaster(VineyardComponent):
     endpoint: ExternalEndpoint | None = optional("An etcd that is there already.")
 
 
-class VineyardClientSocket(VersionSpec):
+class VineyardClientSocket(VersionSpec, Networked):
     """What gives pods the socket of the local worker; no FUSE."""
 
     env: EnvMap = mapping("Environment.")
     clean_policy: CleanPolicy = defaulted("", "When the client ends.")
     resources: ResourceRequirements | None = optional("Requests and limits.")
-    network_mode: NetworkMode = defaulted("", "HostNetwork, the default, or ContainerNetwork.")
     pod_metadata: PodMetadata | None = optional("Labels and annotations for the pods.")
     options: Options = mapping("Options of the client, such as size.")
 
