@@ -15,7 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from fluidpy.errors import MountError
+from fluidpy.fuse.kernel import InitFlag
 from fluidpy.fuse.mount_table import mounted_at
+from fluidpy.fuse.negotiation import KernelOffer, negotiate
 from tests.cli.conftest import CommandLine, command_line, dataset_file, tree
 from tests.model.place import until
 
@@ -350,3 +353,21 @@ def test_a_mount_whose_processes_are_all_killed_is_cleared(
     assert time.monotonic() - begin < 20
     assert mounted_at(directory) is None
     assert json.loads(command_line.done("status", "-o", "json"))["mounts"] == []
+
+
+# -- kernels ---------------------------------------------------------------------------------------
+
+
+def test_a_kernel_that_is_too_old() -> None:
+    """What INIT of Linux 5.3 offers (FUSE 7.30); `mount` says it, since the server hands it on."""
+    offered = KernelOffer(7, 30, 131_072, InitFlag(0))
+    with pytest.raises(MountError) as caught:
+        negotiate(offered)
+    assert caught.value.message == "the kernel speaks FUSE 7.30, and fluidpy needs 7.31"
+    assert caught.value.cure.startswith("Use Linux 5.4 or later")
+
+
+def test_a_kernel_that_sends_nothing_again() -> None:
+    """Linux 6.8: requests in flight are lost with a server, and that is known."""
+    agreed, _reply = negotiate(KernelOffer(7, 39, 131_072, ~InitFlag.HAS_RESEND))
+    assert not agreed.has(InitFlag.HAS_RESEND)
