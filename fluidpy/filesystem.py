@@ -247,8 +247,9 @@ class FluidFileSystem(ReadOnly, Awaited, AsyncFileSystem):  # type: ignore[misc]
         reader = self._reader(path)
         file = DatasetFile(reader, path)
         file.fs = self
-        file.details = _info(path, reader.entry)
-        file.reopen_with = lambda: (_reopen, (self, path, version_of(reader.entry), file.tell()))
+        entry = reader.entry
+        file.details_from = partial(_info, path, entry)
+        file.reopen_with = lambda: (_reopen, (self, path, version_of(entry), file.tell()))
         return file
 
     def cat_file(

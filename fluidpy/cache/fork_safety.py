@@ -35,10 +35,16 @@ def close_before_forks(reader: Closable) -> None:
         _open.add(reader)
 
 
+def close_readers() -> None:
+    """Closes what is open now; the next use opens it again."""
+    with SQLITE_LOCK:
+        for reader in list(_open):
+            reader.close()
+
+
 def _before() -> None:
     SQLITE_LOCK.acquire()
-    for reader in list(_open):
-        reader.close()
+    close_readers()
 
 
 os.register_at_fork(

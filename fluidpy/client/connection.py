@@ -21,6 +21,7 @@ from contextlib import suppress
 from itertools import count
 from typing import Any, Final
 
+from fluidpy.cache.fork_safety import close_readers
 from fluidpy.client import protocol
 from fluidpy.client.start import ensure_worker, wait_ready
 from fluidpy.errors import FluidpyError, WorkerError, WorkerTimeoutError
@@ -346,7 +347,10 @@ _by_directory: dict[str, WorkerConnection] = {}
 
 
 def close_connections() -> None:
-    """Ends every connection of this process; the next call makes new ones."""
+    """Ends every connection of this process, also to catalogs and indexes; the next call makes new
+    ones.
+    """
+    close_readers()
     with _shared_lock:
         connections = list(_connections)
     for connection in connections:

@@ -11,6 +11,7 @@ import io
 import os
 import threading
 from collections.abc import Callable
+from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -303,7 +304,7 @@ class DatasetFile(io.BufferedReader):
         super().__init__(_RawFile(reader), BUFFER_BYTES)
         self.reader = reader
         self.path = path
-        self.details: dict[str, Any] = {"name": path, "size": reader.size, "type": "file"}
+        self.details_from: Callable[[], dict[str, Any]] | None = None
         self.reopen_with: Callable[[], tuple[Any, ...]] | None = None
 
     @property
@@ -320,6 +321,13 @@ class DatasetFile(io.BufferedReader):
     def size(self) -> int:
         """Size in bytes."""
         return self.reader.size
+
+    @cached_property
+    def details(self) -> dict[str, Any]:
+        """What the file system said of the file when it was opened."""
+        if self.details_from is not None:
+            return self.details_from()
+        return {"name": self.path, "size": self.reader.size, "type": "file"}
 
     def info(self) -> dict[str, Any]:
         """What the file system said of the file when it was opened."""

@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from fluidpy.client.bulk_read import clip, merged
+from fluidpy.client.bulk_read import merged
 from fluidpy.client.file import DatasetFile, ObjectReader
-from fluidpy.client.session import DatasetSession
+from fluidpy.client.session import DatasetSession, clip
 from fluidpy.errors import CacheError, SourceChangedError, errno_of
 from tests.client.fake_worker import BLOCK, FakeWorker
 

@@ -8,13 +8,14 @@ import random
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fluidpy.client import local_reads
-from fluidpy.client.connection import WorkerConnection, connection_for
+from fluidpy.client.connection import WorkerConnection, close_connections, connection_for
 from fluidpy.client.local_reads import HeldFiles
 from fluidpy.client.local_uses import TOLD_SECONDS
 from fluidpy.client.start import connect
@@ -318,6 +319,26 @@ def test_few_bytes_are_held_open_without_the_worker(
     assert asked == ["open"]
     for file in files:
         file.close()
+
+
+def test_closed_connections_leave_no_file_of_the_cache_open(
+    warm_demo: Demo, asked: list[str]
+) -> None:
+    fs = warm_demo.fs
+    warm(fs, asked, PATHS)
+    assert open_below(warm_demo.settings.cache_dir)
+    close_connections()
+    assert not open_below(warm_demo.settings.cache_dir)
+    assert fs.cat_file(PATHS[3]) == content(3)
+
+
+def open_below(directory: Path) -> list[str]:
+    """The files below a directory that this process has open."""
+    links = []
+    for fd in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):  # that of the listing itself
+            links.append(os.readlink(f"/proc/self/fd/{fd}"))
+    return [link for link in links if link.startswith(str(directory))]
 
 
 def test_a_dataset_that_is_defined_anew_is_read_anew(
