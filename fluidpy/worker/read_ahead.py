@@ -6,8 +6,8 @@ a mount shares one handle between all readers of a file. A read belongs to the s
 of one reader out of order. A stream must have read at least half of what its frontier passed
 lately: this tells out-of-order reads, which soon fill the gaps, from strides, which never do.
 
-Windows grow from `INITIAL_WINDOW_BYTES` (`GROWTH`) each time the reader has used up a quarter of the
-last one. A read elsewhere starts a stream without a window: it must go on forwards first, unless it
+Windows grow from `INITIAL_WINDOW_BYTES` each time the reader has used up a quarter of the last
+one. A read elsewhere starts a stream without a window: it must go on forwards first, unless it
 starts at the beginning of the file. A stream that becomes sparse loses its window.
 """
 
@@ -71,18 +71,24 @@ class _Stream:
     """End of what was planned ahead; never below the frontier."""
     passed: int = 0
     covered: int = 0
+    promised_at: int = -1
+    promised: int = 0
+    """How much of what lies before the frontier was promised at last: reads in it may come yet."""
 
     def is_dense(self) -> bool:
         return 2 * self.covered >= self.passed
 
     def near(self, start: int) -> bool:
-        return self.frontier - REORDER_BYTES <= start <= self.frontier + REORDER_BYTES
+        behind = self.promised + REORDER_BYTES
+        return self.frontier - behind <= start <= self.frontier + REORDER_BYTES
 
     def advance(self, start: int, end: int) -> int:
         """Moves the frontier for a read; returns how many planned bytes it reached."""
         goes_on = end > self.frontier and self.covered > 0
         used = max(0, min(end, self.planned) - self.frontier)
         self.passed += max(0, end - self.frontier)
+        if end > self.frontier:
+            self.promised = end - start if start == self.promised_at else 0
         self.frontier = max(self.frontier, end)
         self.covered = min(self.covered + end - start, self.passed)
         self.planned = max(self.planned, self.frontier)
@@ -139,11 +145,13 @@ class ReadAhead:
     def promise(self, end: int) -> int:
         """How many bytes from `end` on the reader that has just read up to there is sure to want.
 
-        None of a reader that is not sequential. What of them is promised counts as read.
+        None of a reader that is not sequential. What of them it is promised is to be told to `read`
+        at once, although reads that were under way meanwhile come after it.
         """
         stream = self._streams[0] if self._streams else None
         if stream is None or stream.frontier != end:
             return 0
+        stream.promised_at = end
         return min(stream.window // PROMISE_SHARE, self._size - end)
 
     def close(self) -> None:

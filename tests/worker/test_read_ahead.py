@@ -84,6 +84,22 @@ def test_only_a_sequential_reader_is_promised_what_comes_next() -> None:
     assert ahead.promise(601 * MIB) == 0
 
 
+def test_reads_that_were_under_way_when_more_was_promised_belong_to_the_stream() -> None:
+    ahead = ReadAhead(GIB, WINDOW)
+    at = 0
+    while at < 512 * MIB:
+        ahead.read(at, at + MIB, GIB)  # four reads come at once: the first one's answer promises
+        promised = ahead.promise(at + MIB)
+        if promised >= 4 * MIB:
+            ahead.read(at + MIB, at + MIB + promised, GIB)
+        for start, end in sequential(at + MIB, at + 4 * MIB, MIB):
+            ahead.read(start, end, GIB)
+        at += max(4 * MIB, MIB + promised)
+    ahead.close()
+    assert ahead.wasted_bytes <= WINDOW  # that of one stream: no read was taken for another's
+    assert ahead.planned_bytes <= at + WINDOW
+
+
 def test_a_promise_ends_with_the_file() -> None:
     ahead = ReadAhead(100 * MIB + 5, WINDOW)
     for start, end in sequential(0, 99 * MIB, MIB):
