@@ -6,6 +6,7 @@ they travel in a socket, never in arguments or the environment.
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
 import resource
@@ -175,6 +176,16 @@ class HolderOrder:
 def socket_pair() -> tuple[socket.socket, socket.socket]:
     """Two connected sockets, closed on exec."""
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+
+def open_control(program: str) -> socket.socket:
+    """The socket that `--control FD` of this process's command line names; hardens the process."""
+    parser = argparse.ArgumentParser(prog=program)
+    parser.add_argument("--control", type=int, required=True)
+    channel = socket.socket(fileno=parser.parse_args().control)
+    os.set_inheritable(channel.fileno(), False)
+    harden_process()
+    return channel
 
 
 def tell(channel: socket.socket, message: Message, fds: tuple[int, ...] = ()) -> bool:

@@ -167,10 +167,11 @@ class HeldMount:
     def unmount_softly(self) -> None:
         """Unmounts; one that is in use leaves the tree now, and ends with its last user."""
         try:
-            kernel_mount.unmount(self._order.directory)
-        except kernel_mount.BusyMountError as error:
-            _logger.warning("%s; detaching it", error)
-            kernel_mount.unmount(self._order.directory, lazy=True)
+            try:
+                kernel_mount.unmount(self._order.directory)
+            except kernel_mount.BusyMountError as error:
+                _logger.warning("%s; detaching it", error)
+                kernel_mount.unmount(self._order.directory, lazy=True)
         except MountError as error:
             _logger.error("%s", error)
 

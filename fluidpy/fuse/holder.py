@@ -8,7 +8,6 @@ watches.
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import signal
@@ -44,7 +43,7 @@ from fluidpy.fuse.upgrade import (
     LONG_DRAIN_SECONDS,
     Stage,
     Upgrade,
-    interpreter_of,
+    begin,
 )
 from fluidpy.settings import Settings, load_settings
 
@@ -260,7 +259,12 @@ class Holder:
             upgrade.stage = Stage.TAKING_OVER
             server = upgrade.server
         else:
-            server = self._reserve.take()
+            try:
+                server = self._reserve.take()
+            except OSError as error:  # no process, no fd to be had: perhaps in a while
+                _logger.error("%s: no server can be started: %s", self._order.directory, error)
+                self._loop.call_later(CHECK_SECONDS, self._start_next)
+                return
         self._mount.hand_over(server.channel)
         self._watch(server)
         self._loop.call_later(START_SECONDS, lambda: self._check_start(server))
@@ -298,19 +302,18 @@ class Holder:
 
     def _on_command(self, _events: int) -> None:
         command = holder_socket.receive_command(self._listener)
-        if command is None:
-            return
-        client, message = command
-        if "upgrade" not in message or self._upgrade is not None:
-            why = MountError("the mount is being upgraded already", cure="Wait until it is done.")
-            holder_socket.refuse(client, why)
-            return
-        self._upgrade = Upgrade(
+        if command is not None:
+            busy = self._upgrade is not None
+            self._upgrade = begin(*command, self._new_upgrade, busy=busy) or self._upgrade
+
+    def _new_upgrade(self, client: socket.socket, interpreter: Interpreter) -> Upgrade:
+        settings = self._settings
+        return Upgrade(
             self._loop,
             client,
-            self._new_reserve(interpreter_of(message["upgrade"])),
+            self._new_reserve(interpreter),
             self._mount.record.server_pid,
-            seconds=self._settings.source_deadline_seconds + self._settings.worker_start_seconds,
+            seconds=settings.source_deadline_seconds + settings.worker_start_seconds,
             on_ready=self._drain_old,
             on_failed=self._upgrade_failed,
         )
@@ -385,11 +388,7 @@ class Holder:
 
 def main() -> int:
     """Holds the mount that the control socket orders."""
-    parser = argparse.ArgumentParser(prog="fluidpy.fuse.holder")
-    parser.add_argument("--control", type=int, required=True)
-    channel = socket.socket(fileno=parser.parse_args().control)
-    os.set_inheritable(channel.fileno(), False)
-    control.harden_process()
+    channel = control.open_control("fluidpy.fuse.holder")
     order = control.HolderOrder.from_wire(control.receive_first(channel))
     return Holder(order, load_settings(), channel).run()
 

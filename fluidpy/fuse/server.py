@@ -9,7 +9,6 @@ server ends when the mount does, and unmounts when the holder dies.
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import resource
@@ -351,11 +350,7 @@ def run(channel: socket.socket) -> int:
 
 def main() -> int:
     """Serves as a process of its own, without a template."""
-    parser = argparse.ArgumentParser(prog="fluidpy.fuse.server")
-    parser.add_argument("--control", type=int, required=True)
-    channel = socket.socket(fileno=parser.parse_args().control)
-    os.set_inheritable(channel.fileno(), False)
-    control.harden_process()
+    channel = control.open_control("fluidpy.fuse.server")
     return run(channel)
 
 

@@ -66,7 +66,12 @@ class ServerReserve:
         self._filling = False
         if self._ended or self._spare is not None:
             return
-        spare = self._spare = self.start()
+        try:
+            spare = self._spare = self.start()
+        except OSError as error:  # no process, no fd to be had: perhaps in a while
+            self._failed(f"starting a spare server: {error}; it")
+            self.fill()
+            return
         self._loop.watch(spare.channel.fileno(), lambda _: self._on_spare(spare))
 
     def renew(self) -> None:
@@ -107,10 +112,15 @@ class ServerReserve:
         self._drop_template(template)
         self._failed(f"the template {template.pid}")
         pause = pause_after(len(self._failures))
-        self._loop.call_later(pause, lambda: None if self._ended else self._start_template())
+        self._loop.call_later(pause, self._start_template)
 
     def _start_template(self) -> None:
-        self._get_template()
+        if self._ended:
+            return
+        try:
+            self._get_template()
+        except OSError as error:  # the next server that is wanted tries again
+            self._failed(f"starting a template: {error}; it")
 
     def _failed(self, what: str) -> None:
         now = self._loop.clock()

@@ -8,7 +8,6 @@ no device, no Dataset, no worker, no thread.
 
 from __future__ import annotations
 
-import argparse
 import gc
 import logging
 import os
@@ -54,11 +53,7 @@ def _leave_grandchild() -> None:
 
 def main() -> int:
     """Forks servers until the holder is gone."""
-    parser = argparse.ArgumentParser(prog="fluidpy.fuse.template_process")
-    parser.add_argument("--control", type=int, required=True)
-    channel = socket.socket(fileno=parser.parse_args().control)
-    os.set_inheritable(channel.fileno(), False)
-    control.harden_process()
+    channel = control.open_control("fluidpy.fuse.template_process")
     gc.collect()
     gc.freeze()  # what is there now stays as it is: the collector writes to none of its pages
     mine = fork_servers(channel)

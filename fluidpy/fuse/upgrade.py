@@ -16,6 +16,7 @@ from fluidpy.client.protocol import Message
 from fluidpy.errors import FluidpyError, MountError, from_wire
 from fluidpy.fuse import control
 from fluidpy.fuse.event_loop import EventLoop
+from fluidpy.fuse.holder_socket import refuse
 from fluidpy.fuse.server_processes import Interpreter, ServerProcess
 from fluidpy.fuse.server_reserve import ServerReserve
 
@@ -124,3 +125,30 @@ class Upgrade:
         self._over = True
         control.tell(self._client, message)
         self._client.close()
+
+
+def begin(
+    client: socket.socket,
+    command: Message,
+    start: Callable[[socket.socket, Interpreter], Upgrade],
+    *,
+    busy: bool,
+) -> Upgrade | None:
+    """The upgrade that a command asks for; None, and the command is told why, when there is none.
+
+    `busy`: another one is under way.
+    """
+    order = command.get("upgrade")
+    if busy or not isinstance(order, dict):
+        what = "the mount is being upgraded already" if busy else "the command is not known"
+        refuse(client, MountError(what, cure="Wait until it is done, or mount again."))
+        return None
+    try:
+        return start(client, interpreter_of(order))
+    except (OSError, KeyError) as error:
+        why = MountError(
+            f"no new server can be started: {error}",
+            cure="Look at the limits of processes and open files of this user.",
+        )
+        refuse(client, why)
+        return None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from fluidpy.fuse.control import HandOver, receive_hand_over, socket_pair, tell
 from fluidpy.fuse.mount_record import MountRecord, log_path
 from fluidpy.fuse.mount_table import mounted_at
 from fluidpy.fuse.mounting import list_failures, list_mounts, unmount
@@ -264,3 +267,67 @@ def test_servers_that_fail_again_and_again_end_the_mount_with_a_reason(
     log = log_path(fuse_settings, mount_point).read_text()
     assert failed.failure in log
     assert log.count("catalog") >= 10
+
+
+@pytest.mark.slow
+def test_helpers_that_hang_are_passed_over(
+    worker: TreeWorker, mounted: Mounted, mount_point: Path, fuse_settings: Settings
+) -> None:
+    record = mounted()
+    assert until(lambda: len(helpers_of(record)) == 2)
+    helpers = helpers_of(record)
+    for pid in helpers:
+        os.kill(pid, signal.SIGSTOP)
+    os.kill(record.server_pid, signal.SIGKILL)
+    assert (mount_point / "large.bin").read_bytes() == worker.tree[b"large.bin"]
+    assert now_mounted(fuse_settings).restarts == 1
+    assert until(lambda: not any(running(pid) for pid in helpers))
+
+
+def test_status_tells_of_restarts(
+    mounted: Mounted, mount_point: Path, fuse_settings: Settings
+) -> None:
+    mounted()
+    record = kill_server(fuse_settings)
+    environment = {
+        **os.environ,
+        "FLUIDPY_RUNTIME_DIR": os.fspath(fuse_settings.runtime_dir),
+        "FLUIDPY_CACHE_DIR": os.fspath(fuse_settings.cache_dir),
+    }
+    table = Path(log_path(fuse_settings, mount_point)).read_text()
+    assert f"server {record.server_pid} took over after" in table
+    run = subprocess.run(
+        [sys.executable, "-c", STATUS], env=environment, capture_output=True, text=True, check=True
+    )
+    (shown,) = json.loads(run.stdout)
+    assert (shown["restarts"], shown["serverPid"], shown["holderPid"]) == (
+        1,
+        record.server_pid,
+        record.holder_pid,
+    )
+    assert {"readMode", "readModeReason"} <= shown.keys()
+
+
+STATUS = """
+import json
+from fluidpy.fuse.mounting import list_mounts
+from fluidpy.settings import load_settings
+print(json.dumps([record.to_wire() for record in list_mounts(load_settings())]))
+"""
+"""What `fluidpy status -o json` shows of mounts; the worker of these tests has no status."""
+
+
+def test_ten_thousand_backing_ids_fit_into_a_hand_over() -> None:
+    backings = [(row * 1_000_003, row, row * 7_000_001) for row in range(10_000)]
+    sent = HandOver({"minor": 40}, None, backings, list(range(5000)), resend=True)
+    ours, theirs = socket_pair()
+    with ours, theirs:
+        assert tell(ours, {"serve": sent.to_wire()}, (0, 1))
+        received = receive_hand_over(theirs)
+    assert received is not None
+    hand_over, fds = received
+    for fd in fds:
+        os.close(fd)
+    assert len(fds) == 2
+    assert [tuple(backing) for backing in hand_over.backings] == backings
+    assert hand_over.retired == list(range(5000))

@@ -7,14 +7,16 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import fluidpy
 from fluidpy.errors import FluidpyError, MountError
-from fluidpy.fuse import upgrade_command
+from fluidpy.fuse import control, holder_socket, upgrade_command
 from fluidpy.fuse.mount_record import socket_path
 from fluidpy.fuse.mounting import unmount
 from fluidpy.fuse.unanswered import SWITCH
@@ -170,6 +172,39 @@ def test_what_cannot_be_upgraded_is_named(
         upgrade(mount_point, fuse_settings)
     os.kill(record.server_pid, signal.SIGCONT)
     assert until(lambda: not any(running(pid) for pid in children))
+
+
+def test_an_upgrade_at_a_time(
+    mounted: Mounted, mount_point: Path, fuse_settings: Settings, tmp_path: Path
+) -> None:
+    mounted()
+    slow = tmp_path / "python"
+    slow.write_text("#!/bin/sh\nsleep 2\n")
+    slow.chmod(0o755)
+    with holder_socket.connect(fuse_settings, mount_point) as first:
+        order = {"executable": os.fspath(slow), "pythonPath": ""}
+        control.tell(first, {"upgrade": order})
+        with pytest.raises(MountError, match="upgraded already"):
+            upgrade(mount_point, fuse_settings)
+        received = control.hear(first, time.monotonic() + 10)
+    assert received is not None
+    assert "ended before it could serve" in received.message["failed"]["message"]
+    assert upgrade(mount_point, fuse_settings).new == now_mounted(fuse_settings).server_pid
+
+
+@pytest.mark.parametrize(
+    "command", [{}, {"upgrade": {}}, {"upgrade": {"executable": "/none", "pythonPath": ""}}]
+)
+def test_commands_that_cannot_be_are_refused(
+    mounted: Mounted, mount_point: Path, fuse_settings: Settings, command: dict[str, Any]
+) -> None:
+    mounted()
+    with holder_socket.connect(fuse_settings, mount_point) as connection:
+        control.tell(connection, command)
+        received = control.hear(connection, time.monotonic() + 10)
+    assert received is not None
+    assert "failed" in received.message
+    assert upgrade(mount_point, fuse_settings).old != 0
 
 
 def test_a_worker_that_cannot_be_reached_keeps_the_old_server(
