@@ -32,7 +32,6 @@ def machine(read_mode: str) -> Iterator[MachineClass]:
 
 def leave(bed: Bed) -> None:
     """Nothing is left of the mount when it is unmounted."""
-    bed.settled()
     bed.place.unmount()
     bed.session.connection.close()
     bed.place.end_worker()

@@ -17,13 +17,26 @@ from tests.fuse.test_fuse_unprivileged import NOBODY, PREPARE
 
 SUITE = ("tests/fuse/test_fuse_serving.py", "tests/fuse/test_fuse_faults.py")
 """What a user of a mount sees, and what goes wrong; the rest is about parts."""
+NOT_AGAIN = "not thousands and not big_folder and not foreground"
+"""Long ones, for which the surroundings make no difference."""
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounts an overlay, or changes the user")
 
 
 def run_suite(command: list[str], *options: str, **environment: str) -> None:
     run = subprocess.run(
-        [*command, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, *SUITE],
+        [
+            *command,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "-k",
+            NOT_AGAIN,
+            *options,
+            *SUITE,
+        ],
         cwd=ROOT,
         env={**os.environ, **environment},
         capture_output=True,
