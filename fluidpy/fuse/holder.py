@@ -209,6 +209,7 @@ class Holder:
         self._server = None
         now = self._loop.clock()
         ending = Ending(self._status_of(server), server.serving)
+        server.release()
         upgrade = self._upgrade
         if upgrade is not None and upgrade.server is server:
             self._upgrade = None
@@ -343,6 +344,7 @@ class Holder:
         """It should have ended by itself long ago."""
         if not old.await_end(0.0):
             old.kill()
+        old.release()
 
     # -- the end -------------------------------------------------------------------------------
 

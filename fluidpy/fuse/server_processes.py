@@ -104,10 +104,16 @@ class ServerProcess:
             return True
         return state == "Z"
 
+    def release(self) -> None:
+        """Lets go of the process, which has ended or was told to."""
+        self.channel.close()
+        handle, self._handle = self._handle, -1
+        if handle >= 0:
+            os.close(handle)
+
     def __del__(self) -> None:
         """Lets go of the process."""
-        if self._handle >= 0:
-            os.close(self._handle)
+        self.release()
 
 
 @dataclass(frozen=True, slots=True)

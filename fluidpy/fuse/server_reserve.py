@@ -130,7 +130,7 @@ class ServerReserve:
     def _drop_spare(self, spare: ServerProcess) -> None:
         self._loop.unwatch(spare.channel.fileno())
         spare.kill()
-        spare.channel.close()
+        spare.release()
         self._spare = None
 
     def _drop_template(self, template: Template) -> None:

@@ -112,7 +112,7 @@ class Upgrade:
     def fail(self, error: FluidpyError) -> None:
         """Gives up: the new server and its code are thrown away, and the command is told."""
         self.server.kill()
-        self.server.channel.close()
+        self.server.release()
         self.reserve.end()
         self._answer({"failed": error.to_wire()})
         self._on_failed()
