@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
-from collections.abc import Callable, Sequence
+import subprocess
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,12 +59,14 @@ def main(arguments: Sequence[str]) -> int:
             install([*PYPI, *DEBIAN], prepared.talk)
         machine = facts(prepared.directory / "machines")
         running = Running(prepared)
-        outcomes = _measure(prepared, asked, running, counter(port))
+        outcomes: list[Outcome] = []
+        stopped_by = _measure_all(prepared, asked, running, counter(port), outcomes)
     print(table(outcomes))
     document = {
         "benchmark": "mount",
         "machine": machine,
         "systems": running.known,
+        "stopped_by": stopped_by,
         "scenarios": [outcome.to_document() for outcome in outcomes],
     }
     if asked.results or not asked.quick:
@@ -70,7 +74,34 @@ def main(arguments: Sequence[str]) -> int:
     ours = [row for o in outcomes for row in o.rows if row.system.startswith("fluidpy")]
     failed = [row for row in ours if row.failure or row.comparison is None]
     missed = [row for row in ours if row.comparison and row.comparison.reached is False]
-    return 1 if failed or missed else 0
+    return 1 if failed or missed or stopped_by else 0
+
+
+def _measure_all(
+    prepared: Bench,
+    asked: argparse.Namespace,
+    running: Running,
+    requests: Callable[[], int],
+    outcomes: list[Outcome],
+) -> str:
+    """Adds an outcome a scenario; what was measured is kept when a later part fails.
+
+    Answers why not all was measured; empty when it was.
+    """
+    try:
+        # Closed before anything else ends, whatever comes in between: systems are mounted in it.
+        with contextlib.closing(_measure(prepared, asked, running, requests)) as measured:
+            for outcome in measured:
+                prepared.talk("\n" + table([outcome]) + "\n")
+                outcomes.append(outcome)
+    except (RuntimeError, OSError, subprocess.SubprocessError) as error:
+        said = str(error)
+        if prepared.server.process.poll() is not None:
+            log = (prepared.directory / "weed" / "weed.log").read_text(errors="replace")
+            said += f"; the source has ended: {log[-2000:]}"
+        prepared.talk(f"stopped: {said}")
+        return said
+    return ""
 
 
 def _keep(asked: argparse.Namespace, document: dict[str, Any], outcomes: list[Outcome]) -> Path:
@@ -90,9 +121,8 @@ def _keep(asked: argparse.Namespace, document: dict[str, Any], outcomes: list[Ou
 
 def _measure(
     prepared: Bench, asked: argparse.Namespace, running: Running, requests: Callable[[], int]
-) -> list[Outcome]:
+) -> Generator[Outcome, None, None]:
     """The outcomes of the scenarios that were asked for, in their order."""
-    outcomes: list[Outcome] = []
     sizes = QUICK if asked.quick else FULL
     groups = scenarios.scenarios(sizes)
     names = QUICK_NAMES if asked.quick else FULL_NAMES
@@ -102,14 +132,11 @@ def _measure(
         tree = make_tree(prepared, "training", sizes)
         with running.mounted(tree, chosen) as (mounted, failures):
             for scenario in (one for group in wanted for one in groups[group]):
-                found = scenarios.run(
+                yield scenarios.run(
                     scenario, tree, mounted, failures, prepared.pairs, requests, prepared.talk
                 )
-                prepared.talk("\n" + table([found]) + "\n")
-                outcomes.append(found)
     if "find" in asked.only:
-        outcomes += _find(prepared, running, chosen, names, requests)
-    return outcomes
+        yield from _find(prepared, running, chosen, names, requests)
 
 
 def _find(

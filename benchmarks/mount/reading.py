@@ -109,14 +109,25 @@ def session_pids(session: int) -> list[int]:
     return found
 
 
-def disk_bytes_read(directory: Path) -> int:
-    """Bytes read so far from the block device that holds the directory; 0 where there is none."""
+def disk_bytes_read(directory: Path, without: Iterable[int] = ()) -> int:
+    """Bytes read so far from the block device that holds the directory; 0 where there is none.
+
+    What the processes `without` had read from disk is left out.
+    """
     device = os.stat(directory).st_dev
     try:
         stat = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}/stat").read_text()
     except FileNotFoundError:
         return 0
-    return int(stat.split()[2]) * 512  # sectors are of 512 bytes there, whatever the device's
+    # Sectors are of 512 bytes there, whatever the device's.
+    return int(stat.split()[2]) * 512 - sum(map(_read_bytes, without))
+
+
+def _read_bytes(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/io").read_text().splitlines():
+        if line.startswith("read_bytes:"):
+            return int(line.split()[1])
+    return 0
 
 
 def drop_pages() -> None:

@@ -114,14 +114,16 @@ def run(
     """
     talk(scenario.title)
 
+    background = [pid for mounted in systems.values() for pid in mounted.background]
+
     def once(mounted: Mounted, number: int) -> Sample:
         job = {**scenario.job, "paths": tree.groups[scenario.group], "seed": number}
-        before, disk = requests(), disk_bytes_read(tree.plain)
+        before, disk = requests(), disk_bytes_read(tree.plain, background)
         sample = read(mounted.directory, job, mounted.pids())
         return replace(
             sample,
             source_requests=requests() - before,
-            disk_bytes=disk_bytes_read(tree.plain) - disk,
+            disk_bytes=disk_bytes_read(tree.plain, background) - disk,
         )
 
     def take(mounted: Mounted, number: int) -> Sample:

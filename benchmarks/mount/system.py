@@ -27,12 +27,14 @@ class Mounted:
     """A directory that shows the tree; `pids` tells the processes that serve it.
 
     `options` is how it was started (no secrets); `note` what a reader of the result should know.
+    `background` are processes that read the disk whether anybody reads the directory or not.
     """
 
     directory: Path
     pids: Callable[[], list[int]]
     options: str = ""
     note: str = ""
+    background: tuple[int, ...] = ()
 
 
 Open: TypeAlias = Callable[[Bench, Tree], AbstractContextManager[Mounted]]

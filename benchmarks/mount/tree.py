@@ -28,7 +28,7 @@ class Sizes:
 
 
 FULL = Sizes(1024 * MIB, 10_000, 64 * MIB)
-QUICK = Sizes(32 * MIB, 300, 4 * MIB)
+QUICK = Sizes(32 * MIB, 300, 16 * MIB)
 
 
 @dataclass(frozen=True)
