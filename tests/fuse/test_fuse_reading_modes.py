@@ -244,6 +244,30 @@ def test_a_file_is_passed_through_once_it_is_whole(bed: Bed) -> None:
     assert until(lambda: bed.is_passed_through("small/5"))
 
 
+def in_memory(path: Path) -> bool:
+    """Whether a file's first page is in the page cache."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        return os.preadv(fd, [bytearray(1)], 0, os.RWF_NOWAIT) == 1
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(fd)
+
+
+@pytest.mark.parametrize("mode", [ReadMode.NO_OPEN, ReadMode.PLAIN])
+def test_pages_that_the_mount_has_are_not_kept_a_second_time(bed: Bed, mode: ReadMode) -> None:
+    bed.mount(mode)
+    bed.ask("load", paths=["/small/3"])
+    (cached,) = bed.tier.rglob("objects/*/*")
+    time.sleep(0.2)  # its row is in the index by now
+    with cached.open("rb") as stream:
+        os.fsync(stream.fileno())
+    assert bed.same("small/3")
+    assert until(lambda: not in_memory(cached))
+    assert bed.same("small/3")
+
+
 @pytest.fixture
 def overlay(short_directory: Path) -> Iterator[Path]:
     """A directory on overlayfs, as a container's root is."""
