@@ -71,7 +71,6 @@ class _Stream:
     """End of what was planned ahead; never below the frontier."""
     passed: int = 0
     covered: int = 0
-    promised_at: int = -1
     promised: int = 0
     """How much of what lies before the frontier was promised at last: reads in it may come yet."""
 
@@ -88,7 +87,7 @@ class _Stream:
         used = max(0, min(end, self.planned) - self.frontier)
         self.passed += max(0, end - self.frontier)
         if end > self.frontier:
-            self.promised = end - start if start == self.promised_at else 0
+            self.promised = 0
         self.frontier = max(self.frontier, end)
         self.covered = min(self.covered + end - start, self.passed)
         self.planned = max(self.planned, self.frontier)
@@ -145,14 +144,21 @@ class ReadAhead:
     def promise(self, end: int) -> int:
         """How many bytes from `end` on the reader that has just read up to there is sure to want.
 
-        None of a reader that is not sequential. What of them it is promised is to be told to `read`
-        at once, although reads that were under way meanwhile come after it.
+        None of a reader that is not sequential. Whoever promises them calls `promised`.
         """
         stream = self._streams[0] if self._streams else None
         if stream is None or stream.frontier != end:
             return 0
-        stream.promised_at = end
         return min(stream.window // PROMISE_SHARE, self._size - end)
+
+    def promised(self, end: int, until: int) -> None:
+        """The reader goes on to `until` without asking; its next read tells whether it did.
+
+        Nothing is planned for that before. Reads that were under way meanwhile may come after this.
+        """
+        stream = self._streams[0]
+        self.used_bytes += stream.advance(end, until)
+        stream.promised = until - end
 
     def close(self) -> None:
         """The reader is gone: what was planned and not read is wasted."""

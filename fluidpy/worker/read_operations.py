@@ -157,14 +157,14 @@ def read(session: Session, request: Message, _: Progress) -> Answer:
         counters.hits += 1
         counters.bytes_from_cache += end - start
         _fetch_ahead(session, handle, start, end)
-        if (passed := _passed(session, handle, start, end)) is not None:
+        if (passed := _passed(handle, start, end)) is not None:
             return passed
     fill = session.fill_of(handle)
     if _fetch(session, handle, fill, start, end):
         counters.misses += 1
     else:
         counters.waits += 1
-    return _when_there(session, handle, fill, start, end, deadline_seconds(request))
+    return _when_there(handle, fill, start, end, deadline_seconds(request))
 
 
 def _fetch(session: Session, handle: Handle, fill: ObjectFill, start: int, end: int) -> bool:
@@ -191,7 +191,7 @@ def _fetch_ahead(session: Session, handle: Handle, start: int, end: int) -> None
 
 
 async def _when_there(
-    session: Session, handle: Handle, fill: ObjectFill, start: int, end: int, seconds: float
+    handle: Handle, fill: ObjectFill, start: int, end: int, seconds: float
 ) -> Reply:
     deadline = asyncio.get_running_loop().time() + seconds * DEADLINE_SHARE
     cached = handle.cached
@@ -201,7 +201,7 @@ async def _when_there(
         unkept = await fill.ensure(start, end, deadline)
         if cached is None or unkept:
             return await _in_memory(handle, start, end, unkept)
-        if (passed := _passed(session, handle, start, end)) is not None:
+        if (passed := _passed(handle, start, end)) is not None:
             return passed
     raise CacheError(
         f"cached bytes of {os.fsdecode(handle.entry.name)!r} left as fast as they came",
@@ -225,7 +225,7 @@ def _close_copy(copying: asyncio.Future[int]) -> None:
         os.close(copying.result())
 
 
-def _passed(session: Session, handle: Handle, start: int, end: int) -> Reply | None:
+def _passed(handle: Handle, start: int, end: int) -> Reply | None:
     """Bytes that `missing` has just found: in the fd the client has, or in one that goes along.
 
     None when they got lost: asked for its fd, the store found the cache file cut or removed.
@@ -235,7 +235,7 @@ def _passed(session: Session, handle: Handle, start: int, end: int) -> Reply | N
     if handle.serial and cached.file_at(0).serial == handle.serial:
         if cached.complete:
             return Reply({"fd": False, "complete": True})
-        until = _promised(session, handle, end)
+        until = _promised(handle, end)
         return Reply({"fd": False, "complete": False, "until": until})
     fd, offset, length = cached.fd_for(start)
     end = min(end, start + length)
@@ -247,15 +247,14 @@ def _passed(session: Session, handle: Handle, start: int, end: int) -> Reply | N
     return Reply(ok, (fd,))
 
 
-def _promised(session: Session, handle: Handle, end: int) -> int:
+def _promised(handle: Handle, end: int) -> int:
     """Up to where a sequential reader may go on in its fd without asking: whole blocks, or `end`.
 
     A message for each megabyte would cost the worker as much as fetching it does.
     """
     cached, ahead = handle.cached, handle.read_ahead
     assert cached is not None  # as in `_passed`
-    wanted = ahead.promise(end) if ahead is not None and not cached.suspect else 0
-    if wanted <= 0:
+    if ahead is None or cached.suspect or (wanted := ahead.promise(end)) <= 0:
         return end
     gaps = cached.missing(end, end + wanted)
     until = gaps[0][0] if gaps else end + wanted
@@ -264,5 +263,5 @@ def _promised(session: Session, handle: Handle, end: int) -> int:
     if until <= end:
         return end
     handle.dataset.counters.bytes_from_cache += until - end
-    _fetch_ahead(session, handle, end, until)
+    ahead.promised(end, until)
     return until

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from fluidpy.worker.read_ahead import (
     ALIGNED_BYTES,
+    INITIAL_WINDOW_BYTES,
     MIB,
     NOTHING,
     PROMISE_SHARE,
@@ -91,13 +92,24 @@ def test_reads_that_were_under_way_when_more_was_promised_belong_to_the_stream()
         ahead.read(at, at + MIB, GIB)  # four reads come at once: the first one's answer promises
         promised = ahead.promise(at + MIB)
         if promised >= 4 * MIB:
-            ahead.read(at + MIB, at + MIB + promised, GIB)
+            ahead.promised(at + MIB, at + MIB + promised)
         for start, end in sequential(at + MIB, at + 4 * MIB, MIB):
             ahead.read(start, end, GIB)
         at += max(4 * MIB, MIB + promised)
     ahead.close()
     assert ahead.wasted_bytes <= WINDOW  # that of one stream: no read was taken for another's
     assert ahead.planned_bytes <= at + WINDOW
+
+
+def test_a_promise_plans_nothing_before_the_reader_has_made_use_of_it() -> None:
+    ahead = ReadAhead(GIB, WINDOW)
+    ahead.read(0, 10, GIB)
+    planned = ahead.planned_bytes
+    ahead.promised(10, 10 + ahead.promise(10))
+    ahead.read(500 * MIB, 500 * MIB + 10, GIB)
+    assert ahead.planned_bytes == planned
+    ahead.read(10 + INITIAL_WINDOW_BYTES // PROMISE_SHARE, 2 * MIB, GIB)
+    assert ahead.planned_bytes > planned
 
 
 def test_a_promise_ends_with_the_file() -> None:
