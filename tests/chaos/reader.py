@@ -84,12 +84,24 @@ class OpenFile:
             raise SeenError(f"{self.name} at {start}: version {found} after {self.version}")
         if self.size != size_of(self.name, found):
             raise SeenError(f"{self.name}: {self.size} bytes is not the size of version {found}")
-        if data != content(self.name, found)[start : start + length]:
-            raise SeenError(f"{self.name} at {start}: {len(data)} wrong bytes of version {found}")
+        wanted = content(self.name, found)[start : start + length]
+        if data != wanted:
+            raise SeenError(
+                f"{self.name}, version {found}, at {start}: {_difference(data, wanted)}"
+            )
 
     def close(self) -> None:
         with self.reader.latencies.measure("close", self.name):
             os.close(self.fd)
+
+
+def _difference(data: bytes, wanted: bytes) -> str:
+    """Where bytes begin to be wrong, and whether they are the zeros of a hole."""
+    if len(data) != len(wanted):
+        return f"{len(data)} bytes instead of {len(wanted)}"
+    first = next(i for i, (a, b) in enumerate(zip(data, wanted, strict=True)) if a != b)
+    zeros = len(data) - first - len(data[first:].lstrip(b"\0"))
+    return f"of {len(data)} bytes those from {first} are wrong, {zeros} of them zeros"
 
 
 class Reader:
