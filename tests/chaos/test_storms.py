@@ -112,6 +112,14 @@ def kill_servers(bed: Bed, chance: random.Random, times: int) -> None:
     assert bed.record.restarts - restarts >= times
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+@every_mode()
+def test_readers_while_files_are_evicted_and_change(read_mode: str) -> None:
+    with storm(read_mode, seed=1795552662):
+        time.sleep(40)  # the load is what is tested
+
+
 @pytest.mark.timeout(120)
 @every_mode(quick="no-open")
 def test_kill_9_of_the_server(read_mode: str) -> None:
