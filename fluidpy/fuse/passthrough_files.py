@@ -106,6 +106,8 @@ class PassthroughFiles:
             self.shown.add(row)
             self._leases.take(row, ino)
         self._retired.update(retired)
+        for row in self._retired:
+            self._forget_name(row)
         self._knows_look_ups_at = self._loop.clock() + LEAVE_SECONDS
 
     # What names lead to.
@@ -239,9 +241,12 @@ class PassthroughFiles:
             if (row in self._ids or row in self._asking) and row not in self._leaving:
                 self._leaving[row] = now
                 self.shown.discard(row)
-                entry = self._catalog.get(row)
-                if entry is not None:
-                    self._device.invalidate_entry(node_of_row(entry.parent), entry.name)
+                self._forget_name(row)
+
+    def _forget_name(self, row: int) -> None:
+        entry = self._catalog.get(row)
+        if entry is not None:
+            self._device.invalidate_entry(node_of_row(entry.parent), entry.name)
 
     def _make_room(self) -> None:
         excess = len(self._ids) - len(self._leaving) + len(self._asking) - self._limit
@@ -281,6 +286,8 @@ class PassthroughFiles:
         if closed:
             self._retired.update(closed)
             self._tell({"backingClose": {"rows": closed}}, ())
+            for row in closed:
+                self._forget_name(row)  # a look-up under way while they left may have been later
 
     def _forgotten(self, row: int) -> None:
         """The kernel has no inode of the row's passed-through node any more."""

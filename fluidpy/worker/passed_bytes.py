@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from fluidpy.worker.parts import Part
 
 
+class BytesLeftError(CacheError):
+    """Bytes that were in the cache left it before they could be copied."""
+
+
 def new_memfd() -> int:
     """A file of memory, closed on exec; the caller closes it. Raises CacheError without memory."""
     try:
@@ -33,7 +37,7 @@ def empty_fd() -> int:
 
 def memfd_of(cached: CachedObject | None, start: int, end: int, unkept: Iterable[Part]) -> int:
     """A file of memory with the bytes `[start, end)`: from parts that were not kept, the rest from
-    the cache. The caller closes it. Raises CacheError.
+    the cache. The caller closes it. Raises BytesLeftError, CacheError.
     """
     fd = new_memfd()
     try:
@@ -66,9 +70,12 @@ def _copy(cached: CachedObject | None, fd: int, origin: int, start: int, end: in
         if cached is None:
             raise CacheError("bytes that were fetched are gone", cure="Read again.")
         with cached.lease(start) as (source, offset, length):
+            serial = cached.file_serial(start)
             data = os.pread(source, min(length, end - start), offset)
-        if not data:
-            raise CacheError(f"cache file {cached.path} ends too early", cure="Read again.")
+            # A file that left meanwhile was made anew by `lease`, and an empty one reads as zeros.
+            lost = cached.file_serial(start) != serial or cached.missing(start, start + len(data))
+        if not data or lost:
+            raise BytesLeftError(f"bytes of cache file {cached.path} left it", cure="Read again.")
         write_at(fd, memoryview(data), start - origin)
         start += len(data)
 

@@ -19,7 +19,7 @@ from fluidpy.errors import (
 )
 from fluidpy.storage.under_storage import Kind, is_volatile, may_be_kept
 from fluidpy.worker.handles import Handle
-from fluidpy.worker.passed_bytes import empty_fd, memfd_of
+from fluidpy.worker.passed_bytes import BytesLeftError, empty_fd, memfd_of
 from fluidpy.worker.read_ahead import NOTHING, ReadAhead
 from fluidpy.worker.requests import Answer, Progress, Reply, deadline_seconds, integer, malformed
 
@@ -200,7 +200,10 @@ async def _when_there(
     for _ in range(FETCHES):
         unkept = await fill.ensure(start, end, deadline)
         if cached is None or unkept:
-            return await _in_memory(handle, start, end, unkept)
+            try:
+                return await _in_memory(handle, start, end, unkept)
+            except BytesLeftError:
+                continue
         if (passed := _passed(handle, start, end)) is not None:
             return passed
     raise CacheError(

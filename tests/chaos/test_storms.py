@@ -72,6 +72,7 @@ def check_after(bed: Bed, before: dict[str, Counter[str]]) -> None:
     more: dict[str, Counter[str]] = {}
 
     def as_before() -> bool:
+        bed.evict("")  # what was still being fetched may have come since
         more.clear()
         for name, counts in bed.fds().items():
             more[name] = counts - before.get(name, Counter())

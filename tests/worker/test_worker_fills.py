@@ -25,7 +25,7 @@ from fluidpy.telemetry.counters import Counters
 from fluidpy.worker.fills import FillTable
 from fluidpy.worker.object_fill import ObjectFill
 from fluidpy.worker.parts import MountLimits
-from fluidpy.worker.passed_bytes import memfd_of
+from fluidpy.worker.passed_bytes import BytesLeftError, memfd_of
 from tests.worker.held_storage import HeldStorage
 
 BLOCK = 4096
@@ -240,6 +240,19 @@ async def test_a_range_larger_than_the_tier_is_served_and_counted(tmp_path: Path
     assert bench.dataset.counters.bytes_not_kept > 0
     bench.table.release(fill)
     await bench.close()
+
+
+async def test_bytes_that_leave_before_they_are_copied_are_not_taken_for_zeros(
+    bench: Bench,
+) -> None:
+    fill = bench.fill()
+    assert not await fill.ensure(0, 2 * BLOCK, soon())
+    bench.store.evict(KEY)
+    with pytest.raises(BytesLeftError):
+        memfd_of(fill.cached, 0, 2 * BLOCK, [])
+    assert not await fill.ensure(0, 2 * BLOCK, soon())
+    assert bench.bytes_of(fill, 0, 2 * BLOCK) == bench.storage.data[: 2 * BLOCK]
+    bench.table.release(fill)
 
 
 async def test_an_object_without_a_version_is_served_from_memory(bench: Bench) -> None:
