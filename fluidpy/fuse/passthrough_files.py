@@ -115,7 +115,7 @@ class PassthroughFiles:
     def offer(self, entry: EntryTuple) -> bool:
         """Whether the name of this file leads to its passed-through node; the next open counts."""
         row = entry[0]
-        if row in self.shown or row in self._offered:
+        if row in self.shown:
             return True
         if row not in self._ids and row not in self._retired and self._hold(entry):
             return True
@@ -124,6 +124,10 @@ class PassthroughFiles:
         return False
 
     def _hold(self, entry: EntryTuple) -> bool:
+        """Holds the cache file as it is now for the open that follows; false when there is none.
+
+        One that is held already is let go of: its file may have left the cache since.
+        """
         if len(self._ids) >= self._limit and entry[4] < LARGE_FILE_BYTES:
             return False
         fd = self._view.open(Entry._make(entry))
@@ -132,6 +136,9 @@ class PassthroughFiles:
         if entry[0] in self._asking:
             os.close(fd)
             return True
+        earlier = self._offered.pop(entry[0], None)
+        if earlier is not None:  # looked up, and opened by an older name, at about the same time
+            os.close(earlier[0])
         self._offered[entry[0]] = (fd, self._loop.clock())
         if len(self._offered) > MOST_OFFERED:
             os.close(self._offered.popitem(last=False)[1][0])

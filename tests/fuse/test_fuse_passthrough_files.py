@@ -94,6 +94,7 @@ class Bed:
         self.opened: list[int] = []
         self.answers: dict[int, int | bytes] = {}
         self.told: list[Any] = []
+        self.cache_files: list[tuple[int, int]] = []
         self._unique = 0
         self.start(limit)
 
@@ -128,7 +129,9 @@ class Bed:
         def open(self, entry: Entry) -> int | None:
             if entry.id not in self.bed.whole:
                 return None
-            return os.memfd_create("cache-file", os.MFD_CLOEXEC)
+            fd = os.memfd_create("cache-file", os.MFD_CLOEXEC)
+            self.bed.cache_files.append((fd, os.fstat(fd).st_ino))
+            return fd
 
     @dataclass
     class Plain:
@@ -174,12 +177,22 @@ class Bed:
         if row in self.leases.taken:
             self.leases.on_gone([row])
 
+    def look_up(self, row: int) -> int:
+        """The node that the name leads to; the server is asked where the kernel has none."""
+        if row not in self.names:
+            self.names[row] = self.node_ids.of_lookup(entry_of(row))
+        return self.names[row]
+
+    def held_fds(self) -> int:
+        """Cache files that were opened and are open still."""
+        return sum(_inode(fd) == ino for fd, ino in self.cache_files)
+
     def open(self, row: int, meanwhile: Callable[[], None]) -> None:
         """As `path_openat` does it, twice at most."""
         for attempt in range(2):
-            if attempt or row not in self.names:
-                self.names[row] = self.node_ids.of_lookup(entry_of(row))
-            node = self.names[row]
+            if attempt:
+                self.names.pop(row, None)
+            node = self.look_up(row)
             meanwhile()
             answer = self.ask_to_open(node)
             if answer == errno.ESTALE:
@@ -218,11 +231,20 @@ class Bed:
                 inode.backing = None
 
 
+def _inode(fd: int) -> int | None:
+    try:
+        return os.fstat(fd).st_ino
+    except OSError:
+        return None
+
+
 STEP = st.one_of(
     st.tuples(
         st.just("open"),
         st.sampled_from(ROWS),
-        st.sampled_from(["", "evict", "fetch", "fetch evict", "evict fetch", "restart"]),
+        st.sampled_from(
+            ["", "evict", "fetch", "fetch evict", "evict fetch", "restart", "fetch forget look-up"]
+        ),
     ),
     st.tuples(st.sampled_from(["evict", "fetch", "forget"]), st.sampled_from(ROWS), st.just("")),
     st.tuples(st.sampled_from(["close", "restart"]), st.just(0), st.just("")),
@@ -247,6 +269,8 @@ def test_no_open_fails_and_no_inode_is_opened_in_two_ways(
             bed.start(limit)
         elif step == "forget":
             bed.names.pop(row, None)
+        elif step == "look-up":
+            bed.look_up(row)
 
     def do_all(names: list[str], row: int) -> None:
         for name in names:
@@ -273,5 +297,40 @@ def test_no_open_fails_and_no_inode_is_opened_in_two_ways(
         assert not bed.fake.open
         assert bed.ids.state() == ([], [])
         assert not bed.leases.taken
+        assert not bed.held_fds()
     finally:
         bed.server.close()
+
+
+def test_a_look_up_and_an_open_by_an_older_name_hold_one_file() -> None:
+    """One program opens by the name as it was, while another looks it up anew."""
+    bed = Bed(limit=100)
+    try:
+        older = bed.look_up(5)
+        bed.loop.wait(2.0)  # that the name led to the plain node is no longer recent
+        bed.whole.add(5)
+        bed.names.clear()
+        bed.look_up(5)
+        assert bed.ask_to_open(older) == errno.ESTALE
+        assert bed.held_fds() == 1
+        bed.evict(5)
+        bed.loop.wait(2.0)
+        assert not bed.held_fds()
+    finally:
+        bed.server.close()
+
+
+def test_a_file_that_came_anew_is_the_one_held_for_the_next_open() -> None:
+    bed = Bed(limit=100)
+    try:
+        bed.whole.add(5)
+        bed.look_up(5)
+        bed.names.clear()
+        assert bed.look_up(5) & 1
+        assert bed.held_fds() == 1
+        assert len(bed.cache_files) == 2
+        (fd, ino) = bed.cache_files[-1]
+        assert _inode(fd) == ino, "the older one is held"
+    finally:
+        bed.server.close()
+    assert not bed.held_fds()
