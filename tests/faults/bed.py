@@ -114,7 +114,7 @@ class Bed:
     def ask(self, operation: str, **fields: Any) -> dict[str, Any]:
         return ask(self.session, operation, deadline=30.0, **fields)
 
-    def check_accounting(self, *, in_use: bool = True) -> None:
+    def check_accounting(self, *, in_use: bool = True, seconds: float = 10.0) -> None:
         """What the worker says the tier holds is what lies on the disk, and within the quota.
 
         `in_use`: files that left the cache may still be open somewhere, and count then.
@@ -127,7 +127,7 @@ class Bed:
             idle = tier["reserved_bytes"] == 0 and (in_use or tier["unlinked_bytes"] == 0)
             return bool(idle and tier["kept_bytes"] == found[1])
 
-        assert until(right), found
+        assert until(right, seconds), found
         tier = found[0]
         assert tier["used_bytes"] == tier["kept_bytes"] + tier["unlinked_bytes"]
         assert tier["used_bytes"] <= tier["quota_bytes"]
