@@ -8,7 +8,6 @@ the body as its asker wants; everything else ends the connection.
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
@@ -79,7 +78,7 @@ class HttpConnection(asyncio.BufferedProtocol):
     """A connection that carries one request at a time; made by `connect`."""
 
     __slots__ = (
-        "_accept", "_answer", "_before", "_body", "_filled", "_head", "_lost", "_low", "_scratch",
+        "_accept", "_answer", "_before", "_body", "_filled", "_head", "_lost", "_scratch",
         "_transport", "_view", "idle_since", "silent_since", "usable",
     )  # fmt: skip
 
@@ -94,7 +93,6 @@ class HttpConnection(asyncio.BufferedProtocol):
         self._body: bytearray | None = None
         self._view: memoryview
         self._filled = 0
-        self._low = False
         self.silent_since = 0.0
         """When the last byte came or went, on the event loop's clock."""
         self.idle_since = 0.0
@@ -210,25 +208,15 @@ class HttpConnection(asyncio.BufferedProtocol):
         self._filled = len(rest)
         body[: len(rest)] = rest
         self._view = memoryview(body)[len(rest) :]
-        if wanted <= _SHORT_BODY and self._head is not None and self._head.length is not None:
-            self._wake_at(wanted - len(rest))
-            self._low = True
+        # No SO_RCVLOWAT for fewer wake-ups: the kernel does not always report the last bytes then, and
+        # one read of 64 took 16 s (Linux 6.18, 256 KiB).
 
     def _done(self, head: AnswerHead, body: bytes | bytearray) -> None:
-        if self._low:
-            self._wake_at(1)
-            self._low = False
         self._head = self._body = None
         self._filled = 0
         self.usable = self.usable and head.keeps
         assert self._answer is not None
         self._answer.set_result(Answer(head, body))
-
-    def _wake_at(self, count: int) -> None:
-        """Asks the kernel to report so many bytes together (SO_RCVLOWAT, tcp(7)) or the end."""
-        sock = self._transport.get_extra_info("socket") if self._transport is not None else None
-        if sock is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count)
 
 
 async def connect(host: str, port: int, scratch: bytearray, seconds: float) -> HttpConnection:
