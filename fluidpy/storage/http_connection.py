@@ -208,8 +208,8 @@ class HttpConnection(asyncio.BufferedProtocol):
         self._filled = len(rest)
         body[: len(rest)] = rest
         self._view = memoryview(body)[len(rest) :]
-        # No SO_RCVLOWAT for fewer wake-ups: the kernel does not always report the last bytes then, and
-        # one read of 64 took 16 s (Linux 6.18, 256 KiB).
+        # No SO_RCVLOWAT for fewer wake-ups: the kernel does not always report the last bytes
+        # then, and one read of 64 took 16 s (Linux 6.18, 256 KiB).
 
     def _done(self, head: AnswerHead, body: bytes | bytearray) -> None:
         self._head = self._body = None
