@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import stat
@@ -71,6 +72,11 @@ def refuse_mount(directory: str, mount: MountFact | None) -> None:
         )
 
 
+def _first_step(error: OSError) -> str:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return "Free space on its disk" if full else "Make it writable for this user"
+
+
 class TierDirectory:
     """The open, locked directory of a tier; `objects` is a descriptor of its `objects` folder.
 
@@ -90,7 +96,7 @@ class TierDirectory:
             self.close()
             raise CacheDirectoryError(
                 f"cache directory {directory} cannot be used: {error.strerror or error}",
-                cure="Make it writable for this user, or set another one (FLUIDPY_CACHE_DIR).",
+                cure=f"{_first_step(error)}, or set another one (FLUIDPY_CACHE_DIR).",
             ) from error
 
     def _open(self) -> None:

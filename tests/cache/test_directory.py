@@ -162,6 +162,14 @@ def test_a_disk_filled_by_others_is_a_clear_error(small_disk: Path) -> None:
         assert read_back(item) == content_of(1, 4 * 65536)
 
 
+def test_a_disk_that_is_full_from_the_start_is_refused_as_full(small_disk: Path) -> None:
+    fill_disk(small_disk / "other")
+    with pytest.raises(CacheDirectoryError, match="No space left") as caught:
+        open_at(small_disk / "cache")
+    assert caught.value.cure is not None
+    assert caught.value.cure.startswith("Free space on its disk")
+
+
 def test_a_read_only_disk_is_refused(small_disk: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     with pytest.raises(CacheDirectoryError, match=r"(?i)read-only file system"):
