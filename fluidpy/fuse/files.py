@@ -1,6 +1,5 @@
 """OPEN, READ and RELEASE: from the cache file where its bytes are known, else through the worker.
 
-
 READ is answered whole or with an error: a short answer would make the kernel shrink the file.
 """
 

@@ -125,13 +125,35 @@ def processes_of(line: CommandLine) -> dict[int, str]:
 
 
 @needs_root
+@pytest.mark.parametrize(
+    ("machine", "problem", "cure"),
+    [
+        pytest.param(
+            NO_FUSE,
+            "/dev/fuse cannot be opened: No such file or directory\n",
+            "Load the kernel module (as root: modprobe fuse)",
+            id="missing",
+        ),
+        pytest.param(
+            REGULAR_FILE,
+            "/dev/fuse is there, and it is not a device\n",
+            "In a container, start it with --device /dev/fuse",
+            id="a file in its place",
+        ),
+    ],
+)
 def test_a_machine_without_the_device(
-    command_line: CommandLine, dataset_file: Path, directory: Path
+    command_line: CommandLine,
+    dataset_file: Path,
+    directory: Path,
+    machine: str,
+    problem: str,
+    cure: str,
 ) -> None:
-    code, said = in_namespace(command_line, NO_FUSE, "mount", "-f", dataset_file, directory)
+    code, said = in_namespace(command_line, machine, "mount", "-f", dataset_file, directory)
     assert code == 1
-    assert "/dev/fuse cannot be opened: No such file or directory\n" in said
-    assert "cure: Load the kernel module (as root: modprobe fuse)" in said
+    assert problem in said
+    assert f"cure: {cure}" in said
     assert "Traceback" not in said
     assert processes_of(command_line) == {}
 
@@ -143,18 +165,6 @@ def test_doctor_on_a_machine_without_the_device(command_line: CommandLine) -> No
     assert code == 1
     assert "/dev/fuse is missing" in said
     assert "modprobe fuse" in said
-
-
-@needs_root
-def test_a_file_in_the_place_of_the_device(
-    command_line: CommandLine, dataset_file: Path, directory: Path
-) -> None:
-    code, said = in_namespace(command_line, REGULAR_FILE, "mount", "-f", dataset_file, directory)
-    assert code == 1
-    assert "/dev/fuse is there, and it is not a device\n" in said
-    assert "cure: In a container, start it with --device /dev/fuse" in said
-    assert "Traceback" not in said
-    assert processes_of(command_line) == {}
 
 
 # -- where one mounts ------------------------------------------------------------------------------

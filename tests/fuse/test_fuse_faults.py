@@ -23,7 +23,7 @@ from fluidpy.fuse.mount_table import mounted_at, read_mounts
 from fluidpy.fuse.mounting import list_mounts, mount_dataset, unmount
 from fluidpy.settings import Settings
 from tests.fuse.conftest import Mounted, children_of
-from tests.fuse.test_fuse_serving import until
+from tests.fuse.test_fuse_serving import stall_this_one, until, waits
 from tests.fuse.tree_worker import TreeWorker, definition
 
 
@@ -98,7 +98,7 @@ def test_a_stalled_read_can_be_given_up(
     # Whoever runs the tests in the background lets their children ignore SIGINT.
     command = ["env", "--default-signal=INT", "cat", str(mount_point / "large.bin")]
     reader = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    assert until(lambda: any(m.get("op") == "read" for m in worker.requests))
+    assert waits(worker)
     reader.send_signal(number)
     assert reader.wait(timeout=5) == -number
     worker.stall.set()
@@ -127,7 +127,7 @@ def test_a_stalled_folder_answers_a_handler_of_an_ending_signal(
     mounted()
     worker.stall = threading.Event()
     with waiting_stat(mount_point / "folder/inner.txt", "lambda *_: sys.exit(7)") as caller:
-        assert until(lambda: any(m.get("op") == "lookup" for m in worker.requests))
+        assert waits(worker, "lookup")
         caller.send_signal(signal.SIGCHLD)
         caller.send_signal(signal.SIGTERM)
         assert caller.wait(timeout=5) == 7
@@ -139,7 +139,7 @@ def test_a_signal_in_passing_interrupts_nobody(
     mounted()
     worker.stall = threading.Event()
     with waiting_stat(mount_point / "folder/inner.txt", "signal.SIG_DFL") as caller:
-        assert until(lambda: any(m.get("op") == "lookup" for m in worker.requests))
+        assert waits(worker, "lookup")
         for number in (signal.SIGCHLD, signal.SIGSTOP, signal.SIGCONT):
             caller.send_signal(number)
             with pytest.raises(subprocess.TimeoutExpired):
@@ -159,7 +159,7 @@ def test_a_stalled_read_delays_nobody_else(
         subprocess.Popen(["cat", mount_point / "large.bin"], stdout=subprocess.DEVNULL)
         for _ in range(3)
     ]
-    assert until(lambda: any(m.get("op") == "read" for m in worker.requests))
+    assert waits(worker)
     worker.complete = True
     started = time.monotonic()
     assert (mount_point / "folder/inner.txt").read_bytes() == b"inner"
@@ -175,8 +175,7 @@ def test_a_worker_that_dies_costs_time_only(
     mounted()
     worker.stall = threading.Event()
     reader = subprocess.Popen(["cat", mount_point / "large.bin"], stdout=subprocess.PIPE, bufsize=0)
-    assert until(lambda: any(m.get("op") == "read" for m in worker.requests))
-    stall, worker.stall = worker.stall, None
+    stall = stall_this_one(worker)
     worker.drop_peers()
     out, _ = reader.communicate(timeout=20)
     stall.set()
@@ -254,7 +253,7 @@ def test_a_killed_process_takes_the_mount_down_cleanly(
     reader = subprocess.Popen(
         ["cat", mount_point / "large.bin"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    assert until(lambda: any(m.get("op") == "read" for m in worker.requests))
+    assert waits(worker)
     assert until(lambda: len(children_of(record.holder_pid)) == 3)
     children = children_of(record.holder_pid)
     for victim in victims:

@@ -23,7 +23,7 @@ from fluidpy.fuse.mounting import list_failures, list_mounts, unmount
 from fluidpy.settings import Settings
 from tests.fuse.conftest import Mounted, children_of
 from tests.fuse.test_fuse_faults import gone, running
-from tests.fuse.test_fuse_serving import seen, until
+from tests.fuse.test_fuse_serving import seen, stall_this_one, until, waits
 from tests.fuse.tree_worker import TreeWorker
 
 WORST_SECONDS = 1.0
@@ -120,8 +120,7 @@ def test_a_read_that_waits_for_a_slow_source_is_asked_again(
     mounted()
     worker.stall = threading.Event()
     with subprocess.Popen(["cat", mount_point / "large.bin"], stdout=subprocess.PIPE) as reader:
-        assert until(lambda: any(m.get("op") == "read" for m in worker.requests))
-        stall, worker.stall = worker.stall, None
+        stall = stall_this_one(worker)
         kill_server(fuse_settings)
         out, _ = reader.communicate(timeout=20)
         stall.set()
@@ -137,7 +136,7 @@ def test_who_waits_through_a_restart_can_be_killed(
     mounted()
     worker.stall = threading.Event()
     reader = subprocess.Popen(["cat", mount_point / "large.bin"], stdout=subprocess.DEVNULL)
-    assert until(lambda: any(m.get("op") == "read" for m in worker.requests))
+    assert waits(worker)
     asked = len(worker.requests)
     kill_server(fuse_settings)
     assert until(lambda: any(m.get("op") == "read" for m in worker.requests[asked:]))

@@ -10,6 +10,7 @@ import resource
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -235,6 +236,19 @@ def until(condition: Callable[[], bool], seconds: float = 10) -> bool:
             return True
         time.sleep(0.01)
     return False
+
+
+def waits(worker: TreeWorker, operation: str = "read") -> bool:
+    """Whether a request of that kind has come to the worker, which makes it wait; in time."""
+    return until(lambda: any(m.get("op") == operation for m in worker.requests))
+
+
+def stall_this_one(worker: TreeWorker) -> threading.Event:
+    """Lets the requests after a waiting READ be answered at once; the event ends its wait."""
+    assert waits(worker)
+    stall, worker.stall = worker.stall, None
+    assert stall is not None
+    return stall
 
 
 def test_a_new_version_is_seen_by_the_next_open_and_not_by_an_old_one(

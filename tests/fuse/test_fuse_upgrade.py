@@ -25,7 +25,7 @@ from fluidpy.settings import Settings
 from tests.fuse.conftest import Mounted, children_of
 from tests.fuse.test_fuse_faults import gone, running
 from tests.fuse.test_fuse_restart import kill_server, now_mounted, readers
-from tests.fuse.test_fuse_serving import seen, until
+from tests.fuse.test_fuse_serving import seen, stall_this_one, until, waits
 from tests.fuse.tree_worker import TreeWorker
 
 
@@ -82,8 +82,7 @@ def test_a_read_that_waits_goes_on_with_the_new_server(
     mounted()
     worker.stall = threading.Event()
     with subprocess.Popen(["cat", mount_point / "large.bin"], stdout=subprocess.PIPE) as reader:
-        assert until(lambda: any(m.get("op") == "read" for m in worker.requests))
-        stall, worker.stall = worker.stall, None
+        stall = stall_this_one(worker)
         upgrade(mount_point, fuse_settings)
         out, _ = reader.communicate(timeout=20)
         stall.set()
@@ -103,7 +102,7 @@ def test_without_the_kernels_help_the_old_server_answers_first(
     worker.stall = threading.Event()
     with ThreadPoolExecutor(2) as pool:
         read = pool.submit((mount_point / "large.bin").read_bytes)
-        assert until(lambda: any(m.get("op") == "read" for m in worker.requests))
+        assert waits(worker)
         upgraded = pool.submit(upgrade, mount_point, fuse_settings)
         stall, worker.stall = worker.stall, None
         threading.Timer(1.0, stall.set).start()

@@ -20,7 +20,7 @@ from fluidpy.fuse.unanswered import SWITCH, TABLE_BYTES, UnansweredTable, kernel
 from fluidpy.settings import Settings
 from tests.fuse.conftest import Mounted
 from tests.fuse.test_fuse_restart import kill_server
-from tests.fuse.test_fuse_serving import seen, until
+from tests.fuse.test_fuse_serving import seen, stall_this_one, until
 from tests.fuse.tree_worker import TreeWorker
 
 
@@ -105,8 +105,7 @@ def test_requests_in_flight_fail_and_later_ones_succeed(
     worker.stall = threading.Event()
     with ThreadPoolExecutor(2) as pool:
         read = pool.submit(read_directly, mount_point / "large.bin")
-        assert until(lambda: any(m.get("op") == "read" for m in worker.requests))
-        stall, worker.stall = worker.stall, None
+        stall = stall_this_one(worker)
         kill_server(fuse_settings)
         try:
             with pytest.raises(OSError) as caught:
