@@ -26,6 +26,13 @@ case, ours derives from it too, so that both idioms catch it.
     ├── WorkerError                     the worker cannot be reached           EIO     ConnectionError
     │   ├── WorkerStartError            it did not start                       EIO
     │   └── WorkerTimeoutError          it did not answer in time              ETIMEDOUT TimeoutError
+    ├── ClusterError                    the pool of workers failed             EIO
+    │   └── PeerError                   another worker of it did not serve     EIO     ConnectionError
+    │       ├── PeerUnreachableError    no connection, or it broke             EIO
+    │       ├── PeerRefusedError        it does not serve this request         EACCES
+    │       ├── PeerCorruptError        its bytes do not match their checksum  EIO
+    │       ├── PeerTimeoutError        it did not answer within the deadline  ETIMEDOUT TimeoutError
+    │       └── PeerAbsentError         it does not have what was asked for    ENOENT
     └── MountError                      mounting or unmounting failed          EIO
 """
 
@@ -179,6 +186,43 @@ class WorkerTimeoutError(WorkerError, TimeoutError):
     """The worker did not answer within the deadline."""
 
     errno_code = errno.ETIMEDOUT
+
+
+class ClusterError(FluidpyError):
+    """The pool of workers, its membership or one of its members failed."""
+
+
+class PeerError(ClusterError, ConnectionError):
+    """Another worker of the pool did not serve what was asked of it; base of its kinds.
+
+    None of them means that the bytes cannot be had: the next owner or the source may have them.
+    """
+
+
+class PeerUnreachableError(PeerError):
+    """No connection to the other worker, or it broke before the answer was whole."""
+
+
+class PeerRefusedError(PeerError):
+    """The other worker does not serve the request: token, definition, or it is too busy."""
+
+    errno_code = errno.EACCES
+
+
+class PeerCorruptError(PeerError):
+    """The bytes of the other worker do not match the checksums that came with them."""
+
+
+class PeerTimeoutError(PeerError, TimeoutError):
+    """The other worker did not answer within the deadline."""
+
+    errno_code = errno.ETIMEDOUT
+
+
+class PeerAbsentError(PeerError):
+    """The other worker does not have the bytes, and was asked for nothing but what it has."""
+
+    errno_code = errno.ENOENT
 
 
 class MountError(FluidpyError, OSError):
