@@ -30,6 +30,8 @@ case, ours derives from it too, so that both idioms catch it.
     │   └── PeerError                   another worker of it did not serve     EIO     ConnectionError
     │       ├── PeerUnreachableError    no connection, or it broke             EIO
     │       ├── PeerRefusedError        it does not serve this request         EACCES
+    │       │   ├── PeerBusyError       it has too much to do, or is leaving   EBUSY
+    │       │   └── PeerDefinitionError it has another definition of a Dataset EACCES
     │       ├── PeerCorruptError        its bytes do not match their checksum  EIO
     │       ├── PeerTimeoutError        it did not answer within the deadline  ETIMEDOUT TimeoutError
     │       └── PeerAbsentError         it does not have what was asked for    ENOENT
@@ -207,6 +209,16 @@ class PeerRefusedError(PeerError):
     """The other worker does not serve the request: token, definition, or it is too busy."""
 
     errno_code = errno.EACCES
+
+
+class PeerBusyError(PeerRefusedError):
+    """The other worker has too much to do, is leaving, or does not have the Dataset yet."""
+
+    errno_code = errno.EBUSY
+
+
+class PeerDefinitionError(PeerRefusedError):
+    """The other worker serves the Dataset by another definition."""
 
 
 class PeerCorruptError(PeerError):

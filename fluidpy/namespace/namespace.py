@@ -16,7 +16,7 @@ from fluidpy.namespace.catalog import CatalogReader, Entry
 from fluidpy.namespace.catalog_rows import Changes
 from fluidpy.namespace.catalog_schema import ROOT
 from fluidpy.namespace.catalog_writer import CatalogWriter
-from fluidpy.namespace.definition import DatasetDefinition
+from fluidpy.namespace.definition import DatasetDefinition, MountDefinition
 from fluidpy.namespace.listing_flights import CatalogThread, ListingFlights, Located
 from fluidpy.namespace.metadata_load import MetadataProgress, MetadataReport, walk
 from fluidpy.namespace.object_keys import KeySource
@@ -264,6 +264,15 @@ class Namespace:
         names = self.reader.path_of(entry_id).split(b"/")
         path = os.fsdecode(b"/".join(names[len(parts_of(mount.path)) :]))
         return Located(self._storages[entry.mount], mount, path, entry)
+
+    def mount_named(self, name: str) -> tuple[MountDefinition, UnderStorage]:
+        """The mount of that name, and what it is read through. Raises PathNotFoundError."""
+        for mount, storage in zip(self.definition.mounts, self._storages, strict=False):
+            if mount.name == name:
+                return mount, storage
+        raise PathNotFoundError(
+            f"Dataset {self.definition.key} has no mount {name!r}", cure="Look at its mounts."
+        )
 
     def object_key(self, entry: Entry) -> bytes:
         """16 bytes that name these bytes as this identity reads them: the key of the cache."""

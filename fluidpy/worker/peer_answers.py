@@ -1,0 +1,455 @@
+"""What this worker answers to HTTP requests of other workers: checks, statuses, heads, bodies."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import logging
+import struct
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, Protocol
+from urllib.parse import unquote
+
+from aiohttp import web
+
+from fluidpy.cluster import peer_protocol as protocol
+from fluidpy.cluster.membership import Membership
+from fluidpy.cluster.peer_protocol import PeerRequest, Presence
+from fluidpy.errors import (
+    FluidpyError,
+    PeerAbsentError,
+    PeerBusyError,
+    PeerDefinitionError,
+    PeerError,
+    PeerRefusedError,
+    PeerTimeoutError,
+    SourceChangedError,
+    SourceTimeoutError,
+    UsageError,
+)
+from fluidpy.worker.peer_objects import ServedRange
+from fluidpy.worker.peer_sending import BodySender, Chunk
+from fluidpy.worker.peer_turns import Turns
+
+_log = logging.getLogger(__name__)
+
+RETRY_SECONDS: Final = 1
+"""When to ask a busy worker again: a turn takes less."""
+
+GROUP: Final = 64
+"""Objects of a batch that are opened, or fetched, together while those before are being sent."""
+
+_STATUSES: Final[tuple[tuple[type[FluidpyError], int], ...]] = (
+    (PeerBusyError, 503),
+    (PeerDefinitionError, 409),
+    (PeerAbsentError, 404),
+    (PeerTimeoutError, 504),
+    (SourceTimeoutError, 504),
+    (SourceChangedError, 410),
+    (UsageError, 400),
+    (PeerRefusedError, 403),
+)
+"""The status of an error; what is not listed is a failure behind this worker: 502."""
+
+_NO_TOKEN: Final = "-"
+"""What a token is compared with when the Dataset is not known here."""
+
+
+class PeerSource(Protocol):
+    """Where the bytes come from; see `PeerObjects`."""
+
+    block_bytes: int
+
+    def ready(self, request: PeerRequest) -> ServedRange | None:
+        """The range, if it may be sent at once. Raises PeerRefusedError."""
+        ...
+
+    async def bring(
+        self, request: PeerRequest, *, only_cached: bool, deadline: float
+    ) -> ServedRange:
+        """The range, verified or fetched first. Raises PeerError, SourceError."""
+        ...
+
+    def presence(self, requests: Sequence[PeerRequest]) -> list[Presence]:
+        """What is cached of each object. Raises PeerRefusedError."""
+        ...
+
+
+class _BrokenBodyError(Exception):
+    """The head of an answer was sent and its body cannot be finished."""
+
+
+class PeerAnswers:
+    """Answers requests; `handle` is the handler of an aiohttp server."""
+
+    def __init__(
+        self, source: PeerSource, metrics: Callable[[], bytes], threads: ThreadPoolExecutor
+    ) -> None:
+        """`metrics` gives the text of /metrics; `threads` send bodies. Knows no Dataset yet."""
+        self._source = source
+        self._metrics = metrics
+        self._threads = threads
+        self.turns = Turns()
+        self.tokens: Mapping[str, str] = {}
+        self.draining = False
+        self.statuses: Counter[int] = Counter()
+        """Requests for data by the status of their answer."""
+        self.bytes_sent: Counter[str] = Counter()
+        """Bytes of bodies by origin: `cache`, `source`."""
+
+    def use(self, membership: Membership) -> None:
+        """Serves the Datasets of this membership from now on, to those who have their tokens."""
+        self.tokens = {key: each.token for key, each in membership.datasets.items()}
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """The answer to one request. Never raises but for a connection that is of no more use."""
+        path, _, query = request.raw_path.partition("?")
+        plain = _PLAIN.get(path)
+        if plain is not None:
+            return plain(self, request) if request.method == "GET" else _not_allowed("GET")
+        try:
+            answer = await self._answer(request, path, query)
+        except FluidpyError as error:
+            answer = _error(error)
+        except TimeoutError:
+            answer = _error(_late())
+        except _BrokenBodyError as error:
+            _log.info("an answer to a peer was broken off: %s", error.__cause__)
+            self.statuses[499] += 1
+            if request.transport is not None:
+                request.transport.abort()
+            raise ConnectionResetError("the answer was broken off") from error
+        self.statuses[answer.status] += 1
+        return answer
+
+    async def _answer(self, request: web.BaseRequest, path: str, query: str) -> web.StreamResponse:
+        parts = path.split("/")
+        if len(parts) != 6 or parts[:3] != ["", "v1", "datasets"] or parts[5] not in _ROUTES:
+            return _error(protocol.malformed(f"nothing is at {path[:80]!r}"), 404)
+        method, answer = _ROUTES[parts[5]]
+        if request.method != method:
+            return _not_allowed(method)
+        dataset = f"{unquote(parts[3])}/{unquote(parts[4])}"
+        if not self._may(dataset, request.headers.get("Authorization", "")):
+            return _unauthorised()
+        seconds = protocol.deadline_of(request.headers)
+        async with asyncio.timeout(seconds) as limit:
+            deadline = limit.when()
+            assert deadline is not None
+            return await answer(self, request, dataset, query, deadline)
+
+    def _may(self, dataset: str, authorization: str) -> bool:
+        """Whether the token is the Dataset's; takes as long for every wrong one."""
+        scheme, _, token = authorization.partition(" ")
+        expected = self.tokens.get(dataset, "")
+        right = hmac.compare_digest(
+            token.encode("utf-8", "surrogateescape"), (expected or _NO_TOKEN).encode()
+        )
+        return right and bool(expected) and scheme == "Bearer"
+
+    # Ranges of one object.
+
+    async def _object(
+        self, request: web.BaseRequest, dataset: str, query: str, deadline: float
+    ) -> web.StreamResponse:
+        definition = request.headers.get(protocol.DEFINITION_HEADER, "")
+        asked, only_cached = protocol.parse_object(
+            dataset, definition, query, self._source.block_bytes
+        )
+        seconds = deadline - asyncio.get_running_loop().time()
+        async with self.turns.turn(asked.end - asked.start, seconds):
+            served = await self._served(asked, only_cached=only_cached, deadline=deadline)
+            try:
+                return await self._send_object(request, served, deadline)
+            finally:
+                served.close()
+
+    async def _served(
+        self, asked: PeerRequest, *, only_cached: bool, deadline: float
+    ) -> ServedRange:
+        served = self._source.ready(asked)
+        if served is not None:
+            return served
+        if not self.draining:
+            return await self._source.bring(asked, only_cached=only_cached, deadline=deadline)
+        try:
+            return await self._source.bring(asked, only_cached=True, deadline=deadline)
+        except PeerAbsentError as error:
+            if only_cached:
+                raise
+            raise PeerBusyError(
+                "this worker is leaving and fetches nothing more", cure="Ask another owner."
+            ) from error
+
+    async def _send_object(
+        self, request: web.BaseRequest, served: ServedRange, deadline: float
+    ) -> web.StreamResponse:
+        origin = _origin(served)
+        length = served.length
+        response = web.StreamResponse(
+            headers={
+                "Content-Type": "application/octet-stream",
+                "Content-Length": str(length),
+                protocol.SUMS_HEADER: protocol.sums_text(served.sums),
+                protocol.BLOCK_HEADER: str(self._source.block_bytes),
+                protocol.ORIGIN_HEADER: origin,
+            }
+        )
+        with _body(request, response):
+            await response.prepare(request)
+            await self._send(request, response, served, deadline)
+        self.bytes_sent[origin] += length
+        return response
+
+    async def _send(
+        self,
+        request: web.BaseRequest,
+        response: web.StreamResponse,
+        served: ServedRange,
+        deadline: float,
+    ) -> None:
+        sender = BodySender(request, response, self._threads, deadline)
+        try:
+            await sender.send(served.spans)
+        finally:
+            sender.close()
+        await response.write_eof()
+
+    # Many small objects.
+
+    async def _batch(
+        self, request: web.BaseRequest, dataset: str, query: str, deadline: float
+    ) -> web.StreamResponse:
+        asked, only_cached = protocol.parse_batch(
+            dataset,
+            request.headers.get(protocol.DEFINITION_HEADER, ""),
+            await _body_of(request, query),
+            largest=protocol.MOST_SMALL_BYTES,
+            most_bytes=protocol.MOST_BATCH_BYTES,
+        )
+        seconds = deadline - asyncio.get_running_loop().time()
+        async with self.turns.turn(sum(each.size for each in asked), seconds):
+            response = web.StreamResponse(
+                headers={
+                    "Content-Type": "application/octet-stream",
+                    protocol.BLOCK_HEADER: str(self._source.block_bytes),
+                }
+            )
+            response.enable_chunked_encoding()
+            self._source.presence(asked[:1])  # a Dataset not served here is told by the status
+            with _body(request, response):
+                await response.prepare(request)
+                await self._send_batch(request, response, asked, only_cached, deadline)
+            return response
+
+    async def _send_batch(
+        self,
+        request: web.BaseRequest,
+        response: web.StreamResponse,
+        asked: Sequence[PeerRequest],
+        only_cached: bool,
+        deadline: float,
+    ) -> None:
+        """Sends one group while the next one is opened or fetched."""
+        sender = BodySender(request, response, self._threads, deadline)
+        sending: asyncio.Task[None] | None = None
+        try:
+            for at in range(0, len(asked), GROUP):
+                opened = await self._open(asked[at : at + GROUP], only_cached, deadline)
+                if sending is not None:
+                    try:
+                        await sending
+                    except BaseException:
+                        _close(opened)
+                        raise
+                sending = asyncio.create_task(self._send_group(sender, opened))
+            if sending is not None:
+                await sending
+        finally:
+            if sending is not None and not sending.done():
+                sending.cancel()
+                await asyncio.wait([sending])
+            sender.close()
+        await response.write_eof()
+
+    async def _open(
+        self, group: Sequence[PeerRequest], only_cached: bool, deadline: float
+    ) -> list[ServedRange | FluidpyError]:
+        opened: list[ServedRange | FluidpyError] = []
+        missing: dict[int, asyncio.Task[ServedRange]] = {}
+        try:
+            for number, asked in enumerate(group):
+                try:
+                    served = self._source.ready(asked)
+                except FluidpyError as error:
+                    opened.append(error)
+                    continue
+                if served is None:
+                    work = self._served(asked, only_cached=only_cached, deadline=deadline)
+                    missing[number] = asyncio.create_task(work)
+                opened.append(served or _late())
+            if missing:
+                await asyncio.wait(missing.values())
+        except BaseException:
+            _close(opened)
+            for task in missing.values():
+                task.add_done_callback(_close_result)
+                task.cancel()
+            raise
+        for number, task in missing.items():
+            opened[number] = _outcome(task)
+        return opened
+
+    async def _send_group(
+        self, sender: BodySender, opened: Sequence[ServedRange | FluidpyError]
+    ) -> None:
+        try:
+            await sender.send_chunks([_frame(each) for each in opened])
+            for each in opened:
+                if isinstance(each, ServedRange):
+                    self.bytes_sent[_origin(each)] += each.length
+        finally:
+            _close(opened)
+
+    # What is there.
+
+    async def _presence(
+        self, request: web.BaseRequest, dataset: str, query: str, deadline: float
+    ) -> web.StreamResponse:
+        asked, _ = protocol.parse_batch(
+            dataset,
+            request.headers.get(protocol.DEFINITION_HEADER, ""),
+            await _body_of(request, query),
+            largest=1 << 63,
+            most_bytes=1 << 80,
+        )
+        body = protocol.presence_body(self._source.presence(asked))
+        return web.Response(body=body, content_type="application/json")
+
+    # What anybody may ask.
+
+    def _healthz(self, request: web.BaseRequest) -> web.Response:
+        return web.Response(text="ok\n")
+
+    def _readyz(self, request: web.BaseRequest) -> web.Response:
+        if self.draining:
+            return web.Response(status=503, text="leaving\n")
+        return web.Response(text="ok\n")
+
+    def _metrics_text(self, request: web.BaseRequest) -> web.Response:
+        return web.Response(
+            body=self._metrics(),
+            headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
+        )
+
+
+_PLAIN: Final[Mapping[str, Callable[[PeerAnswers, web.BaseRequest], web.Response]]] = {
+    "/healthz": PeerAnswers._healthz,
+    "/readyz": PeerAnswers._readyz,
+    "/metrics": PeerAnswers._metrics_text,
+}
+
+_Answer = Callable[[PeerAnswers, web.BaseRequest, str, str, float], Awaitable[web.StreamResponse]]
+_ROUTES: Final[Mapping[str, tuple[str, _Answer]]] = {
+    "object": ("GET", PeerAnswers._object),
+    "batch": ("POST", PeerAnswers._batch),
+    "presence": ("POST", PeerAnswers._presence),
+}
+
+
+@contextlib.contextmanager
+def _body(request: web.BaseRequest, response: web.StreamResponse) -> Iterator[None]:
+    """Whatever goes wrong after the head was sent breaks the connection, not the protocol."""
+    try:
+        yield
+    except (FluidpyError, TimeoutError, OSError) as error:
+        if not response.prepared:
+            raise
+        raise _BrokenBodyError from error
+
+
+async def _body_of(request: web.BaseRequest, query: str) -> bytes:
+    if query:
+        raise protocol.malformed("this target takes no query")
+    body = bytearray()
+    async for piece in request.content.iter_any():
+        body += piece
+        if len(body) > protocol.MOST_BODY_BYTES:
+            raise protocol.malformed(f"the body is longer than {protocol.MOST_BODY_BYTES} bytes")
+    return bytes(body)
+
+
+def _frame(each: ServedRange | FluidpyError) -> Chunk:
+    if isinstance(each, FluidpyError):
+        body = protocol.error_body(each)
+        return protocol.FRAME.pack(_status(each), 0, 0, len(body)) + body, ()
+    sums = struct.pack(f"!{len(each.sums)}I", *each.sums)
+    head = protocol.FRAME.pack(protocol.OK, each.from_source, len(each.sums), each.length)
+    return head + sums, each.spans
+
+
+def _origin(served: ServedRange) -> str:
+    return protocol.FROM_SOURCE if served.from_source else protocol.FROM_CACHE
+
+
+def _outcome(task: asyncio.Task[ServedRange]) -> ServedRange | FluidpyError:
+    if task.cancelled():
+        return _late()
+    error = task.exception()
+    if error is None:
+        return task.result()
+    if isinstance(error, FluidpyError):
+        return error
+    _log.error("an object for a peer failed in a way it should not", exc_info=error)
+    return PeerError("the other worker failed", cure="Its log has the cause; read elsewhere.")
+
+
+def _close(opened: Sequence[ServedRange | FluidpyError]) -> None:
+    for each in opened:
+        if isinstance(each, ServedRange):
+            each.close()
+
+
+def _close_result(task: asyncio.Task[ServedRange]) -> None:
+    if not task.cancelled() and task.exception() is None:
+        task.result().close()
+
+
+def _status(error: FluidpyError) -> int:
+    return next((status for kind, status in _STATUSES if isinstance(error, kind)), 502)
+
+
+def _error(error: FluidpyError, status: int = 0) -> web.Response:
+    status = status or _status(error)
+    headers = {"Retry-After": str(RETRY_SECONDS)} if status == 503 else None
+    return web.Response(
+        status=status,
+        body=protocol.error_body(error),
+        content_type="application/json",
+        headers=headers,
+    )
+
+
+def _unauthorised() -> web.Response:
+    error = PeerRefusedError(
+        "the request does not carry the Dataset's token",
+        cure="Apply the Dataset again, so that its workers learn the token.",
+    )
+    response = _error(error, 401)
+    response.headers["WWW-Authenticate"] = "Bearer"
+    return response
+
+
+def _not_allowed(method: str) -> web.Response:
+    response = _error(protocol.malformed(f"only {method} may be asked there"), 405)
+    response.headers["Allow"] = method
+    return response
+
+
+def _late() -> PeerTimeoutError:
+    return PeerTimeoutError(
+        "the bytes did not come within the request's deadline", cure="Give it a longer one."
+    )

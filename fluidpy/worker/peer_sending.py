@@ -1,0 +1,191 @@
+"""The body of an answer to a peer: bytes go from files to the socket, not through Python.
+
+aiohttp has written the head; then threads call sendfile on the same socket, so that a disk that is
+slow holds up no other request. A thread leaves when the socket takes nothing for a moment, and the
+event loop waits for it to take more: slow readers occupy no thread. Over TLS the bytes are read and
+written by aiohttp, since only the TLS layer can write to that socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import select
+import socket
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from fluidpy.cache.sealed_range import FileSpan
+from fluidpy.errors import CacheError, PeerTimeoutError
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+Piece: TypeAlias = bytes | FileSpan
+Chunk: TypeAlias = tuple[bytes, Sequence[FileSpan]]
+"""A chunk: bytes to begin with, and spans of files after them."""
+
+THREADS: Final = 8
+"""Threads that send, all connections together."""
+
+STALL_MILLISECONDS: Final = 5
+"""How long a thread waits for a socket to take more before it leaves that to the event loop."""
+
+TLS_BYTES: Final = 256 * 1024
+"""What is read and encrypted at once, in bytes: 0.2 ms of the event loop."""
+
+_CHUNK_END: Final = b"\r\n"
+
+
+class BodySender:
+    """Sends pieces as the body of one answer whose head was sent; `close` it at the end."""
+
+    def __init__(
+        self, request: web.BaseRequest, response: web.StreamResponse, threads: ThreadPoolExecutor,
+        deadline: float,
+    ) -> None:  # fmt: skip
+        """`deadline` is a time of the event loop's clock. Raises ConnectionError when the peer has
+        gone already.
+        """
+        transport = request.transport
+        if transport is None:
+            raise ConnectionResetError("the peer has gone")
+        self._transport = transport
+        self._response = response
+        self._threads = threads
+        self._deadline = deadline
+        self._loop = asyncio.get_running_loop()
+        self._socket: socket.socket | None = None
+        if transport.get_extra_info("sslcontext") is None:
+            # A descriptor of its own: the transport may close its one while a thread sends.
+            number = transport.get_extra_info("socket").fileno()
+            if number < 0:
+                raise ConnectionResetError("the peer has gone")
+            self._socket = socket.socket(fileno=os.dup(number))
+
+    async def send(self, pieces: Sequence[Piece]) -> None:
+        """Sends all pieces, in order.
+
+        Raises PeerTimeoutError when the deadline passes, ConnectionError when the peer has gone,
+        CacheError when a file ends too early. The body is broken then: end the connection.
+        """
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                if self._socket is None:
+                    await self._send_by_transport(pieces)
+                else:
+                    await self._send_by_threads(self._socket, pieces)
+        except TimeoutError as error:
+            raise PeerTimeoutError(
+                "the peer did not take its answer in time", cure="Look at the network."
+            ) from error
+
+    async def send_chunks(self, chunks: Sequence[Chunk]) -> None:
+        """Sends chunks of HTTP's chunked coding, one each; raises as `send`."""
+        if self._socket is None:  # aiohttp makes its own chunks
+            for head, spans in chunks:
+                await self.send([head, *spans])
+            return
+        pieces: list[Piece] = []
+        before = b""
+        for head, spans in chunks:
+            length = len(head) + sum(span.length for span in spans)
+            pieces.append(b"%b%x\r\n%b" % (before, length, head))
+            pieces += spans
+            before = _CHUNK_END
+        await self.send([*pieces, before])
+
+    def close(self) -> None:
+        """Lets go of the socket; the connection stays."""
+        if self._socket is not None:
+            self._socket.close()
+
+    async def _send_by_transport(self, pieces: Sequence[Piece]) -> None:
+        for piece in pieces:
+            if isinstance(piece, bytes):
+                await self._response.write(piece)
+                continue
+            for at in range(0, piece.length, TLS_BYTES):
+                wanted = min(TLS_BYTES, piece.length - at)
+                data = await self._loop.run_in_executor(
+                    self._threads, os.pread, piece.fd, wanted, piece.offset + at
+                )
+                if len(data) != wanted:
+                    raise _ended_early()
+                await self._response.write(data)
+
+    async def _send_by_threads(self, sock: socket.socket, pieces: Sequence[Piece]) -> None:
+        while self._transport.get_write_buffer_size():  # the head, to a peer that does not read
+            await self._writable(sock)
+        left = deque(pieces)
+        while left:
+            work = self._loop.run_in_executor(self._threads, push, sock, left)
+            try:
+                await asyncio.shield(work)
+            except asyncio.CancelledError:
+                with contextlib.suppress(OSError):  # it was closed already
+                    sock.shutdown(socket.SHUT_RDWR)
+                await _ended(work)
+                raise
+            if left:
+                await self._writable(sock)
+
+    async def _writable(self, sock: socket.socket) -> None:
+        ready: asyncio.Future[None] = self._loop.create_future()
+        self._loop.add_writer(sock, _set, ready)
+        try:
+            await ready
+        finally:
+            self._loop.remove_writer(sock)
+
+
+def push(sock: socket.socket, left: deque[Piece]) -> None:
+    """Sends from `left` what the socket takes; returns when all is sent or it takes no more now."""
+    while left:
+        try:
+            _push_first(sock, left)
+        except BlockingIOError:
+            waiting = select.poll()
+            waiting.register(sock, select.POLLOUT)
+            if not waiting.poll(STALL_MILLISECONDS):
+                return
+
+
+def _push_first(sock: socket.socket, left: deque[Piece]) -> None:
+    piece = left[0]
+    if isinstance(piece, bytes):
+        sent = sock.send(piece, socket.MSG_MORE if len(left) > 1 else 0)
+        rest: Piece = piece[sent:]
+        done = sent == len(piece)
+    else:
+        fd, offset, length = piece
+        sent = os.sendfile(sock.fileno(), fd, offset, length) if length else 0
+        if length and not sent:
+            raise _ended_early()
+        rest = FileSpan(fd, offset + sent, length - sent)
+        done = sent == length
+    if done:
+        left.popleft()
+    else:
+        left[0] = rest
+
+
+def _set(ready: asyncio.Future[None]) -> None:
+    if not ready.done():
+        ready.set_result(None)
+
+
+def _ended_early() -> CacheError:
+    return CacheError("a cache file ended before its bytes did", cure="Fetch the range again.")
+
+
+async def _ended(work: asyncio.Future[None]) -> None:
+    """Waits for a thread's work, whatever cancels this meanwhile."""
+    while not work.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait([work])
+    if not work.cancelled():
+        work.exception()
