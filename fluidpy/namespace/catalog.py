@@ -70,6 +70,9 @@ _CHILDREN = (
     f"SELECT {COLUMNS} FROM entry WHERE parent=? AND name>? AND retired_at IS NULL"
     " ORDER BY name LIMIT ?"
 )
+_FILES = (
+    f"SELECT {COLUMNS} FROM entry WHERE id>? AND kind=1 AND retired_at IS NULL ORDER BY id LIMIT ?"
+)
 _LISTING = (
     "SELECT listed_at,(SELECT coalesce(sum(number),0) FROM omitted WHERE directory=?1)"
     " FROM listing WHERE directory=?1"
@@ -183,6 +186,13 @@ class CatalogReader:
         except sqlite3.Error as error:
             raise self._failed(error) from error
 
+    def files(self, after: int = 0, limit: int = 1024) -> list[Entry]:
+        """Live files of the whole tree, in the order of their ids, those above `after`."""
+        try:
+            return [entry_of(row) for row in self._connection.execute(_FILES, (after, limit))]
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
+
     def listing(self, directory: int) -> Listing | None:
         """When the folder was last listed; None when never."""
         row = self._one(_LISTING, (directory,))
@@ -251,6 +261,10 @@ class CatalogReader:
         if directory == ROOT:
             return Totals(*self._one(_TOTALS_ALL, ()))
         return Totals(*self._one(_TOTALS_BELOW, (directory,)))
+
+    def is_whole(self) -> bool:
+        """Whether every folder has been listed, so that `totals` are those of the sources."""
+        return self.listing(ROOT) is not None and self._one(_UNLISTED, ()) is None
 
     def generation(self) -> int:
         """A number that grows with every change of live rows."""

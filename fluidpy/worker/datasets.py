@@ -25,6 +25,7 @@ from fluidpy.namespace.cache_keys import CacheKeys
 from fluidpy.namespace.namespace import Namespace
 from fluidpy.storage.under_storage import Kind, is_volatile
 from fluidpy.telemetry.counters import Counters
+from fluidpy.worker.cached_counts import CachedCounts
 from fluidpy.worker.recent_changes import RecentChanges
 from fluidpy.worker.stores import Stores
 
@@ -100,6 +101,7 @@ class AttachedDataset:
         self._places: dict[tuple[int, int], _Place] = {}
         self._refreshes: set[asyncio.Task[None]] = set()
         self._settling: set[int] = set()
+        self.counts = CachedCounts(self)
         self.adopt(definition, namespace, store)
 
     def adopt(self, definition: DatasetDefinition, namespace: Namespace, store: BlockStore) -> None:
@@ -113,6 +115,7 @@ class AttachedDataset:
         self._places.clear()
         self._fresh_until.clear()
         namespace.on_change.append(self._changed)
+        self.counts.resume()
 
     def fresh_entry(self, path: str) -> Entry | None:
         """The live entry at `path` if that is known without asking anybody; else None."""
@@ -225,7 +228,8 @@ class AttachedDataset:
         self._in_background(self._list_again(located.entry.parent, 0.0))
 
     def end_background(self) -> None:
-        """Cancels what looks at folders again, before the namespace closes."""
+        """Cancels what looks at folders again, or counts, before the namespace closes."""
+        self.counts.stop()
         for task in self._refreshes:
             task.cancel()
 

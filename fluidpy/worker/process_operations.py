@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from fluidpy.client.protocol import PROTOCOL_VERSION, Message
 from fluidpy.telemetry.counters import total
@@ -14,6 +15,9 @@ from fluidpy.worker.requests import Answer, Progress, Reply
 if TYPE_CHECKING:
     from fluidpy.worker.datasets import AttachedDataset
     from fluidpy.worker.session import Session
+
+FIRST_COUNT_SECONDS: Final = 0.5
+"""How long `status` waits for the first count of what is cached; later ones it never waits for."""
 
 
 def hello(session: Session, request: Message, _: Progress) -> Answer:
@@ -31,8 +35,14 @@ def hello(session: Session, request: Message, _: Progress) -> Answer:
 def status(session: Session, request: Message, _: Progress) -> Answer:
     """`status`: Datasets, connections, tiers and counters (estimates: hits that a client or the
     kernel serves itself do not reach the worker)."""
+    return _status(session)
+
+
+async def _status(session: Session) -> Reply:
     worker = session.worker
     datasets = list(worker.datasets)
+    waits = [dataset.counts.settle(FIRST_COUNT_SECONDS) for dataset in datasets]
+    await asyncio.gather(*waits)
     return Reply(
         {
             "pid": os.getpid(),
@@ -57,6 +67,7 @@ def _dataset_row(dataset: AttachedDataset) -> Message:
         "listing_failures": dataset.namespace.listing_failures,
         "omitted": dataset.namespace.reader.omitted(),
         "counters": dataset.counters.to_wire(),
+        **dataset.counts.to_wire(),
     }
 
 
