@@ -51,6 +51,13 @@ class Settings:
     secret_directory: Path | None = None
     """A directory of secret files `<secret>/<key>`, as Kubernetes mounts them."""
 
+    member_name: str = ""
+    """What the pool of workers calls this machine's worker."""
+    membership_file: Path | None = None
+    """Who belongs to the pool, written by the control plane; without it a worker serves alone."""
+    listen: str = ""
+    """HOST:PORT where the worker serves the others of its pool; port 0 takes any that is free."""
+
     @property
     def worker_socket(self) -> Path:
         """The unix socket of this user's worker."""
@@ -108,6 +115,8 @@ def _convert(name: str, kind: str, raw: Any, origin: str) -> Any:
             value: Any = int(raw)
         elif kind == "float":
             value = float(raw)
+        elif kind == "str":
+            return str(raw)
         else:
             return Path(raw).expanduser()
     except (TypeError, ValueError) as error:

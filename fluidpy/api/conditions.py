@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-from fluidpy.api.model import Model, Timestamp, defaulted, optional
+from fluidpy.api.model import Int64, Model, Timestamp, defaulted, optional
 
 ConditionStatus: TypeAlias = Literal["True", "False", "Unknown"]
 RuntimePhase: TypeAlias = Literal["", "NotReady", "PartialReady", "Ready"]
@@ -37,6 +37,7 @@ class _Condition(Model):
     reason: str | None = optional("Why, as one CamelCase word.")
     message: str | None = optional("Why, for people.")
     last_transition_time: Timestamp | None = optional("When the status last changed.")
+    observed_generation: Int64 | None = optional("Generation of the spec that it speaks of.")
 
 
 class DatasetCondition(_Condition):
@@ -57,7 +58,7 @@ class RuntimeCondition(_Condition):
 
 
 class OperationCondition(_Condition):
-    """A condition of a data operation."""
+    """A condition of a data operation; `type` is open beyond Fluid's `Complete` and `Failed`."""
 
-    type: Literal["Complete", "Failed"] = defaulted("Complete", "How the operation ended.")
+    type: str = defaulted("Complete", "Which condition, such as `Complete` or `Failed`.")
     last_probe_time: Timestamp | None = optional("When it was last looked at.")

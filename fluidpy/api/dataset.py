@@ -155,6 +155,7 @@ class DatasetStatus(Model):
     data_backup_ref: str | None = optional("Replaced by operationRef.")
     operation_ref: StringMap = mapping("Running operations by kind, names joined by commas.")
     dataset_ref: list[str] = sequence("Datasets that refer to this one, as NAMESPACE/NAME.")
+    observed_generation: Int64 | None = optional("Generation of the spec that is served.")
 
 
 class Dataset(FluidResource):

@@ -15,6 +15,7 @@ from fluidpy.api.model import (
     EnvVars,
     ImagePullPolicy,
     Int32,
+    Int64,
     Model,
     OpenMapping,
     Options,
@@ -85,6 +86,26 @@ class WaitingStatus(Model):
     operation_complete: bool | None = optional("Whether it waits for the one in runAfter.")
 
 
+class OperationFailure(Model):
+    """A file that an operation could not do, and why."""
+
+    path: str = defaulted("", "Path in the Dataset.")
+    message: str = defaulted("", "Why, for people.")
+
+
+class OperationProgress(Model):
+    """How far an operation is; totals grow while the source is still being listed."""
+
+    files: Int64 = defaulted(0, "Files done; a file wanted in two copies counts twice.")
+    files_total: Int64 = defaulted(0, "Files to do, as far as they are known.")
+    bytes: Int64 = defaulted(0, "Bytes done.")
+    bytes_total: Int64 = defaulted(0, "Bytes to do, as far as they are known.")
+    bytes_per_second: Int64 = defaulted(0, "Bytes done a second of late.")
+    eta_seconds: Int64 | None = optional("Seconds left at that rate; left out while unknown.")
+    failed: Int64 = defaulted(0, "Files that could not be done.")
+    failures: list[OperationFailure] = sequence("The first of those files, and why.")
+
+
 class OperationStatus(Model):
     """What is seen of a data operation; the same for all four kinds."""
 
@@ -96,6 +117,8 @@ class OperationStatus(Model):
     last_successful_time: Timestamp | None = optional("When a Cron run last succeeded.")
     waiting_for: WaitingStatus | None = optional("What it waits for.")
     node_affinity: OpenMapping | None = optional("Where it ran.")
+    progress: OperationProgress | None = optional("How far it is.")
+    observed_generation: Int64 | None = optional("Generation of the spec that is carried out.")
 
 
 class _OperationSpec(Model):

@@ -77,12 +77,13 @@ class CacheFile:
     Sets of blocks are ints (`presence`): `present` may be read; `reserved` is being fetched;
     `written` was handed to `write` in a reservation under way; `garbage` lies on disk although
     not present (an abandoned write), and `surplus` bytes of such from before a restart;
-    `unverified` is present but must be checked before use.
+    `unverified` is present but must be checked before use. A `copy` is kept by another worker too,
+    and leaves before what is not.
     """
 
     __slots__ = (
-        "block_bytes", "changed_chunks", "checked", "epoch", "garbage", "generation", "has_row",
-        "last_use", "length", "moving", "name", "number", "on_disk", "present", "reader",
+        "block_bytes", "changed_chunks", "checked", "copy", "epoch", "garbage", "generation",
+        "has_row", "last_use", "length", "moving", "name", "number", "on_disk", "present", "reader",
         "reserved", "serial", "staged", "stamp", "sums", "surplus", "tier",
         "unverified", "writer", "written",
     )  # fmt: skip
@@ -101,7 +102,7 @@ class CacheFile:
         self.reader: Descriptor | None = None
         self.writer: Descriptor | None = None
         self.epoch = self.serial = self.generation = self.last_use = self.surplus = 0
-        self.on_disk = self.has_row = self.moving = False
+        self.on_disk = self.has_row = self.moving = self.copy = False
         self.checked = True
 
     @property

@@ -112,7 +112,9 @@ class Demotion:
             return None
         need = file.kept_bytes
         for lower in self._table.tiers[tier.position + 1 :]:
-            if need <= lower.account.quota // 2 and self.room.make_room(lower, need):
+            if need <= lower.account.quota // 2 and self.room.make_room(
+                lower, need, copy=file.copy
+            ):
                 return lower
         return None
 

@@ -18,6 +18,21 @@ class FileId(NamedTuple):
     number: int
 
 
+COPY_AGE: Final = 1 << 42
+"""The index notes the use of a copy this many milliseconds (139 years) earlier: so copies come
+first in the order that there is, and cost a row no byte. Such times are below zero."""
+
+
+def noted_use(last_use: int, copy: bool) -> int:
+    """The time of use as the index has it, of one in milliseconds since the epoch."""
+    return last_use - COPY_AGE if copy else last_use
+
+
+def real_use(noted: int) -> int:
+    """The time of use in milliseconds since the epoch, of one that the index has."""
+    return noted + COPY_AGE if noted < 0 else noted
+
+
 class Candidate(NamedTuple):
     """A file that may leave, and when it was last used as the policy knew when it chose it."""
 
@@ -28,8 +43,8 @@ class Candidate(NamedTuple):
 class UseOrder(Protocol):
     """What a policy keeps its order in (the index: it outlives the process)."""
 
-    def oldest(self, tier: int, limit: int) -> list[Candidate]:
-        """The `limit` files of a tier used longest ago that are not pinned."""
+    def oldest(self, tier: int, limit: int, copies: bool) -> list[Candidate]:
+        """The `limit` files of a tier used longest ago that are not pinned: copies, or others."""
         ...
 
     def touch(self, file: FileId, last_use: int) -> None:
@@ -44,15 +59,15 @@ class EvictionPolicy(Protocol):
         """Notes a use; returns the time noted, in milliseconds since the epoch."""
         ...
 
-    def add(self, file: FileId, tier: int) -> int:
-        """Notes a new file; returns the time noted, in milliseconds since the epoch."""
+    def add(self, file: FileId, tier: int, copy: bool = False) -> int:
+        """Notes a new file, or that it is a copy now; returns the time noted, as `touch` does."""
         ...
 
     def remove(self, file: FileId, tier: int) -> None:
         """Forgets a file that left."""
         ...
 
-    def victims(self, tier: int) -> Iterator[FileId]:
+    def victims(self, tier: int, copies_only: bool = False) -> Iterator[FileId]:
         """Files of a tier, the first to leave first; the caller skips those it may not take."""
         ...
 
@@ -60,15 +75,18 @@ class EvictionPolicy(Protocol):
 class LeastRecentlyUsed:
     """Files used longest ago leave first; the order survives in the index, to the millisecond.
 
-    Candidates are read from the index in batches, and one that was used since is passed over, so
-    that an eviction costs microseconds however many files there are.
+    Copies of what another worker keeps leave before all others, in the same order. Candidates are
+    read from the index in batches, and one that was used since is passed over, so that an eviction
+    costs microseconds however many files there are.
     """
 
     def __init__(self, order: UseOrder, *, batch: int = 512) -> None:
         self._order = order
         self._batch = batch
-        self._queues: dict[int, deque[Candidate]] = {}
+        self._queues: dict[tuple[int, bool], deque[Candidate]] = {}
         self._recent: dict[FileId, int] = {}
+        self._without_copies: set[int] = set()
+        """Tiers in which there were none when last looked, and none came since."""
         self._clock = 0
 
     def _tick(self) -> int:
@@ -86,31 +104,42 @@ class LeastRecentlyUsed:
                 self._recent.clear()
         return now
 
-    def add(self, file: FileId, tier: int) -> int:
+    def add(self, file: FileId, tier: int, copy: bool = False) -> int:
         """Notes a new file; the index learns of it with its row."""
+        if copy:
+            self._without_copies.discard(tier)
         return self._tick()
 
     def remove(self, file: FileId, tier: int) -> None:
         """Forgets a file."""
         self._recent.pop(file, None)
 
-    def victims(self, tier: int) -> Iterator[FileId]:
+    def victims(self, tier: int, copies_only: bool = False) -> Iterator[FileId]:
         """Files in order of last use. A whole pass without a taken file ends the iteration."""
-        queue = self._queues.get(tier)
+        if tier not in self._without_copies:
+            yield from self._of_kind(tier, True)
+        if not copies_only:
+            yield from self._of_kind(tier, False)
+
+    def _of_kind(self, tier: int, copies: bool) -> Iterator[FileId]:
+        queue = self._queues.get((tier, copies))
         while queue:
             candidate = queue.popleft()
             if self._recent.get(candidate.file, 0) <= candidate.last_use:
                 yield candidate.file
-        yield from self._fresh_pass(tier)
+        yield from self._fresh_pass(tier, copies)
 
-    def _fresh_pass(self, tier: int) -> Iterator[FileId]:
+    def _fresh_pass(self, tier: int, copies: bool) -> Iterator[FileId]:
         """Reads candidates anew, in batches that double until all files were offered."""
         limit = self._batch
         offered: set[FileId] = set()
         while True:
-            self._recent.clear()
-            found = self._order.oldest(tier, limit)
-            queue = self._queues[tier] = deque(c for c in found if c.file not in offered)
+            found = self._order.oldest(tier, limit, copies)
+            if copies and not found:
+                self._without_copies.add(tier)
+                return
+            self._forget_recent((tier, copies))
+            queue = self._queues[tier, copies] = deque(c for c in found if c.file not in offered)
             while queue:
                 candidate = queue.popleft()
                 offered.add(candidate.file)
@@ -119,3 +148,8 @@ class LeastRecentlyUsed:
             if len(found) < limit:
                 return
             limit *= 2
+
+    def _forget_recent(self, read: tuple[int, bool]) -> None:
+        """What is read now knows all uses so far; they matter while another queue is older."""
+        if not any(queue for key, queue in self._queues.items() if key != read):
+            self._recent.clear()

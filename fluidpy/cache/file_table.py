@@ -23,7 +23,7 @@ from fluidpy.cache.cache_file import (
     open_object,
     stamp_of,
 )
-from fluidpy.cache.eviction import Candidate, EvictionPolicy, FileId, LeastRecentlyUsed
+from fluidpy.cache.eviction import Candidate, EvictionPolicy, FileId, LeastRecentlyUsed, noted_use
 from fluidpy.cache.index import ChunkRow, FileRow, Index, log_limit, pack_blocks, unpack_blocks
 from fluidpy.cache.index_schema import CHUNK_BLOCKS
 from fluidpy.cache.presence import range_mask
@@ -76,14 +76,14 @@ class FileTable:
 
     # The order of eviction lies in the index (`eviction.UseOrder`).
 
-    def oldest(self, tier: int, limit: int) -> list[Candidate]:
+    def oldest(self, tier: int, limit: int, copies: bool) -> list[Candidate]:
         """The files of a tier used longest ago, all that is queued taken into account."""
         try:
             self.flush()
             self.index.apply_touches()
         except CacheError as error:  # a full disk: files have to leave before it can be written
             _LOG.warning("files are evicted in an older order: %s", error.message)
-        return self.index.oldest(tier, limit)
+        return self.index.oldest(tier, limit, copies)
 
     def touch(self, file: FileId, last_use: int) -> None:
         """Queues a time of last use."""
@@ -147,7 +147,7 @@ class FileTable:
     def _fill(self, file: CacheFile, row: FileRow) -> None:
         file.tier = self._by_id[row.tier]
         file.on_disk = file.has_row = True
-        file.generation, file.last_use = row.generation, row.last_use
+        file.generation, file.last_use, file.copy = row.generation, row.used, row.is_copy
         file.stamp = Stamp(row.ino, row.ctime, row.mtime)
         file.checked = False
         file.serial = self.next_serial()
@@ -225,7 +225,7 @@ class FileTable:
         file.on_disk = file.checked = True
         file.generation = self.generation
         file.serial = self.next_serial()
-        file.last_use = self.policy.add(FileId(owner.key, file.number), file.tier.id)
+        file.last_use = self.policy.add(FileId(owner.key, file.number), file.tier.id, file.copy)
         return descriptor
 
     def reader(self, owner: ObjectFiles, file: CacheFile, checked: bool = False) -> Descriptor:
@@ -342,7 +342,7 @@ class FileTable:
         row = FileRow(
             file_id.key, file_id.number, owner.size, owner.segment_bytes, file.tier.id,
             file.kept_bytes, int(file.full), *stamp, 0 if file.unverified else file.generation,
-            int(owner.pinned), file.last_use, blocks,
+            int(owner.pinned), noted_use(file.last_use, file.copy), blocks,
         )  # fmt: skip
         return row, [] if small else self._chunk_rows(file_id, file)
 

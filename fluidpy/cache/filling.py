@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fluidpy.cache.cache_file import CacheFile, storage_failure, sums_of, write_all
+from fluidpy.cache.eviction import FileId
 from fluidpy.cache.index_schema import CHUNK_BLOCKS
 from fluidpy.cache.object_files import ObjectFiles, Part
 from fluidpy.cache.presence import members
@@ -20,10 +21,12 @@ class FillableObject(ObjectFiles):
 
     __slots__ = ()
 
-    def reserve(self, start: int, end: int) -> None:
+    def reserve(self, start: int, end: int, copy: bool = False) -> None:
         """Takes room for the blocks of `[start, end)` that are neither present nor reserved.
 
-        May evict other objects. Raises CacheFullError (nothing is reserved then), CacheError.
+        May evict other objects; for a `copy` of what another worker keeps, only copies. A file of
+        which nothing but copies is kept is one. Raises CacheFullError (nothing is reserved then),
+        CacheError.
         """
         table = self.table
         done: list[tuple[CacheFile, int]] = []
@@ -34,8 +37,10 @@ class FillableObject(ObjectFiles):
                     wanted = part.mask & ~(file.present | file.reserved)
                     need = file.bytes_of(wanted & ~file.garbage)
                     if wanted:
-                        self.room.place(file, need)
+                        self.room.place(file, need, copy)
                         assert file.tier is not None
+                        if file.copy != copy and not (copy and (file.present | file.reserved)):
+                            self.set_copy(file, copy)
                         file.tier.account.reserve(need)
                         file.reserved |= wanted
                         done.append((file, wanted))
@@ -46,6 +51,24 @@ class FillableObject(ObjectFiles):
             finally:
                 self.keep_active()
         table.announce()
+
+    def keep_as(self, start: int, end: int, *, copy: bool) -> None:
+        """From now on the files of `[start, end)` are copies of what another worker keeps, or not
+        any more: as when workers come and go.
+        """
+        with self.table.lock:
+            for part in self.parts(start, end):
+                if part.file.copy != copy:
+                    self.set_copy(part.file, copy)
+
+    def set_copy(self, file: CacheFile, copy: bool) -> None:
+        """Notes what a file is; under the store's lock."""
+        file.copy = copy
+        if file.on_disk and file.tier is not None:
+            file_id = FileId(self.key, file.number)
+            file.last_use = self.table.policy.add(file_id, file.tier.id, copy)
+            if file.has_row or file.present:
+                self.table.mark_dirty(self, file)
 
     def write(self, start: int, data: Any) -> None:
         """Writes reserved blocks: `start` at a block's begin, `data` whole blocks or up to the end.

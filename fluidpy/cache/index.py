@@ -14,12 +14,16 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from fluidpy.cache.eviction import Candidate, FileId
+from fluidpy.cache.eviction import COPY_AGE, Candidate, FileId, real_use
 from fluidpy.cache.index_schema import open_index, remove_index
 from fluidpy.errors import CacheError
 
 _LOG = logging.getLogger(__name__)
 _UPSERT: Final = f"INSERT OR REPLACE INTO file VALUES({','.join('?' * 14)})"
+_TOUCH: Final = (
+    f"UPDATE file SET last_use=? - CASE WHEN last_use < 0 THEN {COPY_AGE} ELSE 0 END "
+    "WHERE key=? AND number=?"
+)
 _COLUMNS: Final = (
     "key, number, size, segment, tier, bytes, complete, ino, ctime, mtime, generation, pinned, "
     "last_use, blocks"
@@ -58,6 +62,16 @@ class FileRow(NamedTuple):
     pinned: int
     last_use: int
     blocks: bytes | None
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether another worker keeps the same."""
+        return self.last_use < 0
+
+    @property
+    def used(self) -> int:
+        """When the file was last used, in milliseconds since the epoch."""
+        return real_use(self.last_use)
 
 
 class ChunkRow(NamedTuple):
@@ -195,7 +209,7 @@ class Index:
         return [FileRow._make(row) for row in found]
 
     def touch(self, file: FileId, last_use: int) -> None:
-        """Queues a time of last use; `apply_touches` writes it."""
+        """Queues a time of last use; `apply_touches` writes it. A copy stays one."""
         self._touches[file] = last_use
 
     @property
@@ -207,17 +221,17 @@ class Index:
         """Writes the queued times of last use."""
         if self._touches:
             rows = [(when, *file) for file, when in self._touches.items()]
-            self._write([("UPDATE file SET last_use=? WHERE key=? AND number=?", rows)])
+            self._write([(_TOUCH, rows)])
             self._touches.clear()
 
-    def oldest(self, tier: int, limit: int) -> list[Candidate]:
+    def oldest(self, tier: int, limit: int, copies: bool) -> list[Candidate]:
         """The files of a tier used longest ago that are not pinned, as far as written."""
         found = self._fetch(
             "SELECT key, number, last_use FROM file WHERE tier=? AND pinned=0 "
-            "ORDER BY last_use LIMIT ?",
+            f"AND last_use {'<' if copies else '>='} 0 ORDER BY last_use LIMIT ?",
             (tier, limit),
         )
-        return [Candidate(FileId(key, number), used) for key, number, used in found]
+        return [Candidate(FileId(key, number), real_use(used)) for key, number, used in found]
 
     def apply(
         self, removed: Iterable[FileId], files: Iterable[FileRow], chunks: Iterable[ChunkRow]

@@ -15,8 +15,9 @@ CHUNK_BLOCKS: Final = 256
 # `file`: one row a cache file. `segment` is the length of the object's files in bytes, 0 for one
 # file; `bytes` what it takes on disk; `ino`, `ctime`, `mtime` (nanoseconds) the file as last known,
 # 0 when not known; `generation` the trust generation it was written or verified in; `last_use`
-# milliseconds since the epoch; `blocks` (up to CHUNK_BLOCKS blocks) or rows of `chunk` (more): the
-# set of present blocks, little-endian, then a native uint32 crc32c for each block.
+# milliseconds since the epoch, of a copy less `eviction.COPY_AGE`; `blocks` (up to CHUNK_BLOCKS
+# blocks) or rows of `chunk` (more): the set of present blocks, little-endian, then a native uint32
+# crc32c for each block.
 TABLES: Final = """
 CREATE TABLE meta(name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE tier(id INTEGER PRIMARY KEY, directory TEXT NOT NULL UNIQUE);

@@ -26,31 +26,33 @@ class RoomMaker:
         self._table = table
         self._wake_demotion = wake_demotion
 
-    def place(self, file: CacheFile, need: int) -> None:
-        """Sets the file's tier so that `need` bytes fit, evicting if it must.
+    def place(self, file: CacheFile, need: int, copy: bool = False) -> None:
+        """Sets the file's tier so that `need` bytes fit, evicting if it must: for a copy, copies.
 
         A new file goes to the first tier with room; only when none has any is something evicted,
         in the first tier first. Raises CacheFullError.
         """
         if file.tier is None:
-            file.tier = self.tier_for(need, file)
-        elif not self.make_room(file.tier, need, file):
+            file.tier = self.tier_for(need, file, copy)
+        elif not self.make_room(file.tier, need, file, copy):
             raise self._table.full_error(need)
 
-    def tier_for(self, need: int, growing: CacheFile | None = None) -> Tier:
+    def tier_for(self, need: int, growing: CacheFile | None = None, copy: bool = False) -> Tier:
         """The tier of a new file of `need` bytes, which fit there now. Raises CacheFullError."""
         table = self._table
         for tier in table.tiers:
             account = tier.account
             if account.used + need <= account.quota and not account.lacks(need):
-                self.make_room(tier, need, growing)
+                self.make_room(tier, need, growing, copy)
                 return tier
         for tier in table.tiers:
-            if self.make_room(tier, need, growing):
+            if self.make_room(tier, need, growing, copy):
                 return tier
         raise table.full_error(need)
 
-    def make_room(self, tier: Tier, need: int, growing: CacheFile | None = None) -> bool:
+    def make_room(
+        self, tier: Tier, need: int, growing: CacheFile | None = None, copy: bool = False
+    ) -> bool:
         """Evicts so that `need` bytes fit in the tier, and towards its low mark; False: no room."""
         account, definition = tier.account, tier.definition
         if need > account.quota:
@@ -65,7 +67,7 @@ class RoomMaker:
             self._wake_demotion()
             should = must
         if must or should:
-            self.evict(tier, must, max(must, should), _BATCH, growing)
+            self.evict(tier, must, max(must, should), _BATCH, growing, copies_only=copy)
         return account.used + need <= account.quota and not account.lacks(need)
 
     def trim(self, tier: Tier) -> int:
@@ -77,11 +79,18 @@ class RoomMaker:
         return self.evict(tier, 0, excess, _BATCH)
 
     def evict(
-        self, tier: Tier, must: int, should: int, batch: int, growing: CacheFile | None = None
+        self,
+        tier: Tier,
+        must: int,
+        should: int,
+        batch: int,
+        growing: CacheFile | None = None,
+        *,
+        copies_only: bool = False,
     ) -> int:
         """Drops files until `should` bytes are free, or `must` and `batch` files; returns bytes."""
         freed = dropped = skipped = 0
-        for file_id in self._table.policy.victims(tier.id):
+        for file_id in self._table.policy.victims(tier.id, copies_only):
             victim = self.victim(file_id, tier)
             if victim is None or victim[1] is growing:
                 skipped += 1

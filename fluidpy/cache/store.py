@@ -268,7 +268,7 @@ class BlockStore:
                 len(rows) == files and all(row.complete for row in rows),
                 bool(rows[0].pinned),
                 tuple(sorted({directories.get(row.tier, "") for row in rows})),
-                max(row.last_use for row in rows) / 1000,
+                max(row.used for row in rows) / 1000,
             )
 
     def _rows(self, after: bytes) -> Iterator[FileRow]:

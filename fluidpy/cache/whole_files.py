@@ -21,7 +21,7 @@ from fluidpy.cache.cache_file import (
     sums_of,
     write_all,
 )
-from fluidpy.cache.eviction import FileId
+from fluidpy.cache.eviction import FileId, noted_use
 from fluidpy.cache.index import FileRow, pack_blocks
 from fluidpy.cache.index_schema import CHUNK_BLOCKS
 from fluidpy.cache.presence import allocated_bytes, block_count, range_mask
@@ -44,6 +44,7 @@ class WholePlace(NamedTuple):
     size: int
     tier: Tier
     need: int
+    copy: bool
 
 
 class WholeFiles:
@@ -73,20 +74,20 @@ class WholeFiles:
                 key for key in keys if not (key in known or key in table.live or key in table.fresh)
             }
 
-    def reserve(self, key: bytes, size: int) -> WholePlace:
+    def reserve(self, key: bytes, size: int, copy: bool = False) -> WholePlace:
         """Room for an object; end it with `keep` or `give_back`. May evict others.
 
-        Raises CacheFullError.
+        For a `copy` of what another worker keeps, only copies. Raises CacheFullError.
         """
         table = self._table
         blocks = range_mask(0, block_count(size, table.block_bytes))
         need = allocated_bytes(blocks, size, table.block_bytes)
         with table.lock:
-            tier = self._room.tier_for(need)
+            tier = self._room.tier_for(need, copy=copy)
             tier.account.reserve(need)
         if table.gone:
             table.announce()
-        return WholePlace(key, size, tier, need)
+        return WholePlace(key, size, tier, need, copy)
 
     def give_back(self, place: WholePlace) -> None:
         """Ends a reservation of which nothing came."""
@@ -112,7 +113,7 @@ class WholeFiles:
                 if not written:
                     place.tier.account.give_back(place.need)
             if not written:
-                self._keep_in(self._object_of(place.key, place.size), view)
+                self._keep_in(self._object_of(place.key, place.size), view, place.copy)
 
     def _write_new(self, place: WholePlace, view: memoryview) -> bool:
         """Makes the file and its row; False when its name is taken. Raises CacheError."""
@@ -140,16 +141,17 @@ class WholeFiles:
         sums = array("I", sums_of(view, table.block_bytes))
         blocks = pack_blocks(range_mask(0, len(sums)), sums)
         tier.account.keep(place.need)
+        used = noted_use(table.policy.add(file_id, tier.id, place.copy), place.copy)
         table.fresh[key] = FileRow(
             key, 0, place.size, 0, tier.id, place.need, 1, *stamp, table.generation,
-            int(table.index.is_pinned(key)), table.policy.add(file_id, tier.id), blocks,
+            int(table.index.is_pinned(key)), used, blocks,
         )  # fmt: skip
         return True
 
-    def _keep_in(self, found: CachedObject, view: memoryview) -> None:
+    def _keep_in(self, found: CachedObject, view: memoryview, copy: bool) -> None:
         """The long way, for an object that somebody opened while its bytes were on their way."""
         for start, end in found.missing(0, found.size):
-            found.reserve(start, end)
+            found.reserve(start, end, copy)
             try:
                 found.write(start, view[start:end])
                 found.commit(start, end)

@@ -73,6 +73,10 @@ _CHILDREN = (
 _FILES = (
     f"SELECT {COLUMNS} FROM entry WHERE id>? AND kind=1 AND retired_at IS NULL ORDER BY id LIMIT ?"
 )
+_RETIRED_FILES = (
+    f"SELECT {COLUMNS},retired_at FROM entry WHERE retired_at IS NOT NULL AND kind=1"
+    " AND (retired_at,id)>(?,?) ORDER BY retired_at,id LIMIT ?"
+)
 _LISTING = (
     "SELECT listed_at,(SELECT coalesce(sum(number),0) FROM omitted WHERE directory=?1)"
     " FROM listing WHERE directory=?1"
@@ -192,6 +196,17 @@ class CatalogReader:
             return [entry_of(row) for row in self._connection.execute(_FILES, (after, limit))]
         except sqlite3.Error as error:
             raise self._failed(error) from error
+
+    def retired_files(
+        self, after: tuple[float, int] = (0.0, 0), limit: int = 1024
+    ) -> tuple[list[Entry], tuple[float, int]]:
+        """At most `limit` versions of files that are not shown any more, and where to go on."""
+        try:
+            rows = self._connection.execute(_RETIRED_FILES, (*after, limit)).fetchall()
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
+        end = (float(rows[-1][-1]), int(rows[-1][0])) if rows else after
+        return [entry_of(row[:-1]) for row in rows], end
 
     def listing(self, directory: int) -> Listing | None:
         """When the folder was last listed; None when never."""

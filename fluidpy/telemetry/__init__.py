@@ -1,6 +1,7 @@
 """What fluidpy tells about itself: log lines and counters.
 
-Here belongs how a process logs (`logs`) and the one table of counters (`counters`). Exporters
-come on top of that table; nothing here knows what a Dataset is, and no secret, path or user name
-is ever the label of a counter.
+Here belongs how a process logs (`logs`), the one table of counters (`counters`), the one table of
+Prometheus metrics (`metrics`), which has every counter in it, and how samples of these become text
+(`exposition`, `worker_samples`). Nothing here acts on a Dataset, and no secret, path or user name
+is ever the label of a metric.
 """

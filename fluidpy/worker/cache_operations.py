@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from fluidpy.client.protocol import Message, encode
-from fluidpy.errors import UsageError
+from fluidpy.errors import PathNotFoundError, UsageError
 from fluidpy.storage.under_storage import Kind
 from fluidpy.worker.path_patterns import normalise
 from fluidpy.worker.requests import Answer, Progress, Reply, integer, text
-from fluidpy.worker.tree_walk import files_below
+from fluidpy.worker.tree_walk import files_below, retired_files_below
 
 if TYPE_CHECKING:
     from fluidpy.cache.cached_object import CachedObject
@@ -140,7 +140,10 @@ async def _pin(dataset: AttachedDataset, path: str, on: bool) -> Reply:
 
 
 def evict(session: Session, request: Message, _: Progress) -> Answer:
-    """`evict`: drops what is cached at or below `path`."""
+    """`evict`: drops what is cached at or below `path`, of earlier versions, too.
+
+    Those would be the last to be missed, and nobody could name them otherwise.
+    """
     return _evict(session.dataset(request), text(request, "path"))
 
 
@@ -148,6 +151,17 @@ async def _evict(dataset: AttachedDataset, path: str) -> Reply:
     objects = freed = 0
     async for file in _files(dataset, path):
         if gone := dataset.store.evict(file.key):
+            objects += 1
+            freed += gone
+    retired = retired_files_below(dataset.namespace.reader, normalise(path))
+    for number, entry in enumerate(retired):
+        if number % FILES_A_TURN == FILES_A_TURN - 1:
+            await asyncio.sleep(0)
+        try:
+            gone = dataset.store.evict(dataset.object_key(entry))
+        except PathNotFoundError:  # the mount that it came from is gone
+            continue
+        if gone:
             objects += 1
             freed += gone
     return Reply({"objects": objects, "bytes": freed})

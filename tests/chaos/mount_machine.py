@@ -172,18 +172,28 @@ class MountMachine(RuleBasedStateMachine):
         handle = self.handles[number % len(self.handles)]
         if fresh:
             os.posix_fadvise(handle.fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        data = b""
         try:
-            data = os.pread(handle.fd, length, start)
+            while piece := os.pread(handle.fd, length - len(data), start + len(data)):
+                data += piece
         except OSError as error:
+            # What the kernel had before the bytes that are gone is read still, and no end of file.
+            self.check(handle, data, start, len(data))
             if error.errno not in GONE or handle.candidates == [self.files.get(handle.name)]:
                 raise AssertionError(f"read of {self.folder}/{handle.name}: {error!r}") from error
-            return
-        self.check(handle, data, start, length)
+        else:
+            self.check(handle, data, start, length)
+        size = os.fstat(handle.fd).st_size
+        assert all(len(c.data) == size for c in handle.candidates), f"{handle.name}: {size} bytes"
 
     def check(self, handle: Handle, data: bytes, start: int, length: int) -> None:
         fits = [c for c in handle.candidates if c.data[start : start + length] == data]
-        assert fits, f"{handle.name} at {start}: {len(data)} bytes of no version that it may be"
+        what = f"{handle.name} at {start}: {len(data)} of {length} bytes"
+        assert fits, f"{what} of no version that it may be ({self.possible_sizes(handle)})"
         handle.candidates = fits
+
+    def possible_sizes(self, handle: Handle) -> list[int]:
+        return [len(c.data) for c in handle.candidates]
 
     @precondition(lambda self: self.handles)
     @rule(number=which)

@@ -37,7 +37,7 @@ LATE = re.compile(r"^anon_inode:\[pidfd\]$|\.sqlite$")
 MOST_LATE = 2
 """Closed later than others: pidfds when the interpreter collects them, databases when SQLite does
 (closing one fd would end the locks of another)."""
-IDLE_SECONDS = 15.0
+IDLE_SECONDS = 40.0
 """How long closed files may be kept for the next open, and more."""
 
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -29,6 +30,7 @@ from fluidpy.errors import (
     UsageError,
     ValidationError,
 )
+from fluidpy.namespace.catalog import CatalogReader
 from fluidpy.storage.under_storage import MountSource
 from tests.worker.conftest import Machine, MakeMachine, await_end
 
@@ -376,3 +378,48 @@ def test_cache_operations_say_and_do(machine: Machine) -> None:
     assert machine.ask(session, "evict", path="/b")["objects"] == 1
     assert [r["path"] for r in machine.ask(session, "cache_list", path="/")["objects"]] == ["a/1"]
     assert machine.ask(session, "evict", path="/a")["bytes"] >= 100_000
+
+
+def test_eviction_takes_earlier_versions_along(machine: Machine) -> None:
+    """Nobody can name them any more, and they would lie in the cache until it is full."""
+    session = machine.session()
+    for version in range(3):
+        for path in ("a/1", "a/2", "b/1", "c"):
+            machine.write(path, bytes([version]) * (50_000 + version))
+        for folder in ("a", "b", ""):
+            session.entry(folder, refresh=True)
+        for path in ("a/1", "a/2", "b/1", "c"):
+            session.read(path)
+    machine.remove("a/2")
+    session.entry("a", refresh=True)
+
+    def objects() -> int:
+        (tier,) = machine.ask(session, "usage")["tiers"]
+        return int(tier["objects"])
+
+    assert objects() == 12
+    assert machine.ask(session, "evict", path="/a/1")["objects"] == 3
+    assert machine.ask(session, "evict", path="/a")["objects"] == 3
+    assert machine.ask(session, "evict", path="/c")["objects"] == 3
+    assert machine.ask(session, "evict", path="/")["objects"] == 3
+    assert objects() == 0
+
+
+def test_earlier_versions_are_found_in_pages(machine: Machine) -> None:
+    session = machine.session()
+    for version in range(5):
+        machine.write("a", bytes(100 + version))
+        session.entry("", refresh=True)
+    reader = CatalogReader(Path(session.attachment().catalog))
+    try:
+        whole, end = reader.retired_files()
+        assert [entry.size for entry in whole] == [100, 101, 102, 103]
+        assert not any(entry.live for entry in whole)
+        assert reader.retired_files(end) == ([], end)
+        found, position = reader.retired_files(limit=1)
+        for expected in whole:
+            assert found == [expected]
+            found, position = reader.retired_files(position, 1)
+        assert found == []
+    finally:
+        reader.close()

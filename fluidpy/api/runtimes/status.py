@@ -6,6 +6,7 @@ from fluidpy.api.conditions import RuntimeCondition, RuntimePhase
 from fluidpy.api.dataset import Mount
 from fluidpy.api.model import (
     Int32,
+    Int64,
     Model,
     OpenMapping,
     StringMap,
@@ -54,6 +55,7 @@ class RuntimeStatus(Model):
     mount_time: Timestamp | None = optional("When the sources were last mounted.")
     mounts: list[Mount] = sequence("Mounts that are served.")
     cache_affinity: OpenMapping | None = optional("Nodes that may hold the cache.")
+    observed_generation: Int64 | None = optional("Generation of the spec that is carried out.")
 
 
 class RuntimeComponentStatus(Model):
@@ -81,3 +83,4 @@ class CacheRuntimeStatus(Model):
     master: RuntimeComponentStatus | None = optional("The masters.")
     worker: RuntimeComponentStatus | None = optional("The workers.")
     client: RuntimeComponentStatus | None = optional("The clients.")
+    observed_generation: Int64 | None = optional("Generation of the spec that is carried out.")

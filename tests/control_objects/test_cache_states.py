@@ -1,0 +1,117 @@
+"""Fluid's twelve cacheStates."""
+
+from __future__ import annotations
+
+import re
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fluidpy.control.cache_states import ReadBytes, cache_states, ratio
+from fluidpy.control.observed import SourceTotals, WorkerShare, source_totals
+from tests.control_objects.objects import MIB, share
+
+FLUIDS_NAMES = {
+    *("cached", "cachedPercentage", "cacheCapacity", "cacheHitRatio", "localHitRatio"),
+    *("remoteHitRatio", "cacheThroughputRatio", "localThroughputRatio", "remoteThroughputRatio"),
+    *("lowWaterMark", "highWaterMark", "nonCacheable"),
+}
+
+
+def test_hits_are_told_apart_by_where_they_came_from() -> None:
+    states = cache_states(
+        [
+            share(bytes_from_cache=60 * MIB, bytes_from_source=30 * MIB, loaded_bytes=20 * MIB),
+            share("worker-1", bytes_from_owner=20 * MIB, bytes_from_replica=10 * MIB),
+        ]
+    )
+    assert states["localHitRatio"] == "60.0%"
+    assert states["remoteHitRatio"] == "30.0%"
+    assert states["cacheHitRatio"] == "90.0%"
+
+
+def test_what_was_read_of_late_makes_the_throughput_ratios() -> None:
+    states = cache_states([share(bytes_from_source=100)], ReadBytes(local=3, remote=1, source=0))
+    assert states["cacheHitRatio"] == "0.0%"
+    assert states["cacheThroughputRatio"] == "100.0%"
+    assert states["localThroughputRatio"] == "75.0%"
+    assert states["remoteThroughputRatio"] == "25.0%"
+
+
+def test_a_worker_that_began_anew_counts_from_zero() -> None:
+    before, now = ReadBytes(100, 50, 10), ReadBytes(5, 60, 10)
+    assert now.since(before) == ReadBytes(5, 10, 0)
+
+
+def test_marks_and_what_was_not_kept() -> None:
+    states = cache_states([share(bytes_not_kept=5 * MIB)])
+    assert (states["lowWaterMark"], states["highWaterMark"]) == ("85.0%", "95.0%")
+    assert states["nonCacheable"] == "5.00MiB"
+
+
+def test_nearly_all_is_not_all() -> None:
+    assert ratio(999_999, 1_000_000) == "99.9%"
+    assert ratio(1_000_000, 1_000_000) == "100.0%"
+    assert ratio(3, 2) == "100.0%"
+
+
+def test_an_empty_source_is_cached_as_a_whole() -> None:
+    states = cache_states([share(totals=SourceTotals(0, 0, complete=True))])
+    assert states["cachedPercentage"] == "100.0%"
+
+
+def test_the_catalog_that_knows_all_wins() -> None:
+    partly = SourceTotals(100, 1000, complete=False)
+    whole = SourceTotals(90, 900, complete=True)
+    assert source_totals([share(totals=partly), share("b", totals=whole)]) == whole
+    assert source_totals([share()]) is None
+
+
+counts = st.integers(0, 1 << 60)
+
+
+@given(
+    st.lists(
+        st.builds(
+            share,
+            cached=counts,
+            totals=st.none() | st.builds(SourceTotals, counts, counts, st.booleans()),
+            bytes_from_cache=counts,
+            bytes_from_source=counts,
+            bytes_from_owner=counts,
+            loaded_bytes=counts,
+        ),
+        max_size=4,
+    )
+)
+def test_all_twelve_always_in_fluids_formats(shares: list[WorkerShare]) -> None:
+    states = cache_states(shares)
+    assert set(states) == FLUIDS_NAMES
+    for name, text in states.items():
+        if name in ("cached", "cacheCapacity", "nonCacheable"):
+            assert re.fullmatch(r"\d+\.\d\d(B|[KMGTPE]iB)", text)
+        else:
+            assert text == "" or re.fullmatch(r"\d+\.\d%", text)
+            assert not text or float(text[:-1]) <= 100
+
+
+def test_what_a_worker_says_is_read() -> None:
+    answer = {
+        "seconds": 12.5,
+        "datasets": [
+            {"key": "other/x"},
+            {
+                "key": "default/pets",
+                "cached_bytes": 7,
+                "totals": {"files": 1, "bytes": 9, "complete": True},
+                "tiers": [{"directory": "/d", "quota_bytes": 10, "used_bytes": 8,
+                           "low": 0.5, "high": 0.9}],
+                "counters": {"opens": 2, "errors": {"SourceError": 1}},
+            },
+        ],
+    }  # fmt: skip
+    found = WorkerShare.from_status("worker-0", answer, "default/pets")
+    assert (found.ready, found.cached_bytes, found.capacity_bytes) == (True, 7, 10)
+    assert found.totals == SourceTotals(1, 9, complete=True)
+    assert found.counters == {"opens": 2}
+    assert not WorkerShare.from_status("worker-0", answer, "default/none").ready
