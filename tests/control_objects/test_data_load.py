@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fluidpy.api.operations import DataLoad
-from fluidpy.control.admission import refusals
 from fluidpy.control.data_load import (
     DataLoadFacts,
     LoadDecision,
@@ -28,6 +27,7 @@ from fluidpy.control.load_progress import (
     progress,
     with_sample,
 )
+from fluidpy.control.unserved_operations import refuse
 from tests.control_objects.objects import NOW, as_stored, data_load, dataset, from_yaml, with_status
 
 BOUND = dataset(phase="Bound")
@@ -233,7 +233,8 @@ kind: DataLoad
 metadata: {name: once}
 spec: {dataset: {name: pets, namespace: default}}
 """
-    found = refusals(load_documents(YamlText(text, "ops.yaml")).objects)
+    objects = load_documents(YamlText(text, "ops.yaml")).objects
+    found = [problem for one in objects for problem in refuse(one)]
     assert [(one.field_path, one.line) for one in found] == [("spec.policy", 5), ("kind", 8)]
     assert "Cron is not carried out" in str(found[0])
     assert "write Once" in str(found[0])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 
 from fluidpy.api.operations import DataLoad
@@ -11,12 +10,8 @@ from fluidpy.api.problem import LoadedObject, Problem
 _NOT_YET: Final = ("DataMigrate", "DataBackup", "DataProcess")
 
 
-def refusals(objects: Sequence[LoadedObject]) -> list[Problem]:
-    """One problem for each object that asks for what is not carried out here yet."""
-    return [problem for one in objects for problem in _of(one)]
-
-
-def _of(one: LoadedObject) -> list[Problem]:
+def refuse(one: LoadedObject) -> list[Problem]:
+    """The problems of an object that asks for what is not carried out here yet; else none."""
     if one.object.kind in _NOT_YET:
         message = f"{one.object.kind} is not carried out by fluidpy's own control plane yet"
         return [one.problem(("kind",), message, "leave it out; DataLoad is the operation there is")]
