@@ -240,23 +240,26 @@ class WorkerConnection:
             left = limit - time.monotonic()
             if left <= 0:
                 raise _too_slow(operation)
-            if self._reading.acquire(blocking=False):
+            if self._socket is connection and self._reading.acquire(blocking=False):
                 try:
                     self._lead(connection, waiter, limit)
                 finally:
                     self._reading.release()
                     if self._socket is not connection:
                         connection.close()
-            else:
+            else:  # somebody else reads; or whoever lost the connection is about to say so
                 waiter.wait(left)
 
     def _lead(self, connection: socket.socket, waiter: _Waiter, limit: float) -> None:
+        poll = self._poll
+        if self._socket is not connection:
+            return  # it may be closed, and its number another file's by now
         while not waiter.done:
             left = limit - time.monotonic()
             if left <= 0:
                 return
             try:
-                if not self._poll.poll(left * 1000):
+                if not poll.poll(left * 1000):
                     return
                 received = protocol.receive(connection, self._buffer)
             except BlockingIOError:

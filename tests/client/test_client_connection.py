@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ from fluidpy.client.connection import LostConnectionError, WorkerConnection
 from fluidpy.client.protocol import Message
 from fluidpy.errors import WorkerTimeoutError
 from tests.client.fake_worker import FakeWorker
+from tests.model.place import until
 
 
 def test_many_threads_share_one_connection_and_get_their_own_answers(fake: FakeWorker) -> None:
@@ -105,6 +107,47 @@ def test_everyone_waiting_is_told_when_the_worker_dies(fake: FakeWorker) -> None
         connection.close()
         assert all(future.result() for future in lost)
     go_on.set()
+
+
+def test_a_lost_connection_is_not_waited_for_by_its_old_number(
+    fake: FakeWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Closed while somebody waits for an answer, and its fd's number given to another file."""
+    connection = WorkerConnection(fake.settings)
+    connection.connect()
+    asked, go_on = threading.Event(), threading.Event()
+
+    def hook(operation: str, _: Message) -> None:
+        if operation == "slow":
+            asked.set()
+            go_on.wait(20)
+
+    fake.hook = hook
+    lost = connection._socket
+    assert lost is not None
+    number, retire = lost.fileno(), connection._retire
+    ours, theirs = os.pipe()
+
+    def retire_slowly(retired: socket.socket) -> None:
+        retire(retired)
+        assert until(lambda: lost.fileno() < 0)
+        os.dup2(ours, number)
+        time.sleep(0.1)  # so that whoever waits might begin to wait for the pipe
+
+    monkeypatch.setattr(connection, "_retire", retire_slowly)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            call = pool.submit(connection.call, "slow", deadline=15, generation=1)
+            assert asked.wait(10)
+            begin = time.monotonic()
+            connection.close()
+            go_on.set()
+            with pytest.raises(LostConnectionError):
+                call.result()
+            assert time.monotonic() - begin < 10
+    finally:
+        for fd in (ours, theirs, number):
+            os.close(fd)
 
 
 def test_ids_of_an_earlier_connection_are_refused_without_asking(fake: FakeWorker) -> None:
