@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import os
 import select
+import signal
 import socket
 import struct
 import subprocess
@@ -24,6 +25,9 @@ from fluidpy.client import protocol
 from fluidpy.errors import WorkerError, WorkerStartError, WorkerTimeoutError, from_wire
 from fluidpy.settings import Settings, default_cache_dir
 
+STARTS: Final = 3
+"""How often a worker is started that somebody kills before it serves."""
+
 _SUN_PATH_BYTES: Final = 107
 """Longest path of a unix socket in bytes (`sun_path` of unix(7), less the closing zero)."""
 
@@ -35,6 +39,10 @@ _CONNECT_SECONDS: Final = 10
 
 _UCRED: Final = struct.Struct("iII")
 """`struct ucred` of unix(7): pid, uid, gid."""
+
+
+class WorkerKilledError(WorkerStartError):
+    """The worker was killed from outside while it started."""
 
 
 class _Detached(subprocess.Popen[bytes]):
@@ -59,9 +67,14 @@ def ensure_worker(settings: Settings, *, deadline: float | None = None) -> socke
     if connection := connect(settings):
         return connection
     with _start_lock(settings.runtime_dir / "worker-start.lock", limit):
-        if connection := connect(settings):
-            return connection
-        _start(settings, limit)
+        for left in reversed(range(STARTS)):
+            if connection := connect(settings):
+                return connection
+            try:
+                _start(settings, limit)
+            except WorkerKilledError:
+                if not left:
+                    raise
         if connection := connect(settings):
             return connection
     raise WorkerStartError(
@@ -285,4 +298,5 @@ def _start_failure(said: bytes, process: _Detached, log: Path) -> Exception:
     cure = f"Look at {log}."
     if "ModuleNotFoundError" in last:
         cure = "Install the worker's libraries: pip install 'fluidpy[worker]'."
-    return WorkerStartError(f"the worker ended with status {code} at once: {last}", cure=cure)
+    kind = WorkerKilledError if code == -signal.SIGKILL else WorkerStartError
+    return kind(f"the worker ended with status {code} at once: {last}", cure=cure)

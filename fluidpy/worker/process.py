@@ -1,7 +1,7 @@
-"""The worker as a process: its lock, socket, signals and log.
+"""The worker as a process: its place, socket, signals and log.
 
-One worker a user: whoever holds the lock on `worker.lock` in the runtime directory. A second one
-sees that the first serves, says `ready` and ends well, since its clients will find the first.
+One worker a user: whoever has the place (`place`). A second one sees that the first serves, says
+`ready` and ends well, since its clients will find the first.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import fcntl
 import gc
 import json
 import logging
@@ -28,10 +27,9 @@ from fluidpy.errors import FluidpyError, WorkerStartError
 from fluidpy.settings import Settings, load_settings
 from fluidpy.telemetry.logs import log_to_stderr
 from fluidpy.worker.memory import keep_buffers
+from fluidpy.worker.place import await_predecessor, take_place
 
 _log = logging.getLogger(__name__)
-
-LOCK_FILE: Final = "worker.lock"
 
 LINGER_SECONDS: Final = 1.0
 """How long threads may take to end after a clean stop."""
@@ -65,23 +63,18 @@ def run_worker(settings: Settings, ready_fd: int | None) -> None:
             cure="Try again, or set FLUIDPY_RUNTIME_DIR.",
         )
     prepare_runtime_directory(settings.runtime_dir)
-    lock = _lock(settings.runtime_dir / LOCK_FILE)
-    if lock is None:
-        if (other := connect(settings)) is None:
-            raise WorkerStartError(
-                f"another worker holds {settings.runtime_dir / LOCK_FILE} and does not listen",
-                cure="It is starting or ending: try again in a few seconds.",
-            )
-        other.close()
+    place = take_place(settings.runtime_dir, lambda: _serves(settings))
+    if place is None:
         _log.info("another worker serves %s already", settings.worker_socket)
         _tell(ready_fd, "ready")
         return
     try:
+        await_predecessor(place)
         _raise_descriptor_limit()
         with _listening(settings.worker_socket) as listener:
             asyncio.run(_serve(settings, listener, ready_fd))
     finally:
-        os.close(lock)
+        os.close(place)
 
 
 async def _serve(settings: Settings, listener: socket.socket, ready_fd: int | None) -> None:
@@ -108,20 +101,12 @@ def _leave_soon() -> None:
     last.start()
 
 
-def _lock(path: Path) -> int | None:
-    """The locked file, open as long as the worker lives; None when another has the lock."""
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise WorkerStartError(
-            f"{path} cannot be made: {error.strerror}", cure="Set FLUIDPY_RUNTIME_DIR."
-        ) from error
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(fd)
-        return None
-    return fd
+def _serves(settings: Settings) -> bool:
+    """Whether a worker listens."""
+    if (other := connect(settings)) is None:
+        return False
+    other.close()
+    return True
 
 
 @contextlib.contextmanager

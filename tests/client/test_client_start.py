@@ -56,6 +56,17 @@ def test_a_worker_that_dies_at_once_is_reported_with_its_last_words(
     assert (settings.runtime_dir / "worker.log").stat().st_mode & 0o777 == 0o600
 
 
+def test_a_worker_that_is_killed_while_it_starts_is_started_again(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starts = tmp_path / "starts"
+    killed = f"echo once >> {starts}; kill -9 $$"
+    monkeypatch.setattr(sys, "executable", _interpreter(tmp_path, killed))
+    with pytest.raises(WorkerStartError, match="ended with status -9 at once"):
+        start.ensure_worker(settings)
+    assert starts.read_text().count("once") == start.STARTS
+
+
 def test_a_missing_library_names_what_to_install(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

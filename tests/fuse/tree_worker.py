@@ -202,6 +202,10 @@ class TreeWorker:
 
     def list_directory(self, directory: int) -> bool:
         """Lists one folder from the tree; pushes what changed."""
+        with self._lock:  # the catalog has one writer: a server may attach just now
+            return self._list_directory(directory)
+
+    def _list_directory(self, directory: int) -> bool:
         with self._open_reader() as reader:
             prefix = reader.path_of(directory)
             before = {e.name: e.id for e in reader.children(directory, limit=1 << 30)}
