@@ -7,6 +7,7 @@ lock is taken once a piece. Every call has a deadline, a time of `time.monotonic
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 import ssl
 import struct
@@ -39,6 +40,9 @@ _KEEP_ALIVE: Final = (
 """A machine that vanished is noticed within 11 s, whatever the deadline."""
 
 _BUFFER_BYTES: Final = 64 * 1024
+_LIMIT_SECONDS: Final = 0.05
+"""A time-out of the socket is set anew when it is so old: a call may end that much late."""
+
 _TIMEVAL: Final = struct.Struct("ll")
 _MOST_LINE_BYTES: Final = 256
 
@@ -55,10 +59,15 @@ class PeerConnection:
         self._tls = tls
         self._socket: socket.socket | None = None
         self._buffer = bytearray(_BUFFER_BYTES)
-        self._rest = memoryview(self._buffer)[:0]
+        self._at = self._end = 0
+        """What has come and was not taken: these bytes of the buffer."""
         self._chunk_left = -1
         self._first_chunk = False
         self._aborted = False
+        self.gather_bytes = _BUFFER_BYTES
+        """How much may be received into the buffer at once, to be copied from there: little when
+        what follows is long."""
+        self._limits: dict[int, tuple[float, float]] = {}
         self.used = False
         """Whether it has carried an answer before."""
         self.idle_since = 0.0
@@ -71,13 +80,14 @@ class PeerConnection:
         Raises PeerUnreachableError, PeerTimeoutError.
         """
         self.began = False
+        self.gather_bytes = _BUFFER_BYTES
         try:
             sock = self._socket or self._connect(deadline)
             self._limit(sock, deadline, socket.SO_SNDTIMEO)
             sock.sendall(request)
             return self._head(sock, deadline)
         except OSError as error:
-            raise self._failure(error, deadline) from error
+            raise failure_of(self.label, error) from error
 
     def read_into(self, view: memoryview, deadline: float) -> None:
         """Fills `view` with the next bytes of the body, which has as many.
@@ -90,7 +100,17 @@ class PeerConnection:
             else:
                 self._receive_chunked(view, deadline)
         except OSError as error:
-            raise self._failure(error, deadline) from error
+            raise failure_of(self.label, error) from error
+
+    def read_short_piece(self, length: int, deadline: float) -> bytes:
+        """The next few bytes of the body. Raises as `read_into`."""
+        if 0 < self._chunk_left >= length and self._end - self._at >= length:
+            at, self._at = self._at, self._at + length
+            self._chunk_left -= length
+            return bytes(self._buffer[at : self._at])
+        piece = bytearray(length)
+        self.read_into(memoryview(piece), deadline)
+        return bytes(piece)
 
     def read_end(self, deadline: float) -> None:
         """Reads the end of a body in chunks, so that the connection can carry another request."""
@@ -98,7 +118,7 @@ class PeerConnection:
             if self._chunk_left == 0:
                 self._next_chunk(deadline)
         except OSError as error:
-            raise self._failure(error, deadline) from error
+            raise failure_of(self.label, error) from error
         if self._chunk_left > 0:
             raise self.broken("sent more than it was asked for")
 
@@ -125,9 +145,7 @@ class PeerConnection:
 
     def broken(self, what: str) -> PeerUnreachableError:
         """The error for a peer that did something no worker does."""
-        return PeerUnreachableError(
-            f"{self.label} {what}", cure="Look whether all workers run the same version."
-        )
+        return broken(self.label, what)
 
     def _connect(self, deadline: float) -> socket.socket:
         seconds = min(CONNECT_SECONDS, self._left(deadline))
@@ -164,7 +182,7 @@ class PeerConnection:
             head = parse_head(bytes(view[:end]))
         except MalformedAnswerError as error:
             raise self.broken("does not speak HTTP") from error
-        self._rest = view[end + 4 : filled]
+        self._at, self._end = end + 4, filled
         chunked = head.headers.get("transfer-encoding", "").lower() == "chunked"
         if not chunked and head.length is None:
             raise self.broken("sent a body without a length")
@@ -173,21 +191,24 @@ class PeerConnection:
         return head
 
     def _receive(self, view: memoryview, deadline: float) -> None:
-        """Fills `view` from what has come with the head, then from the socket."""
-        taken = min(len(self._rest), len(view))
+        """Fills `view` from what has come already, then from the socket."""
+        taken = min(self._end - self._at, len(view))
         if taken:
-            view[:taken] = self._rest[:taken]
-            self._rest = self._rest[taken:]
+            view[:taken] = memoryview(self._buffer)[self._at : self._at + taken]
+            self._at += taken
+        flags = 0 if self._tls is not None else socket.MSG_WAITALL
+        while taken < len(view):
+            taken += self._receive_some(view[taken:], deadline, flags)
+
+    def _receive_some(self, view: memoryview, deadline: float, flags: int = 0) -> int:
         sock = self._socket
         if sock is None:
             raise ConnectionResetError("closed")
-        flags = 0 if self._tls is not None else socket.MSG_WAITALL
-        while taken < len(view):
-            self._limit(sock, min(deadline, time.monotonic() + SILENCE_SECONDS), socket.SO_RCVTIMEO)
-            count = sock.recv_into(view[taken:], 0, flags)
-            if not count:
-                raise ConnectionResetError("closed before all bytes had come")
-            taken += count
+        self._limit(sock, deadline, socket.SO_RCVTIMEO, SILENCE_SECONDS)
+        count = sock.recv_into(view, 0, flags)
+        if not count:
+            raise ConnectionResetError("closed before all bytes had come")
+        return count
 
     def _receive_chunked(self, view: memoryview, deadline: float) -> None:
         while view:
@@ -207,34 +228,34 @@ class PeerConnection:
         self._first_chunk = False
         line = self._line(deadline)
         try:
-            self._chunk_left = int(line.partition(b";")[0], 16)
+            self._chunk_left = int(line, 16)
         except ValueError as error:
             raise self.broken("sent a chunk without a length") from error
-        if not self._chunk_left and self._line(deadline):
-            raise self.broken("sent more after the last chunk")
+        if self._chunk_left < 0 or (not self._chunk_left and self._line(deadline)):
+            raise self.broken("sent a chunk of no use")
 
     def _line(self, deadline: float) -> bytes:
-        line = bytearray()
-        while not line.endswith(b"\r\n"):
-            if len(line) > _MOST_LINE_BYTES:
+        """The next line, without its end; chunks have no others than short ones."""
+        while True:
+            end = self._buffer.find(b"\r\n", self._at, self._end)
+            if end >= 0:
+                line = bytes(self._buffer[self._at : end])
+                self._at = end + 2
+                return line
+            if self._end - self._at > _MOST_LINE_BYTES:
                 raise self.broken("sent a chunk without a length")
-            if not self._rest:
-                self._refill(deadline)
-            end = bytes(self._rest[:_MOST_LINE_BYTES]).find(b"\n")
-            count = min(len(self._rest), _MOST_LINE_BYTES) if end < 0 else end + 1
-            line += self._rest[:count]
-            self._rest = self._rest[count:]
-        return bytes(line[:-2])
+            self._gather(self._end - self._at + 1, deadline)
 
-    def _refill(self, deadline: float) -> None:
-        sock = self._socket
-        if sock is None:
-            raise ConnectionResetError("closed")
-        self._limit(sock, deadline, socket.SO_RCVTIMEO)
-        count = sock.recv_into(self._buffer)
-        if not count:
-            raise ConnectionResetError("closed before all bytes had come")
-        self._rest = memoryview(self._buffer)[:count]
+    def _gather(self, count: int, deadline: float) -> None:
+        """Has so many bytes in the buffer, in one piece."""
+        left = self._end - self._at
+        if left < count and (not left or self._at + count > len(self._buffer)):
+            self._buffer[:left] = self._buffer[self._at : self._end]
+            self._at, self._end = 0, left
+        while self._end - self._at < count:
+            stop = min(self._end + max(count, self.gather_bytes), len(self._buffer))
+            view = memoryview(self._buffer)[self._end : stop]
+            self._end += self._receive_some(view, deadline)
 
     def _left(self, deadline: float) -> float:
         left = deadline - time.monotonic()
@@ -242,31 +263,48 @@ class PeerConnection:
             raise TimeoutError("the deadline passed")
         return left
 
-    def _limit(self, sock: socket.socket, deadline: float, option: int) -> None:
-        """The next call on the socket may take until the deadline."""
-        left = self._left(deadline)
+    def _limit(
+        self, sock: socket.socket, deadline: float, option: int, most: float = math.inf
+    ) -> None:
+        """The next call on the socket may take until the deadline, `most` seconds at most."""
+        now = time.monotonic()
+        left = min(deadline - now, most)
+        if left <= 0 or self._aborted:
+            raise TimeoutError("the deadline passed")
+        set_at, seconds = self._limits.get(option, (0.0, 0.0))
+        if now - set_at < _LIMIT_SECONDS and abs(seconds - left) < _LIMIT_SECONDS:
+            return
+        self._limits[option] = now, left
         if self._tls is not None:
             sock.settimeout(left)
         else:
-            seconds = int(left)
-            value = _TIMEVAL.pack(seconds, max(1, int((left - seconds) * 1e6)))
+            whole = int(left)
+            value = _TIMEVAL.pack(whole, max(1, int((left - whole) * 1e6)))
             sock.setsockopt(socket.SOL_SOCKET, option, value)
 
-    def _failure(self, error: OSError, deadline: float) -> PeerError:
-        if isinstance(error, PeerError):
-            return error
-        if isinstance(error, ssl.SSLCertVerificationError):
-            return PeerUnreachableError(
-                f"{self.label} shows a certificate that is not of this pool:"
-                f" {error.verify_message}",
-                cure="Run `fluidpy up`, which makes certificates for all workers.",
-            )
-        if isinstance(error, TimeoutError | BlockingIOError):
-            return PeerTimeoutError(
-                f"{self.label} did not answer in time",
-                cure="Look whether it is up and the network between works.",
-            )
+
+def broken(label: str, what: str) -> PeerUnreachableError:
+    """The error for a peer that did something no worker does."""
+    return PeerUnreachableError(
+        f"{label} {what}", cure="Look whether all workers run the same version."
+    )
+
+
+def failure_of(label: str, error: OSError) -> PeerError:
+    """The error of ours for what a socket raised."""
+    if isinstance(error, PeerError):
+        return error
+    if isinstance(error, ssl.SSLCertVerificationError):
         return PeerUnreachableError(
-            f"{self.label} cannot be reached, or left in the middle: {error.strerror or error}",
+            f"{label} shows a certificate that is not of this pool: {error.verify_message}",
+            cure="Run `fluidpy up`, which makes certificates for all workers.",
+        )
+    if isinstance(error, TimeoutError | BlockingIOError):
+        return PeerTimeoutError(
+            f"{label} did not answer in time",
             cure="Look whether it is up and the network between works.",
         )
+    return PeerUnreachableError(
+        f"{label} cannot be reached, or left in the middle: {error.strerror or error}",
+        cure="Look whether it is up and the network between works.",
+    )

@@ -261,6 +261,12 @@ def parse_sums(text: str) -> list[int]:
     return [int(each, 16) for each in text.split(",")] if text else []
 
 
+def origin_of(headers: Mapping[str, str]) -> str:
+    """FROM_CACHE or FROM_SOURCE, by the headers of an answer (lower-case names)."""
+    told = headers.get(ORIGIN_HEADER.lower(), "")
+    return FROM_SOURCE if told == FROM_SOURCE else FROM_CACHE
+
+
 def error_body(error: FluidpyError) -> bytes:
     """An error as the body of an answer."""
     return json.dumps(error.to_wire()).encode()

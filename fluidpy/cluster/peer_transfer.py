@@ -10,7 +10,8 @@ from typing import Final, Generic, TypeAlias, TypeVar
 from crc32c import crc32c
 
 from fluidpy.cluster import peer_protocol as protocol
-from fluidpy.cluster.peer_connection import PeerConnection
+from fluidpy.cluster.membership import Member
+from fluidpy.cluster.peer_connection import PeerConnection, broken
 from fluidpy.cluster.peer_protocol import PeerRequest
 from fluidpy.errors import (
     FluidpyError,
@@ -26,6 +27,15 @@ from fluidpy.errors import (
 )
 from fluidpy.storage.http_connection import AnswerHead
 from fluidpy.storage.under_storage import TakePiece
+
+SUMMED_BYTES: Final = 256 * 1024
+"""So many bytes are received at once before they are summed: half of a small second-level cache."""
+
+LONG_BYTES: Final = 16 * 1024
+"""Objects of a batch above this size on average are not received by way of a buffer."""
+
+HEAD_BYTES: Final = 2048
+"""What is then received at once of what lies between two objects."""
 
 _MOST_ERROR_BYTES: Final = 64 * 1024
 
@@ -148,18 +158,16 @@ def receive_range(
     wanted = request.end - request.start
     if length != wanted:
         raise connection.broken(f"announced {length} of {wanted} bytes")
-    block, sums = _sums_of_head(connection, headers, wanted)
+    block, sums = sums_of_head(connection.label, headers, wanted)
     step = max(block, piece_bytes // block * block)
     for position in range(request.start, request.end, step):
         piece = place(position, min(step, request.end - position))
-        connection.read_into(piece, transfer.deadline)
         first = (position - request.start) // block
-        if not _intact(piece, block, sums[first : first + -(-len(piece) // block)]):
-            raise _corrupt(connection, request)
+        if not _receive_intact(transfer, piece, block, sums[first:]):
+            raise corrupt(connection.label, request)
         if take is not None:
             take(position, piece)
-    origin = headers.get(protocol.ORIGIN_HEADER.lower(), "")
-    return protocol.FROM_SOURCE if origin == protocol.FROM_SOURCE else protocol.FROM_CACHE
+    return protocol.origin_of(headers)
 
 
 def receive_batch(
@@ -174,26 +182,26 @@ def receive_batch(
     connection, deadline = transfer.connection, transfer.deadline
     if transfer.head.length is not None:
         raise connection.broken("sent a batch that is none")
-    block = _block_bytes(connection, transfer.head.headers)
-    frame = bytearray(protocol.FRAME.size)
+    block = _block_bytes(connection.label, transfer.head.headers)
+    if sum(request.size for request in requests) > LONG_BYTES * len(requests):
+        connection.gather_bytes = HEAD_BYTES
     for number, request in enumerate(requests):
-        connection.read_into(memoryview(frame), deadline)
+        frame = connection.read_short_piece(protocol.FRAME.size, deadline)
         status, _, blocks, length = protocol.FRAME.unpack(frame)
         if status != protocol.OK:
             if blocks or length > _MOST_ERROR_BYTES:
                 raise connection.broken("sent a frame of no use")
-            body = bytearray(length)
-            connection.read_into(memoryview(body), deadline)
-            outcome[number] = error_of(connection.label, status, bytes(body))
+            body = connection.read_short_piece(length, deadline)
+            outcome[number] = error_of(connection.label, status, body)
             continue
         if length != request.size or blocks != -(-length // block):
             raise connection.broken(f"sent {length} of {request.size} bytes")
-        sums = _receive_sums(connection, blocks, deadline)
+        sums = struct.unpack(f"!{blocks}I", connection.read_short_piece(4 * blocks, deadline))
         data = place(0, length)
         connection.read_into(data, deadline)
         if not _intact(data, block, sums):
-            outcome[number] = _corrupt(connection, request)
-            raise _corrupt(connection, request)
+            outcome[number] = corrupt(connection.label, request)
+            raise corrupt(connection.label, request)
         take(number, data)
         outcome[number] = None
 
@@ -202,6 +210,11 @@ def receive_short(transfer: PeerTransfer[_Result], most: int) -> bytes:
     """A short body whole. Raises PeerError, also when it is longer than `most` bytes."""
     _check_status(transfer)
     return transfer.connection.read_short(transfer.head, most, transfer.deadline)
+
+
+def label_of(member: Member) -> str:
+    """What errors call a peer."""
+    return f"worker {member.name} ({member.address})"
 
 
 def not_come() -> FluidpyError:
@@ -231,43 +244,62 @@ def _check_status(transfer: PeerTransfer[_Result]) -> None:
         raise _AnsweredError(error_of(connection.label, status, body))
 
 
-def _sums_of_head(
-    connection: PeerConnection, headers: Mapping[str, str], length: int
-) -> tuple[int, Sequence[int]]:
-    block = _block_bytes(connection, headers)
+def sums_of_head(label: str, headers: Mapping[str, str], length: int) -> tuple[int, Sequence[int]]:
+    """Block size and checksums that the head of a range of `length` bytes tells.
+
+    Raises PeerUnreachableError for a head that does not fit.
+    """
+    block = _block_bytes(label, headers)
     try:
         sums = protocol.parse_sums(headers.get(protocol.SUMS_HEADER.lower(), ""))
     except ValueError as error:
-        raise connection.broken("sent checksums of no use") from error
+        raise broken(label, "sent checksums of no use") from error
     if len(sums) != -(-length // block):
-        raise connection.broken(f"sent {len(sums)} checksums for {length} bytes")
+        raise broken(label, f"sent {len(sums)} checksums for {length} bytes")
     return block, sums
 
 
-def _block_bytes(connection: PeerConnection, headers: Mapping[str, str]) -> int:
+def _block_bytes(label: str, headers: Mapping[str, str]) -> int:
     text = headers.get(protocol.BLOCK_HEADER.lower(), "")
     block = int(text) if text.isdecimal() and len(text) < 12 else 0
     if not 0 < block <= protocol.MOST_RANGE_BYTES:
-        raise connection.broken("does not say how long its blocks are")
+        raise broken(label, "does not say how long its blocks are")
     return block
 
 
-def _receive_sums(connection: PeerConnection, count: int, deadline: float) -> tuple[int, ...]:
-    raw = bytearray(4 * count)
-    connection.read_into(memoryview(raw), deadline)
-    return struct.unpack(f"!{count}I", raw)
+def _receive_intact(
+    transfer: PeerTransfer[_Result], piece: memoryview, block: int, sums: Sequence[int]
+) -> bool:
+    """Fills `piece`, which begins at a block; whether each block has its sum.
+
+    Bytes are summed while the processor has them in its cache.
+    """
+    connection, deadline = transfer.connection, transfer.deadline
+    for number, at in enumerate(range(0, len(piece), block)):
+        end = min(at + block, len(piece))
+        found = 0
+        for begin in range(at, end, SUMMED_BYTES):
+            part = piece[begin : min(begin + SUMMED_BYTES, end)]
+            connection.read_into(part, deadline)
+            found = crc32c(part, found)
+        if found != sums[number]:
+            return False
+    return True
 
 
 def _intact(data: memoryview, block: int, sums: Sequence[int]) -> bool:
     """Whether each block has its sum; big ones are summed without the interpreter's lock."""
+    if len(sums) == 1:
+        return crc32c(data) == sums[0]
     return all(
         crc32c(data[at : at + block]) == expected
         for at, expected in zip(range(0, len(data), block), sums, strict=True)
     )
 
 
-def _corrupt(connection: PeerConnection, request: PeerRequest) -> PeerCorruptError:
+def corrupt(label: str, request: PeerRequest) -> PeerCorruptError:
+    """The error for bytes that do not have their checksum."""
     return PeerCorruptError(
-        f"{connection.label}: bytes of {request.path!r} do not match their checksum",
+        f"{label}: bytes of {request.path!r} do not match their checksum",
         cure="They are read elsewhere; look at that machine's memory, disk and network.",
     )

@@ -8,6 +8,7 @@ the body as its asker wants; everything else ends the connection.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
@@ -219,9 +220,15 @@ class HttpConnection(asyncio.BufferedProtocol):
         self._answer.set_result(Answer(head, body))
 
 
-async def connect(host: str, port: int, scratch: bytearray, seconds: float) -> HttpConnection:
-    """A new connection over plain TCP. Raises OSError, TimeoutError after `seconds`."""
+async def connect(
+    host: str, port: int, scratch: bytearray, seconds: float, tls: ssl.SSLContext | None = None
+) -> HttpConnection:
+    """A new connection, over plain TCP without `tls`. Raises OSError, TimeoutError after
+    `seconds`.
+    """
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(seconds):
-        _, connection = await loop.create_connection(lambda: HttpConnection(scratch), host, port)
+        _, connection = await loop.create_connection(
+            lambda: HttpConnection(scratch), host, port, ssl=tls
+        )
     return connection

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from fluidpy.cache.cache_file import READ_BYTES, sums_of
-from fluidpy.cache.sealed_range import FileSpan, seal
+from fluidpy.cache.sealed_range import FileSpan, seal, seal_complete
 from fluidpy.cluster.peer_protocol import PeerRequest, Presence, malformed
 from fluidpy.errors import (
     CacheError,
@@ -33,6 +33,7 @@ from fluidpy.worker.passed_bytes import BytesLeftError, memfd_of
 
 if TYPE_CHECKING:
     from fluidpy.cache.cached_object import CachedObject
+    from fluidpy.namespace.namespace import Namespace
     from fluidpy.telemetry.counters import Counters
     from fluidpy.worker.datasets import AttachedDataset, Datasets
     from fluidpy.worker.fills import FillTable
@@ -96,6 +97,7 @@ class PeerObjects:
         self._datasets = datasets
         self._fills = fills
         self.block_bytes = fills.block_bytes
+        self._keys: dict[tuple[str, str], tuple[Namespace, CacheKeys]] = {}
 
     def ready(self, request: PeerRequest) -> ServedRange | None:
         """The range, if it is cached and may be used at once.
@@ -106,8 +108,14 @@ class PeerObjects:
         key = self._key(dataset, request)
         if not request.size:
             return ServedRange((), (), _nothing, from_source=False)
+        if request.end - request.start == request.size:
+            sealed = seal_complete(dataset.store.table, key, request.size)
+            if sealed is not None:
+                return ServedRange(sealed.spans, sealed.sums, sealed.close, from_source=False)
         cached = self._find(dataset, key, request.size)
-        return None if cached is None else _sealed(cached, request, from_source=False)
+        if cached is None:
+            return None
+        return _sealed(cached, request, from_source=False, checked=True)
 
     async def bring(
         self, request: PeerRequest, *, only_cached: bool, deadline: float
@@ -161,12 +169,16 @@ class PeerObjects:
         return dataset
 
     def _key(self, dataset: AttachedDataset, request: PeerRequest) -> bytes:
-        try:
-            _, storage = dataset.namespace.mount_named(request.mount)
-        except PathNotFoundError as error:
-            raise malformed(error.message) from error
-        keys = CacheKeys(storage.source_id, storage.identity)
-        return keys.key(os.fsencode(request.path), request.version)
+        """The key of the object's bytes in the store here."""
+        known = self._keys.get((request.dataset, request.mount))
+        if known is None or known[0] is not dataset.namespace:
+            try:
+                _, storage = dataset.namespace.mount_named(request.mount)
+            except PathNotFoundError as error:
+                raise malformed(error.message) from error
+            known = dataset.namespace, CacheKeys(storage.source_id, storage.identity)
+            self._keys[request.dataset, request.mount] = known
+        return known[1].key(os.fsencode(request.path), request.version)
 
     def _find(self, dataset: AttachedDataset, key: bytes, size: int) -> CachedObject | None:
         cached = dataset.store.get(key)
@@ -223,8 +235,10 @@ def _sums_of_file(fd: int, length: int, block_bytes: int) -> list[int]:
     return found
 
 
-def _sealed(cached: CachedObject, request: PeerRequest, *, from_source: bool) -> ServedRange | None:
-    sealed = seal(cached, request.start, request.end)
+def _sealed(
+    cached: CachedObject, request: PeerRequest, *, from_source: bool, checked: bool = False
+) -> ServedRange | None:
+    sealed = seal(cached, request.start, request.end, checked=checked)
     if sealed is None:
         return None
     return ServedRange(sealed.spans, sealed.sums, sealed.close, from_source=from_source)

@@ -14,7 +14,7 @@ import os
 import select
 import socket
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -30,6 +30,9 @@ Chunk: TypeAlias = tuple[bytes, Sequence[FileSpan]]
 
 THREADS: Final = 8
 """Threads that send, all connections together."""
+
+INLINE_BYTES: Final = 256 * 1024
+"""Bodies up to this size, in bytes, are sent on the event loop if the socket takes them."""
 
 STALL_MILLISECONDS: Final = 5
 """How long a thread waits for a socket to take more before it leaves that to the event loop."""
@@ -52,19 +55,14 @@ class BodySender:
         """
         transport = request.transport
         if transport is None:
-            raise ConnectionResetError("the peer has gone")
+            raise _gone()
         self._transport = transport
         self._response = response
         self._threads = threads
         self._deadline = deadline
         self._loop = asyncio.get_running_loop()
+        self._plain = transport.get_extra_info("sslcontext") is None
         self._socket: socket.socket | None = None
-        if transport.get_extra_info("sslcontext") is None:
-            # A descriptor of its own: the transport may close its one while a thread sends.
-            number = transport.get_extra_info("socket").fileno()
-            if number < 0:
-                raise ConnectionResetError("the peer has gone")
-            self._socket = socket.socket(fileno=os.dup(number))
 
     async def send(self, pieces: Sequence[Piece]) -> None:
         """Sends all pieces, in order.
@@ -72,12 +70,17 @@ class BodySender:
         Raises PeerTimeoutError when the deadline passes, ConnectionError when the peer has gone,
         CacheError when a file ends too early. The body is broken then: end the connection.
         """
+        left = deque(pieces)
+        if self._plain and sum(map(_length, pieces)) <= INLINE_BYTES:
+            self._send_now(left)
+            if not left:
+                return
         try:
             async with asyncio.timeout_at(self._deadline):
-                if self._socket is None:
-                    await self._send_by_transport(pieces)
+                if self._plain:
+                    await self._send_by_threads(self._own_socket(), left)
                 else:
-                    await self._send_by_threads(self._socket, pieces)
+                    await self._send_by_transport(left)
         except TimeoutError as error:
             raise PeerTimeoutError(
                 "the peer did not take its answer in time", cure="Look at the network."
@@ -85,7 +88,7 @@ class BodySender:
 
     async def send_chunks(self, chunks: Sequence[Chunk]) -> None:
         """Sends chunks of HTTP's chunked coding, one each; raises as `send`."""
-        if self._socket is None:  # aiohttp makes its own chunks
+        if not self._plain:  # aiohttp makes its own chunks
             for head, spans in chunks:
                 await self.send([head, *spans])
             return
@@ -103,7 +106,33 @@ class BodySender:
         if self._socket is not None:
             self._socket.close()
 
-    async def _send_by_transport(self, pieces: Sequence[Piece]) -> None:
+    def _send_now(self, left: deque[Piece]) -> None:
+        """Sends what the socket takes at once of spans of files."""
+        number = self._transport.get_extra_info("socket").fileno()
+        if number < 0:
+            raise _gone()
+        while left and not self._transport.get_write_buffer_size():
+            piece = left[0]
+            if isinstance(piece, bytes):
+                return
+            try:
+                sent = os.sendfile(number, piece.fd, piece.offset, piece.length)
+            except BlockingIOError:
+                return
+            _sent(left, piece, sent)
+
+    def _own_socket(self) -> socket.socket:
+        """The socket with a descriptor of our own: the transport may close its one while a thread
+        sends.
+        """
+        if self._socket is None:
+            number = self._transport.get_extra_info("socket").fileno()
+            if number < 0:
+                raise _gone()
+            self._socket = socket.socket(fileno=os.dup(number))
+        return self._socket
+
+    async def _send_by_transport(self, pieces: Iterable[Piece]) -> None:
         for piece in pieces:
             if isinstance(piece, bytes):
                 await self._response.write(piece)
@@ -117,10 +146,9 @@ class BodySender:
                     raise _ended_early()
                 await self._response.write(data)
 
-    async def _send_by_threads(self, sock: socket.socket, pieces: Sequence[Piece]) -> None:
+    async def _send_by_threads(self, sock: socket.socket, left: deque[Piece]) -> None:
         while self._transport.get_write_buffer_size():  # the head, to a peer that does not read
             await self._writable(sock)
-        left = deque(pieces)
         while left:
             work = self._loop.run_in_executor(self._threads, push, sock, left)
             try:
@@ -158,19 +186,31 @@ def _push_first(sock: socket.socket, left: deque[Piece]) -> None:
     piece = left[0]
     if isinstance(piece, bytes):
         sent = sock.send(piece, socket.MSG_MORE if len(left) > 1 else 0)
-        rest: Piece = piece[sent:]
-        done = sent == len(piece)
+        if sent == len(piece):
+            left.popleft()
+        else:
+            left[0] = piece[sent:]
     else:
-        fd, offset, length = piece
-        sent = os.sendfile(sock.fileno(), fd, offset, length) if length else 0
-        if length and not sent:
-            raise _ended_early()
-        rest = FileSpan(fd, offset + sent, length - sent)
-        done = sent == length
-    if done:
+        sent = os.sendfile(sock.fileno(), piece.fd, piece.offset, piece.length)
+        _sent(left, piece, sent)
+
+
+def _sent(left: deque[Piece], span: FileSpan, sent: int) -> None:
+    """Takes what was sent of the first piece off `left`. Raises CacheError when nothing was."""
+    if sent == span.length:
         left.popleft()
+    elif sent:
+        left[0] = FileSpan(span.fd, span.offset + sent, span.length - sent)
     else:
-        left[0] = rest
+        raise _ended_early()
+
+
+def _length(piece: Piece) -> int:
+    return len(piece) if isinstance(piece, bytes) else piece.length
+
+
+def _gone() -> ConnectionResetError:
+    return ConnectionResetError("the peer has gone")
 
 
 def _set(ready: asyncio.Future[None]) -> None:

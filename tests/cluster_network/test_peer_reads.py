@@ -97,3 +97,17 @@ async def test_presence_tells_what_there_is(bed: Bed) -> None:
     assert found[1][:2] == (BLOCK, False)
     assert found[2] == Presence(0, False, 0.0)
     assert found[1].last_use > 0
+
+
+@pytest.mark.parametrize("size", [1, 100_000, 1024 * 1024])
+async def test_a_short_range_comes_without_a_thread(bed: Bed, size: int) -> None:
+    data = os.urandom(size)
+    request = await bed.put("small", data)
+    for origin in (FROM_SOURCE, FROM_CACHE):
+        found, told = await bed.client.get(bed.member, request, seconds=10)
+        assert found == data
+        assert told == origin
+    with pytest.raises(PeerAbsentError):
+        await bed.client.get(
+            bed.member, request._replace(path="other"), seconds=10, only_cached=True
+        )
