@@ -38,6 +38,7 @@ from fluidpy.fuse.server_processes import (
     adopt_orphans,
 )
 from fluidpy.fuse.server_reserve import ServerReserve
+from fluidpy.fuse.server_watch import CHECK_SECONDS, ServerWatch
 from fluidpy.fuse.upgrade import (
     DRAIN_SECONDS,
     LONG_DRAIN_SECONDS,
@@ -55,12 +56,6 @@ GRACE_SECONDS: Final = 5.0
 START_SECONDS: Final = 10.0
 """How long a server that follows another may take until it serves, before it counts as failed."""
 
-CHECK_SECONDS: Final = 1.0
-"""How often it is looked for a server that ended but for a thread that waits in the kernel."""
-
-STATUS_SECONDS: Final = 0.1
-"""How long the exit status of a server that closed its socket is waited for."""
-
 
 class Holder:
     """One mount's life, from the order to the last unmount."""
@@ -77,6 +72,7 @@ class Holder:
         self._mount = HeldMount(order, settings)
         self._failures: list[float] = []
         self._absent_since: float | None = None
+        self._server_watch = ServerWatch()
         self._ending = False
         self._exit_status = 0
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -170,7 +166,10 @@ class Holder:
             if "started" in message:
                 server.started(int(message["started"]["pid"]))
             elif "serving" in message:
+                server.answers = bool(message["serving"].get("answers"))
                 self._serves(server)
+            elif "alive" in message:
+                self._server_watch.answered(server)
             elif "drained" in message:
                 self._old_has_drained(server)
             elif "failed" in message:
@@ -208,7 +207,7 @@ class Holder:
         server.channel.close()
         self._server = None
         now = self._loop.clock()
-        ending = Ending(self._status_of(server), server.serving)
+        ending = Ending(self._ended.status_of(server), server.serving)
         server.release()
         upgrade = self._upgrade
         if upgrade is not None and upgrade.server is server:
@@ -241,16 +240,6 @@ class Holder:
             failures=self._failures,
             now=now,
         )
-
-    def _status_of(self, server: ServerProcess) -> int:
-        """The exit status; of one that does not end at once, because the kernel keeps a thread of
-        it, that of a killed one."""
-        if not server.await_end(STATUS_SECONDS):
-            server.kill()
-            return -signal.SIGKILL
-        self._ended.collect()
-        status = self._ended.take(server.pid)
-        return 1 if status is None else status
 
     def _start_next(self) -> None:
         if self._server is not None or self._ending:
@@ -294,10 +283,15 @@ class Holder:
     def _check(self) -> None:
         self._ended.collect()
         self._ended.forget()
-        server = self._server
-        if server is not None and server.serving and server.leader_ended():
-            self._server_ended(server)
         self._loop.call_later(CHECK_SECONDS, self._check)
+        server = self._server
+        why = self._server_watch.check(server, connected=self._mount.connected)
+        if why and server is not None:
+            _logger.warning("%s: server %d %s", self._order.directory, server.pid, why)
+            server.kill()
+            self._server_ended(server)
+        elif why:
+            self._end(after_server(self._situation(self._loop.clock()), Ending(0, served=True)))
 
     # -- upgrades ------------------------------------------------------------------------------
 

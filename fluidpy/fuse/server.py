@@ -132,7 +132,7 @@ class MountServer:
             self._link.reach()
         else:
             self._link.adopt(self._attached, again=self._order.known is not None)
-        control.tell(self._channel, {"serving": {}})
+        control.tell(self._channel, {"serving": {"answers": True}})
         self._loop.run()
         if self._taking_down is not None:
             self._taking_down.join(TAKE_DOWN_SECONDS)
@@ -270,6 +270,8 @@ class MountServer:
             protocol.close_all(received.fds)
             if "drain" in received.message:
                 self._drain(float(received.message["drain"]["seconds"]))
+            elif "ping" in received.message:
+                control.tell(self._channel, {"alive": {}})
             elif "backing" in received.message:
                 self._reading.on_backing(received.message["backing"])
 

@@ -24,6 +24,9 @@ from fluidpy.fuse import control
 SEND_SECONDS: Final = 5.0
 """How long a server may leave a message of the holder in a full socket."""
 
+STATUS_SECONDS: Final = 0.1
+"""How long the exit status of a server that closed its socket is waited for."""
+
 _PR_SET_CHILD_SUBREAPER: Final = 36
 """prctl(2), from <linux/prctl.h>."""
 
@@ -51,9 +54,15 @@ class EndedProcesses:
                     return
                 self._statuses[pid] = os.waitstatus_to_exitcode(status)
 
-    def take(self, pid: int) -> int | None:
-        """The exit status of a process that has ended; None while it has not."""
-        return self._statuses.pop(pid, None)
+    def status_of(self, server: ServerProcess) -> int:
+        """The exit status of a server that closed its socket; of one that does not end at once,
+        because the kernel keeps a thread of it, that of a killed one.
+        """
+        if not server.await_end(STATUS_SECONDS):
+            server.kill()
+            return -signal.SIGKILL
+        self.collect()
+        return self._statuses.pop(server.pid, 1)
 
     def forget(self) -> None:
         """Drops what nobody asked for: workers that servers started, ended templates."""
@@ -72,6 +81,8 @@ class ServerProcess:
         self.channel = channel
         self.pid = 0
         self.serving = False
+        self.answers = False
+        """Whether it says that it lives when it is asked: servers of older code do not."""
         self._handle = -1
 
     def started(self, pid: int) -> None:

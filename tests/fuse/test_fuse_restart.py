@@ -283,6 +283,31 @@ def test_helpers_that_hang_are_passed_over(
     assert until(lambda: not any(running(pid) for pid in helpers))
 
 
+@pytest.mark.slow
+def test_a_server_that_answers_nothing_is_replaced(
+    worker: TreeWorker, mounted: Mounted, mount_point: Path, fuse_settings: Settings
+) -> None:
+    """It is there, and stopped, so that whoever reads waits."""
+    record = mounted()
+    os.kill(record.server_pid, signal.SIGSTOP)
+    assert (mount_point / "large.bin").read_bytes() == worker.tree[b"large.bin"]
+    assert now_mounted(fuse_settings).restarts == 1
+    assert not running(record.server_pid)
+    assert "answers nothing" in log_path(fuse_settings, mount_point).read_text()
+
+
+@pytest.mark.slow
+def test_a_server_that_does_not_see_the_unmount_is_ended(
+    mounted: Mounted, mount_point: Path, fuse_settings: Settings
+) -> None:
+    record = mounted()
+    os.kill(record.server_pid, signal.SIGSTOP)
+    unmount(mount_point, fuse_settings)
+    assert not running(record.server_pid)
+    assert not running(record.holder_pid)
+    assert list_mounts(fuse_settings) == []
+
+
 def test_status_tells_of_restarts(
     mounted: Mounted, mount_point: Path, fuse_settings: Settings
 ) -> None:
