@@ -57,6 +57,12 @@ class Settings:
     """Who belongs to the pool, written by the control plane; without it a worker serves alone."""
     listen: str = ""
     """HOST:PORT where the worker serves the others of its pool; port 0 takes any that is free."""
+    certificate_file: Path | None = None
+    """PEM file with this worker's certificate and key: workers then speak TLS with one another."""
+    authority_file: Path | None = None
+    """PEM file with the certificate that signed those of all workers of the pool."""
+    plain_network: bool = False
+    """Whether workers may speak without TLS on an address that other machines reach."""
 
     @property
     def worker_socket(self) -> Path:
@@ -117,6 +123,8 @@ def _convert(name: str, kind: str, raw: Any, origin: str) -> Any:
             value = float(raw)
         elif kind == "str":
             return str(raw)
+        elif kind == "bool":
+            return _truth(name, raw, origin)
         else:
             return Path(raw).expanduser()
     except (TypeError, ValueError) as error:
@@ -126,6 +134,16 @@ def _convert(name: str, kind: str, raw: Any, origin: str) -> Any:
     if value <= 0:
         raise UsageError(f"{origin}: {name} is {raw!r}", cure="Give a value above zero.")
     return value
+
+
+def _truth(name: str, raw: Any, origin: str) -> bool:
+    found = {"true": True, "1": True, "false": False, "0": False}.get(str(raw).lower())
+    if found is None:
+        raise UsageError(
+            f"{origin}: {name} is {raw!r}, which is neither true nor false",
+            cure=f"Give {name} as true or false.",
+        )
+    return found
 
 
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:

@@ -86,6 +86,10 @@ class PeerConnection:
             self._limit(sock, deadline, socket.SO_SNDTIMEO)
             sock.sendall(request)
             return self._head(sock, deadline)
+        except ConnectionError as error:
+            if self._tls is not None and not (self.used or self.began):
+                raise no_secure_connection(self.label, "closed at once") from error
+            raise failure_of(self.label, error) from error
         except OSError as error:
             raise failure_of(self.label, error) from error
 
@@ -290,6 +294,15 @@ def broken(label: str, what: str) -> PeerUnreachableError:
     )
 
 
+def no_secure_connection(label: str, reason: str) -> PeerUnreachableError:
+    """The error for a handshake that did not come to an end."""
+    return PeerUnreachableError(
+        f"{label}: no secure connection ({reason}): one of both has a certificate that is not of"
+        " this pool, or none",
+        cure="Run `fluidpy up`, which makes certificates for all workers.",
+    )
+
+
 def failure_of(label: str, error: OSError) -> PeerError:
     """The error of ours for what a socket raised."""
     if isinstance(error, PeerError):
@@ -299,6 +312,8 @@ def failure_of(label: str, error: OSError) -> PeerError:
             f"{label} shows a certificate that is not of this pool: {error.verify_message}",
             cure="Run `fluidpy up`, which makes certificates for all workers.",
         )
+    if isinstance(error, ssl.SSLError):
+        return no_secure_connection(label, error.reason or str(error))
     if isinstance(error, TimeoutError | BlockingIOError):
         return PeerTimeoutError(
             f"{label} did not answer in time",

@@ -16,10 +16,10 @@ from crc32c import crc32c
 
 from fluidpy.cluster import peer_protocol as protocol
 from fluidpy.cluster.membership import Member
-from fluidpy.cluster.peer_connection import CONNECT_SECONDS, failure_of
+from fluidpy.cluster.peer_connection import CONNECT_SECONDS, failure_of, no_secure_connection
 from fluidpy.cluster.peer_protocol import PeerRequest
 from fluidpy.cluster.peer_transfer import corrupt, error_of, label_of, sums_of_head
-from fluidpy.errors import PeerTimeoutError, PeerUnreachableError
+from fluidpy.errors import PeerError, PeerTimeoutError, PeerUnreachableError
 from fluidpy.storage.http_connection import (
     SCRATCH_BYTES,
     Answer,
@@ -106,9 +106,7 @@ class PeerGets:
             except ConnectionBrokenError as error:
                 if used and error.received is None and not self._closed:
                     continue
-                raise PeerUnreachableError(
-                    f"{label} left in the middle: {error}", cure="Read elsewhere; look at its log."
-                ) from error
+                raise self._left(label, error) from error
             except MalformedAnswerError as error:
                 raise PeerUnreachableError(
                     f"{label} sent an answer of no use: {error}",
@@ -122,6 +120,16 @@ class PeerGets:
             else:
                 connection.end()
             return answer
+
+    def _left(self, label: str, error: ConnectionBrokenError) -> PeerError:
+        """The error for a connection that ended before the answer did."""
+        if isinstance(error.cause, OSError):
+            return failure_of(label, error.cause)
+        if self._tls is not None and error.received is None:
+            return no_secure_connection(label, "closed at once")
+        return PeerUnreachableError(
+            f"{label} left in the middle", cure="Look whether it is up and what its log says."
+        )
 
     async def _connection(self, member: Member, label: str) -> tuple[HttpConnection, bool]:
         """A connection, and whether it was used before."""

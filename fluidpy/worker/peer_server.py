@@ -7,6 +7,7 @@ TLS and wants a certificate of the pool from whoever connects.
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import logging
 import socket
@@ -30,6 +31,12 @@ IDLE_SECONDS: Final = 30.0
 BACKLOG: Final = 512
 """Connections that may wait to be accepted: all peers of a large pool at once."""
 
+HANDSHAKE_SECONDS: Final = 5.0
+"""How long a peer may take to agree on TLS."""
+
+MOST_CONNECTIONS: Final = 1024
+"""Connections at once: 32 from each of 32 peers."""
+
 UNSENT_SECONDS: Final = 20
 """A connection whose peer acknowledges nothing for so long is dead (TCP_USER_TIMEOUT)."""
 
@@ -44,7 +51,8 @@ class PeerServer:
         """`metrics` gives the text of /metrics. Listens nowhere yet."""
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="fluidpy-send")
         self.answers = PeerAnswers(source, metrics, self._threads)
-        self._runner: web.ServerRunner | None = None
+        self._http: web.Server | None = None
+        self._listener: asyncio.Server | None = None
         self.address = ""
 
     async def start(
@@ -61,17 +69,30 @@ class PeerServer:
                 f"listening at {listen} without TLS would show data and tokens to the network",
                 cure="Give the worker certificates, or set plain_network if the network is yours.",
             )
-        server = web.Server(
+        loop = asyncio.get_running_loop()
+        self._http = web.Server(
             self.answers.handle, access_log=None, keepalive_timeout=IDLE_SECONDS, lingering_time=2.0
         )
-        runner = web.ServerRunner(server, shutdown_timeout=CLOSE_SECONDS)
-        await runner.setup()
         sock = _bound(listen, host, port)
-        await web.SockSite(runner, sock, ssl_context=tls, backlog=BACKLOG).start()
-        self._runner = runner
+        self._listener = await loop.create_server(
+            self._accept, sock=sock, ssl=tls, backlog=BACKLOG,
+            ssl_handshake_timeout=None if tls is None else HANDSHAKE_SECONDS,
+        )  # fmt: skip
         self.address = f"{listen.rpartition(':')[0]}:{sock.getsockname()[1]}"
         _log.info("serving peers at %s%s", self.address, " with TLS" if tls else "")
         return self.address
+
+    @property
+    def connections(self) -> int:
+        """Peers connected."""
+        return 0 if self._http is None else len(self._http.connections)
+
+    def _accept(self) -> asyncio.BaseProtocol:
+        """What serves a new connection."""
+        assert self._http is not None
+        if self.connections >= MOST_CONNECTIONS:
+            return _Refused()
+        return self._http()
 
     def use(self, membership: Membership) -> None:
         """Serves the Datasets of this membership from now on, to those who have their tokens."""
@@ -83,10 +104,21 @@ class PeerServer:
 
     async def close(self) -> None:
         """Stops listening; answers under way get a moment. Harmless when done twice."""
-        runner, self._runner = self._runner, None
-        if runner is not None:
-            await runner.cleanup()
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            listener.close()
+        if self._http is not None:
+            self._http.pre_shutdown()
+            await self._http.shutdown(CLOSE_SECONDS)
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+class _Refused(asyncio.Protocol):
+    """A connection too many: its client goes elsewhere at once instead of waiting."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.abort()
 
 
 def split_address(address: str) -> tuple[str, int]:

@@ -84,7 +84,9 @@ def test_the_configuration_page_has_every_setting_and_its_default() -> None:
     names = {field.name for field in fields(Settings)}
     assert set(rows) == names
     for field in fields(Settings):
-        if isinstance(field.default, int | float):
+        if isinstance(field.default, bool):
+            assert rows[field.name] == str(field.default).lower(), field.name
+        elif isinstance(field.default, int | float):
             shown = rows[field.name].split(" (")[0]
             assert float(shown) == float(field.default), field.name
 
