@@ -11,6 +11,7 @@ from fluidpy.control.admission import Admission
 from fluidpy.control.api_server import ApiServer
 from fluidpy.control.object_lifecycle import Document, ObjectKey
 from fluidpy.control.object_store import ObjectStore
+from fluidpy.control.unserved_operations import refuse
 from fluidpy.errors import ControlPlaneError
 from fluidpy.settings import Settings
 
@@ -24,7 +25,7 @@ class ControlPlane:
         """Opens the objects. Raises ControlPlaneError."""
         self.settings = settings
         self.store = ObjectStore(settings.state_dir / "objects")
-        self.server = ApiServer(self.store, Admission(self.store), self)
+        self.server = ApiServer(self.store, Admission(self.store, [refuse]), self)
         self._ending = asyncio.Event()
 
     async def start(self) -> None:

@@ -8,10 +8,10 @@ Objects are plain JSON values, named as in YAML. None of the functions changes i
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
+from fluidpy.control.moments import timestamp
 from fluidpy.errors import ObjectConflictError
 
 Document: TypeAlias = dict[str, Any]
@@ -30,11 +30,6 @@ class ObjectKey(NamedTuple):
     name: str
 
 
-def now_text(seconds: float) -> str:
-    """Epoch seconds as Kubernetes writes a moment: RFC 3339, whole seconds, UTC."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
-
-
 def created(
     document: Mapping[str, Any], *, uid: str, now: float, finalizers: Sequence[str] = ()
 ) -> Document:
@@ -43,7 +38,7 @@ def created(
     fresh.pop("status", None)
     metadata = fresh["metadata"] = _without(fresh["metadata"], *_SERVER_SET, "resourceVersion")
     metadata["uid"] = uid
-    metadata["creationTimestamp"] = now_text(now)
+    metadata["creationTimestamp"] = timestamp(now)
     metadata["generation"] = 1
     held = list(dict.fromkeys([*metadata.get("finalizers", ()), *finalizers]))
     if held:
@@ -81,7 +76,7 @@ def with_status(old: Mapping[str, Any], status: Mapping[str, Any]) -> Document:
 def marked_for_deletion(old: Mapping[str, Any], *, now: float) -> Document:
     """The object with a deletion noted; the time of the first one stays."""
     fresh = copy.deepcopy(dict(old))
-    fresh["metadata"].setdefault("deletionTimestamp", now_text(now))
+    fresh["metadata"].setdefault("deletionTimestamp", timestamp(now))
     return fresh
 
 
