@@ -61,14 +61,16 @@ def allocated_bytes(mask: int, length: int, block_bytes: int) -> int:
     return full
 
 
-def segment_bytes_for(size: int, quota_bytes: int, block_bytes: int) -> int:
+def segment_bytes_for(size: int, quota_bytes: int, block_bytes: int, longest_bytes: int = 0) -> int:
     """Length of the files an object is kept in, in bytes; 0 means one file of its own size.
 
     Objects larger than an eighth of the tier are kept in segments of 1 GiB, each evicted whole; in
     a tier so small that 1 GiB is itself more than an eighth, in the largest power of two of blocks
-    that is not.
+    that is not. With `longest_bytes` (a power of two; 0: any), no file is longer than that.
     """
     share = quota_bytes // 8
+    if longest_bytes:
+        share = min(share, longest_bytes)
     if size <= max(share, block_bytes):
         return 0
     segment = 1 << 30

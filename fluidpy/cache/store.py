@@ -147,11 +147,11 @@ class BlockStore:
         with self.table.lock:
             return self.table.find_cold(key)
 
-    def create(self, key: bytes, size: int) -> CachedObject:
+    def create(self, key: bytes, size: int, longest_file: int = 0) -> CachedObject:
         """The object under `key`, made (without any bytes) where there is none.
 
-        Takes no room before `reserve`. Raises CacheError when the key names an object of another
-        size that is in use.
+        Takes no room before `reserve`. New files have `longest_file` bytes at most (0: any).
+        Raises CacheError when the key names an object of another size that is in use.
         """
         if size < 0 or not key:
             raise ValueError(f"object of {size} bytes with a key of {len(key)} bytes")
@@ -162,7 +162,9 @@ class BlockStore:
                 self._replace_by_size(found, size)
                 found = None
             if found is None:
-                segment = segment_bytes_for(size, self._segment_quota, self.block_bytes)
+                segment = segment_bytes_for(
+                    size, self._segment_quota, self.block_bytes, longest_file
+                )
                 found = CachedObject(self.table, self.room, key, size, segment)
                 found.pinned = table.index.is_pinned(key)
                 table.remember(found)

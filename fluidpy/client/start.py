@@ -255,7 +255,7 @@ def worker_environment(settings: Settings) -> dict[str, str]:
     environment = dict(os.environ)
     for field in fields(settings):
         value = getattr(settings, field.name)
-        if isinstance(value, int | float | Path):
+        if isinstance(value, int | float | str | Path):
             environment[f"FLUIDPY_{field.name.upper()}"] = str(value)
     package_root = str(Path(__file__).resolve().parents[2])
     known = environment.get("PYTHONPATH", "")

@@ -22,6 +22,17 @@ COUNTERS: Final[Mapping[str, str]] = {
     "read_ahead_bytes": "bytes planned ahead of readers",
     "read_ahead_used_bytes": "bytes planned ahead that were read later",
     "read_ahead_wasted_bytes": "bytes planned ahead of a reader that went away first",
+    "peer_reads": "read requests answered by other workers",
+    "bytes_from_owner": "bytes that came from the worker that owns them",
+    "bytes_from_replica": "bytes that came from another worker that keeps them",
+    "bytes_from_former_owner": "bytes that came from a worker that owned them before a change",
+    "peers_absent": "requests to workers that did not have what was asked for",
+    "peers_slow": "requests to workers given up because no answer came in time",
+    "peers_failed": "requests to workers that failed",
+    "peers_left_out": "workers passed over because they had failed lately",
+    "hedged_reads": "second requests made because the first worker was slow",
+    "hedges_won": "second requests whose answer came first",
+    "source_after_peers": "requests to the source after other workers were asked in vain",
     "loaded_files": "files fetched by loads",
     "loaded_bytes": "bytes fetched by loads",
 }
@@ -44,6 +55,17 @@ class Counters:
     read_ahead_bytes: int
     read_ahead_used_bytes: int
     read_ahead_wasted_bytes: int
+    peer_reads: int
+    bytes_from_owner: int
+    bytes_from_replica: int
+    bytes_from_former_owner: int
+    peers_absent: int
+    peers_slow: int
+    peers_failed: int
+    peers_left_out: int
+    hedged_reads: int
+    hedges_won: int
+    source_after_peers: int
     loaded_files: int
     loaded_bytes: int
     errors: dict[str, int]

@@ -21,15 +21,16 @@ from fluidpy.errors import (
     PathNotFoundError,
     ValidationError,
 )
-from fluidpy.namespace.cache_keys import CacheKeys
 from fluidpy.namespace.namespace import Namespace
 from fluidpy.storage.under_storage import Kind, is_volatile
 from fluidpy.telemetry.counters import Counters
 from fluidpy.worker.cached_counts import CachedCounts
+from fluidpy.worker.folder_place import FolderPlace
 from fluidpy.worker.recent_changes import RecentChanges
 from fluidpy.worker.stores import Stores
 
 if TYPE_CHECKING:
+    from fluidpy.cache.cached_object import CachedObject
     from fluidpy.cache.store import BlockStore
     from fluidpy.namespace.catalog import Entry
     from fluidpy.namespace.catalog_rows import Changes
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from fluidpy.namespace.listing_flights import Located
     from fluidpy.settings import Settings
     from fluidpy.storage.under_storage import MountSource, UnderStorage
+    from fluidpy.worker.peer_reads import DatasetPeers
 
 _log = logging.getLogger(__name__)
 
@@ -51,6 +53,7 @@ ENTRIES_REMEMBERED: Final = 16384
 first change of any of them, and used while their folder is fresh."""
 
 OpenStorage: TypeAlias = "Callable[[MountSource, Settings], UnderStorage]"
+PeersFor: TypeAlias = "Callable[[DatasetDefinition], DatasetPeers]"
 Listener: TypeAlias = Callable[["AttachedDataset", "Changes"], None]
 
 
@@ -60,21 +63,6 @@ files are settled 2 s after their change (`local_files.SETTLED_NS`)."""
 
 SYMLINKS_FOLLOWED: Final = 40
 """As many as Linux follows in one path (`MAXSYMLINKS`, include/linux/namei.h)."""
-
-
-class _Place:
-    """A folder of one mount: where it lies, and the beginning of its entries' keys."""
-
-    __slots__ = ("_keys", "located", "prefix")
-
-    def __init__(self, located: Located) -> None:
-        self.located = located
-        self.prefix = located.path[: located.path.rfind("/") + 1]
-        self._keys = CacheKeys(located.storage.source_id, located.storage.identity)
-
-    def object_key(self, entry: Entry) -> bytes:
-        """As `Namespace.object_key`, without asking the catalog."""
-        return self._keys.key(os.fsencode(self.prefix) + entry.name, entry.version)
 
 
 class AttachedDataset:
@@ -87,8 +75,13 @@ class AttachedDataset:
         namespace: Namespace,
         store: BlockStore,
         largest_window: int,
+        peers_for: PeersFor | None = None,
     ) -> None:
-        """For a namespace that has started; `largest_window` in bytes bounds read-ahead."""
+        """For a namespace that has started; `largest_window` in bytes bounds read-ahead.
+
+        `peers_for` knows the other workers of a pool.
+        """
+        self._peers_for = peers_for
         self.id = number
         self.largest_window = largest_window
         self.counters = Counters()
@@ -98,7 +91,7 @@ class AttachedDataset:
         self._folders: dict[str, tuple[int, float]] = {}
         self._entries: dict[str, Entry] = {}
         self._fresh_until: dict[int, float] = {}
-        self._places: dict[tuple[int, int], _Place] = {}
+        self._places: dict[tuple[int, int], FolderPlace] = {}
         self._refreshes: set[asyncio.Task[None]] = set()
         self._settling: set[int] = set()
         self.counts = CachedCounts(self)
@@ -108,8 +101,10 @@ class AttachedDataset:
         """Uses this definition, namespace and store from now on."""
         self.definition = definition
         self.digest = definition.digest()
+        self.bytes_digest = definition.bytes_digest()
         self.namespace = namespace
         self.store = store
+        self.peers = None if self._peers_for is None else self._peers_for(definition)
         self._folders.clear()
         self._entries.clear()
         self._places.clear()
@@ -164,17 +159,29 @@ class AttachedDataset:
         return folder.located._replace(path=folder.prefix + os.fsdecode(entry.name), entry=entry)
 
     def object_key(self, entry: Entry) -> bytes:
-        """The key of the cache for these bytes as this identity reads them; quick, see `_Place`."""
+        """The key of the cache for these bytes as this identity reads them: 2 µs."""
         return self._folder_of(entry).object_key(entry)
 
-    def _folder_of(self, entry: Entry) -> _Place:
+    def _folder_of(self, entry: Entry) -> FolderPlace:
         place = self._places.get((entry.parent, entry.mount))
         if place is None:
             if len(self._places) >= FOLDERS_REMEMBERED:
                 self._places.clear()
-            place = _Place(self.namespace.locate(entry.id))
+            place = FolderPlace(self.namespace.locate(entry.id))
             self._places[entry.parent, entry.mount] = place
         return place
+
+    def cached_object(self, key: bytes, size: int) -> CachedObject:
+        """The object in the store, made where there is none. Raises CacheError.
+
+        One of which other workers own units is kept in files of a unit each, so that what is only
+        a copy here can leave without the rest.
+        """
+        found = self.store.get(key)
+        if found is None:
+            unit = 0 if self.peers is None else self.peers.file_bytes(size)
+            found = self.store.create(key, size, unit)
+        return found
 
     async def resolve(self, path: str) -> Entry:
         """The entry at a path, a symlink at its end not followed; see `Namespace.resolve`."""
@@ -275,8 +282,10 @@ class Datasets:
         settings: Settings,
         stores: Stores,
         open_storage: OpenStorage,
+        peers_for: PeersFor | None = None,
     ) -> None:
-        """Opens nothing yet."""
+        """Opens nothing yet; `peers_for` knows the other workers of a pool."""
+        self._peers_for = peers_for
         self._settings = settings
         self._stores = stores
         self._open_storage = open_storage
@@ -340,7 +349,12 @@ class Datasets:
         store = self._stores.store_for(definition)
         namespace = await self._started(definition)
         dataset = AttachedDataset(
-            self._next, definition, namespace, store, self._settings.read_ahead_bytes
+            self._next,
+            definition,
+            namespace,
+            store,
+            self._settings.read_ahead_bytes,
+            self._peers_for,
         )
         self._next += 1
         self._by_key[definition.key] = self._by_id[dataset.id] = dataset

@@ -14,19 +14,23 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
 from fluidpy.worker.admission import Admission
-from fluidpy.worker.object_fill import ObjectFill, Origin
-from fluidpy.worker.parts import Guarded, MountKey, MountLimits
+from fluidpy.worker.object_fill import ObjectFill
+from fluidpy.worker.parts import Guarded, MountKey, MountLimits, Part
 from fluidpy.worker.unkept import UnkeptParts
 from fluidpy.worker.whole_fetch import WholeFetch
 
 if TYPE_CHECKING:
     from fluidpy.cache.cached_object import CachedObject
     from fluidpy.namespace.listing_flights import Located
+    from fluidpy.worker.origin import Origin
 
 _log = logging.getLogger(__name__)
 
 READ_AHEAD_BUDGET_BYTES: Final = 256 * 1024 * 1024
 """Bound of what is planned ahead and not yet fetched, over all readers."""
+
+PEER_REQUESTS: Final = 32
+"""Requests to other workers under way at once per mount, as many as to a source by default."""
 
 QUIET_SECONDS: Final = 30.0
 """A flood of one kind of failure is logged once in so many seconds (all are counted)."""
@@ -48,6 +52,8 @@ class FillTable:
         self.block_bytes = block_bytes
         self.part_bytes = max(part_bytes // block_bytes, 1) * block_bytes
         self.admission: Admission[MountKey] = Admission(lambda mount: mount.limits.requests)
+        self.peer_admission: Admission[MountKey] = Admission(lambda _: PEER_REQUESTS)
+        """Apart from the sources': workers that wait for each other would hold up both."""
         self.limits_of = limits_of
         self.clock = clock
         self.unkept = UnkeptParts()
@@ -58,6 +64,12 @@ class FillTable:
         self._tasks: dict[asyncio.Task[None], Guarded] = {}
         self.fetched_parts = 0
         self._logged: dict[str, float] = {}
+
+    def admission_of(self, part: Part) -> Admission[MountKey]:
+        """Where a part has, or waits for, its turn."""
+        route = part.route
+        asks_peers = route is not None and route.steps and not route.at_source
+        return self.peer_admission if asks_peers else self.admission
 
     def acquire(
         self, key: bytes, located: Located, cached: CachedObject | None, origin: Origin

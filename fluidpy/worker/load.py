@@ -235,7 +235,7 @@ class Load:
 
     def _opened(self, path: str, entry: Entry, key: bytes) -> _File | None:
         try:
-            cached = self._dataset.store.create(key, entry.size)
+            cached = self._dataset.cached_object(key, entry.size)
         except CacheError as error:
             self._counts.fail(path, error.message)
             return None

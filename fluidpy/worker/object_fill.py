@@ -13,10 +13,11 @@ import asyncio
 import logging
 from collections.abc import Hashable
 from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from fluidpy.errors import (
     CacheError,
+    CacheFullError,
     FluidpyError,
     SourceChangedError,
     SourceTimeoutError,
@@ -30,8 +31,9 @@ if TYPE_CHECKING:
     from fluidpy.cache.cached_object import CachedObject
     from fluidpy.namespace.listing_flights import Located
     from fluidpy.storage.under_storage import Buffer
-    from fluidpy.telemetry.counters import Counters
     from fluidpy.worker.fills import FillTable
+    from fluidpy.worker.origin import Origin
+    from fluidpy.worker.peer_reads import Brought
 
 _log = logging.getLogger(__name__)
 
@@ -41,16 +43,6 @@ INLINE_WRITE_BYTES: Final = 256 * 1024
 _ATTEMPTS: Final = 3
 """How often a reader tries when blocks it waited for left before it could use them, as happens in
 a tier smaller than the range; at the last try they stay in memory."""
-
-
-class Origin(Protocol):
-    """Where an object belongs: whoever counts its requests and refreshes it when it changed."""
-
-    counters: Counters
-
-    def source_changed(self, located: Located) -> None:
-        """The object at its source is another version than the one in use."""
-        ...
 
 
 class ObjectFill:
@@ -115,6 +107,7 @@ class ObjectFill:
         *,
         ahead: bool = False,
         keep: bool = True,
+        for_peer: bool = False,
     ) -> list[Part]:
         """The parts that bring what is missing of `[start, end)`, started where none is under way.
 
@@ -123,6 +116,7 @@ class ObjectFill:
         false) stay in memory. Parts are at most `part_bytes` long, and a quarter of the range
         (half of one fetched ahead) where that is less, so that a range uses several requests. Parts
         of full length do not cross its multiples, as sources may keep objects in parts like that.
+        `for_peer`: another worker waits for them and counts on this one to fetch them itself.
         """
         found: list[Part] = []
         block = self.table.block_bytes
@@ -133,22 +127,29 @@ class ObjectFill:
                 number = position // block
                 part = self.running.get(number) or self.unkept.get(number)
                 if part is None:
-                    part = self._launch(position, self._stop(number, high, longest), owner, ahead)
+                    part = self._launch(
+                        position, self._stop(number, high, longest), owner, ahead, for_peer
+                    )
                     part.keep = keep
                 elif owner is None and part.request is not None:
-                    self.table.admission.hurry(part.request)
+                    self.table.admission_of(part).hurry(part.request)
+                if for_peer and part.route is not None:
+                    part.route.fetch_here()
                 found.append(part)
                 position = part.end
         return found
 
-    async def ensure(self, start: int, end: int, deadline: float) -> list[Part]:
+    async def ensure(
+        self, start: int, end: int, deadline: float, *, for_peer: bool = False
+    ) -> list[Part]:
         """Waits until `[start, end)` is in the store or in the parts returned, which hold the rest.
 
-        `deadline` is a time of the event loop's clock. Raises SourceTimeoutError when it passes,
-        or the error of a part, as an exception of this waiter's own.
+        `for_peer` is explained at `parts`. `deadline` is a time of the event loop's clock. Raises
+        SourceTimeoutError when it passes, or the error of a part, as an exception of this waiter's
+        own.
         """
         for attempt in range(_ATTEMPTS):
-            parts = self.parts(start, end, keep=attempt < _ATTEMPTS - 1)
+            parts = self.parts(start, end, keep=attempt < _ATTEMPTS - 1, for_peer=for_peer)
             await self.wait(parts, deadline)
             unkept = [part for part in parts if part.data is not None]
             if self._covered(start, end, unkept):
@@ -229,6 +230,8 @@ class ObjectFill:
         if longest == self.table.part_bytes:
             end -= start % longest
         end = min(high, end)
+        if (peers := self.origin.peers) is not None:
+            end = peers.end_of_unit(start, end, self.size)
         for other in range(number + 1, -(-end // block)):
             if other in self.running or other in self.unkept:
                 return other * block
@@ -241,15 +244,17 @@ class ObjectFill:
             gaps = [(a, b) for a, b in gaps if a < min(b, end)]
         return not gaps
 
-    def _launch(self, start: int, end: int, owner: Hashable, ahead: bool) -> Part:
+    def _launch(self, start: int, end: int, owner: Hashable, ahead: bool, for_peer: bool) -> Part:
         part = Part(start, end, asyncio.get_running_loop().create_future(), ahead)
         self.launched += 1
         for number in self.blocks(part):
             self.running[number] = part
         if ahead:
             self.table.ahead_allowance -= end - start
+        if (peers := self.origin.peers) is not None:
+            part.route = peers.route(self.key, self.located.entry, start, for_peer=for_peer)
         part.request = Request(self.mount_key, end - start, partial(self._start, part), owner)
-        self.table.admission.enter(part.request)
+        self.table.admission_of(part).enter(part.request)
         return part
 
     def _start(self, part: Part) -> None:
@@ -279,30 +284,60 @@ class ObjectFill:
         cached, kept = self._reserve(part), False
         data: Buffer = b""
         try:
-            if cached is not None and comes_in_pieces(self, part):
-                kept = await self._stream(cached, part)
-            if not kept:
-                data = await read_part(self, part)
-                if cached is not None:
-                    kept = await self._write(cached, part, data)
+            if (brought := await self._ask_peers(part, cached)) is None:
+                if cached is not None and comes_in_pieces(self, part):
+                    kept = await self._stream(cached, part)
+                if not kept:
+                    data = await read_part(self, part)
+                self.counters.source_reads += 1
+                self.counters.bytes_from_source += part.end - part.start
+            else:
+                kept, data = brought.kept, brought.data
+            if cached is not None and not kept:
+                kept = await self._write(cached, part, data)
         finally:
             if cached is not None and not kept:
                 cached.abandon(part.start, part.end)
-        self.counters.source_reads += 1
-        self.counters.bytes_from_source += part.end - part.start
         if not kept:
             self.counters.bytes_not_kept += part.end - part.start
             part.data = data
             self.table.unkept.add(self, part)
 
+    async def _ask_peers(self, part: Part, cached: CachedObject | None) -> Brought | None:
+        """What another worker gave; None: it is the source's turn, and the part's turn there."""
+        route = part.route
+        if route is None or not route.steps:
+            return None
+        brought = await route.bring(
+            self.located,
+            part.start,
+            part.end,
+            self.mount_key.limits.deadline_seconds,
+            self.counters,
+            cached,
+        )
+        if brought is None:
+            route.at_source = True
+            request, part.request = part.request, None
+            assert request is not None  # it has one until it ends
+            self.table.peer_admission.leave(request)
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            begin = partial(turn.set_result, None)
+            part.request = Request(self.mount_key, part.end - part.start, begin, request.owner)
+            self.table.admission.enter(part.request)
+            await turn
+        return brought
+
     def _reserve(self, part: Part) -> CachedObject | None:
         """Room for the part in the store; None when it cannot be kept."""
         if self.cached is None or not part.keep:
             return None
+        copy = part.route is not None and part.route.copy
         try:
-            self.cached.reserve(part.start, part.end)
+            self.cached.reserve(part.start, part.end, copy)
         except CacheError as error:
-            self._not_kept(error)
+            if not (copy and isinstance(error, CacheFullError)):
+                self._not_kept(error)
             return None
         return self.cached
 
@@ -347,5 +382,5 @@ class ObjectFill:
         if not part.done.done():
             part.done.set_result(None)
         if request is not None:
-            self.table.admission.leave(request)
+            self.table.admission_of(part).leave(request)
         self.table.forget_if_unused(self)

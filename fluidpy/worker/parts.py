@@ -10,6 +10,7 @@ from fluidpy.worker.admission import Request
 
 if TYPE_CHECKING:
     from fluidpy.storage.under_storage import Buffer
+    from fluidpy.worker.peer_reads import PeerRoute
 
 
 class MountLimits(NamedTuple):
@@ -45,6 +46,7 @@ class Part:
         "error",
         "keep",
         "request",
+        "route",
         "start",
         "task",
         "waiters",
@@ -64,5 +66,7 @@ class Part:
         self.data: Buffer | None = None
         """The bytes, when the store did not keep them."""
         self.waiters = 0
+        self.route: PeerRoute | None = None
+        """Other workers to ask before the source, where there are any."""
         self.request: Request[MountKey] | None = None
         self.task: asyncio.Task[None] | None = None

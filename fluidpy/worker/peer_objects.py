@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from fluidpy.worker.datasets import AttachedDataset, Datasets
     from fluidpy.worker.fills import FillTable
     from fluidpy.worker.object_fill import ObjectFill
+    from fluidpy.worker.peer_reads import DatasetPeers
 
 VERIFY_BYTES: Final = 256 * 1024 * 1024
 """Bytes verified before anything else may happen in that thread."""
@@ -82,8 +83,9 @@ def _nothing() -> None:
 class _PeerOrigin:
     """Whom a fill for a peer tells what happened: the one who reads looks at the folder again."""
 
-    def __init__(self, counters: Counters) -> None:
-        self.counters = counters
+    def __init__(self, dataset: AttachedDataset) -> None:
+        self.counters: Counters = dataset.counters
+        self.peers: DatasetPeers | None = dataset.peers
 
     def source_changed(self, located: Located) -> None:
         """The peer hears of it by the error, and refreshes its own catalog."""
@@ -161,7 +163,7 @@ class PeerObjects:
                 f"Dataset {request.dataset} is not in use on this worker",
                 cure="Ask again when it has been attached, or read from the source.",
             ) from error
-        if dataset.digest != request.definition:
+        if dataset.bytes_digest != request.definition:
             raise PeerDefinitionError(
                 f"Dataset {request.dataset} has another definition on this worker",
                 cure="One of both is being updated: read from the source meanwhile.",
@@ -190,9 +192,9 @@ class PeerObjects:
         cached = None
         if may_be_kept(request.version) and request.size:
             with contextlib.suppress(CacheError):  # counted where the bytes are not kept
-                cached = dataset.store.get(key) or dataset.store.create(key, request.size)
+                cached = dataset.cached_object(key, request.size)
         located = _located(dataset, request)
-        fill = self._fills.acquire(key, located, cached, _PeerOrigin(dataset.counters))
+        fill = self._fills.acquire(key, located, cached, _PeerOrigin(dataset))
         try:
             return await _filled(fill, request, deadline)
         finally:
@@ -201,7 +203,7 @@ class PeerObjects:
 
 async def _filled(fill: ObjectFill, request: PeerRequest, deadline: float) -> ServedRange:
     for attempt in range(FETCHES):
-        unkept = await fill.ensure(request.start, request.end, deadline)
+        unkept = await fill.ensure(request.start, request.end, deadline, for_peer=True)
         if not unkept and fill.cached is not None:
             served = _sealed(fill.cached, request, from_source=True)
             if served is not None:

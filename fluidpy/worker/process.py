@@ -85,6 +85,7 @@ async def _serve(settings: Settings, listener: socket.socket, ready_fd: int | No
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, worker.stop, signal.Signals(number).name)
+    await worker.start()
     gc.collect()
     gc.freeze()
     _log.info("serving %s", settings.worker_socket)

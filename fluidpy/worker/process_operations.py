@@ -14,6 +14,7 @@ from fluidpy.worker.requests import Answer, Progress, Reply
 
 if TYPE_CHECKING:
     from fluidpy.worker.datasets import AttachedDataset
+    from fluidpy.worker.pool import Pool
     from fluidpy.worker.session import Session
 
 FIRST_COUNT_SECONDS: Final = 0.5
@@ -28,8 +29,14 @@ def hello(session: Session, request: Message, _: Progress) -> Answer:
             "version": PROTOCOL_VERSION,
             "block_bytes": session.worker.settings.block_bytes,
             "cache_dir": os.fspath(session.worker.settings.cache_dir),
+            **_membership(session.worker.pool),
         }
     )
+
+
+def _membership(pool: Pool | None) -> Message:
+    """What a worker of a pool is in it."""
+    return {} if pool is None else {"member": pool.name, "address": pool.address}
 
 
 def status(session: Session, request: Message, _: Progress) -> Answer:
@@ -39,7 +46,7 @@ def status(session: Session, request: Message, _: Progress) -> Answer:
 
 
 async def _status(session: Session) -> Reply:
-    worker = session.worker
+    worker, pool = session.worker, session.worker.pool
     datasets = list(worker.datasets)
     waits = [dataset.counts.settle(FIRST_COUNT_SECONDS) for dataset in datasets]
     await asyncio.gather(*waits)
@@ -52,6 +59,8 @@ async def _status(session: Session) -> Reply:
             "tiers": [row for store in worker.stores for row in tier_rows(store)],
             "counters": total(dataset.counters for dataset in datasets).to_wire(),
             "bytes_under_way": worker.fills.admission.bytes_running,
+            **_membership(pool),
+            **({} if pool is None else {"generation": pool.generation}),
         }
     )
 

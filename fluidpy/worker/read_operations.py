@@ -100,7 +100,7 @@ def _cached_object(dataset: AttachedDataset, key: bytes, entry: Entry) -> Cached
     if not may_be_kept(entry.version) or entry.size == 0:
         return None
     try:
-        return dataset.store.get(key) or dataset.store.create(key, entry.size)
+        return dataset.cached_object(key, entry.size)
     except CacheError as error:
         dataset.counters.count_error(type(error).__name__)
         return None

@@ -36,6 +36,7 @@ from fluidpy.worker.stores import Stores
 if TYPE_CHECKING:
     from fluidpy.namespace.catalog_rows import Changes
     from fluidpy.namespace.listing_flights import Located
+    from fluidpy.worker.pool import Pool
 
 _log = logging.getLogger(__name__)
 
@@ -88,11 +89,18 @@ class Worker:
         self.started_at = time.monotonic()
         self.stores = Stores(settings)
         self._lender = StorageLender(open_storage)
-        self.datasets = Datasets(settings, self.stores, self._lender.lend)
         self.fills = FillTable(
             block_bytes=settings.block_bytes,
             part_bytes=settings.part_bytes,
             limits_of=_limits_of,
+        )
+        self.pool = _pool_of(settings, self.fills)
+        """The other workers that this one shares its work with; None: it serves alone."""
+        self.datasets = Datasets(
+            settings,
+            self.stores,
+            self._lender.lend,
+            None if self.pool is None else self.pool.peers_for,
         )
         self.leases = Leases()
         self._connections: set[Connection] = set()
@@ -126,6 +134,11 @@ class Worker:
 
         return listen
 
+    async def start(self) -> None:
+        """Joins the pool, where there is one. Raises UsageError, ClusterError when it cannot."""
+        if self.pool is not None:
+            await self.pool.start(self.datasets)
+
     async def run(self, listener: socket.socket) -> None:
         """Serves until `stop` or idleness, then ends cleanly. `listener` is non-blocking."""
         loop = asyncio.get_running_loop()
@@ -136,6 +149,8 @@ class Worker:
             loop.create_task(self._look_after()),
             loop.create_task(self._reconcile()),
         ]
+        if self.pool is not None:
+            background.append(loop.create_task(self.pool.watch()))
         for task in background:
             task.add_done_callback(self._background_ended)
         try:
@@ -279,6 +294,8 @@ class Worker:
             connection.close()
         for task in set(self._tasks):
             task.cancel()
+        if self.pool is not None:
+            await self.pool.close()
         await self.fills.close(STOP_SECONDS)
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
@@ -287,6 +304,15 @@ class Worker:
         except TimeoutError:
             _log.warning("a source or catalog did not close in time and is left as it is")
         self.stores.close()
+
+
+def _pool_of(settings: Settings, fills: FillTable) -> Pool | None:
+    """The pool that the settings speak of. A worker that serves alone loads nothing for it."""
+    if settings.membership_file is None and not settings.listen:
+        return None
+    from fluidpy.worker.pool import Pool
+
+    return Pool(settings, fills)
 
 
 def _limits_of(located: Located) -> MountLimits:

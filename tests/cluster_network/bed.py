@@ -84,7 +84,7 @@ class Bed:
             self.dataset = await self.datasets.attach(self.definition(), self)
         entry = await self.dataset.resolve(path)
         return PeerRequest(
-            KEY, self.dataset.digest, "m", path, entry.version, len(data), 0, len(data)
+            KEY, self.dataset.bytes_digest, "m", path, entry.version, len(data), 0, len(data)
         )
 
     async def read(self, request: PeerRequest, member: Member | None = None, **how: Any) -> bytes:

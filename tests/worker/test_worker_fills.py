@@ -37,6 +37,7 @@ class Dataset:
 
     def __init__(self) -> None:
         self.counters = Counters()
+        self.peers = None
         self.changed: list[Located] = []
 
     def source_changed(self, located: Located) -> None:

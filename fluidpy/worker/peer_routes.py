@@ -1,0 +1,54 @@
+"""Whom to ask for bytes that are not here, before their source: pure.
+
+The best owner of a unit fetches it for all, so it asks nobody to fetch; others ask it. What a
+worker is asked by another one it passes on to nobody, except to ask who has the bytes already:
+so no request can go round in a circle, however different the pool looks to its members.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum
+from typing import NamedTuple
+
+from fluidpy.cluster.membership import Member
+
+
+class Role(Enum):
+    """What a worker is to the bytes that it is asked for."""
+
+    OWNER = "owner"
+    REPLICA = "replica"
+    FORMER_OWNER = "former_owner"
+
+
+class Step(NamedTuple):
+    """A worker to ask; with `only_cached` it gives what it has and fetches nothing."""
+
+    member: Member
+    role: Role
+    only_cached: bool
+
+
+def route(
+    owners: Sequence[Member], former: Sequence[Member], me: str, *, asked_by_peer: bool
+) -> tuple[Step, ...]:
+    """The workers to ask, in order; after them the source. Empty: the source at once.
+
+    `owners` are those of the unit, the best first; `former` those it had before the last change
+    while data still moves; `me` is this worker's name. `asked_by_peer`: another worker wants it.
+    """
+    rank = next((number for number, owner in enumerate(owners) if owner.name == me), None)
+    better = owners if rank is None else owners[:rank]
+    worse = () if rank is None else owners[rank + 1 :]
+    if asked_by_peer:
+        better, worse = (), [owner for owner in owners if owner.name != me]
+    steps = [
+        Step(owner, Role.REPLICA if number else Role.OWNER, False)
+        for number, owner in enumerate(better)
+    ]
+    holders = [Step(each, Role.FORMER_OWNER, True) for each in former if each.name != me]
+    holders += [
+        Step(owner, Role.OWNER if owner is owners[0] else Role.REPLICA, True) for owner in worse
+    ]
+    return (*steps, *holders)
