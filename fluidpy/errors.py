@@ -35,6 +35,14 @@ case, ours derives from it too, so that both idioms catch it.
     │       ├── PeerCorruptError        its bytes do not match their checksum  EIO
     │       ├── PeerTimeoutError        it did not answer within the deadline  ETIMEDOUT TimeoutError
     │       └── PeerAbsentError         it does not have what was asked for    ENOENT
+    ├── ControlPlaneError               the control plane failed               EIO
+    │   ├── ControlPlaneAbsentError     none runs for this user                EIO     ConnectionError
+    │   ├── ControlPlaneTimeoutError    it did not answer in time              ETIMEDOUT TimeoutError
+    │   ├── ObjectNotFoundError         it has no such object                  ENOENT  FileNotFoundError
+    │   ├── ObjectExistsError           it has an object of that name          EEXIST  FileExistsError
+    │   ├── ObjectConflictError         the object changed meanwhile           ESTALE
+    │   ├── WatchExpiredError           a watch asks for what is forgotten     ESTALE
+    │   └── InUseError                  somebody uses what was to end          EBUSY
     └── MountError                      mounting or unmounting failed          EIO
 """
 
@@ -235,6 +243,50 @@ class PeerAbsentError(PeerError):
     """The other worker does not have the bytes, and was asked for nothing but what it has."""
 
     errno_code = errno.ENOENT
+
+
+class ControlPlaneError(FluidpyError):
+    """The control plane of this user failed; base of its kinds."""
+
+
+class ControlPlaneAbsentError(ControlPlaneError, ConnectionError):
+    """No control plane runs for this user."""
+
+
+class ControlPlaneTimeoutError(ControlPlaneError, TimeoutError):
+    """The control plane did not answer within the deadline."""
+
+    errno_code = errno.ETIMEDOUT
+
+
+class ObjectNotFoundError(ControlPlaneError, FileNotFoundError):
+    """The control plane has no such object."""
+
+    errno_code = errno.ENOENT
+
+
+class ObjectExistsError(ControlPlaneError, FileExistsError):
+    """The control plane has an object of that kind, namespace and name already."""
+
+    errno_code = errno.EEXIST
+
+
+class ObjectConflictError(ControlPlaneError):
+    """The object changed since it was read, or it is being deleted."""
+
+    errno_code = errno.ESTALE
+
+
+class WatchExpiredError(ControlPlaneError):
+    """A watch begins at a change that is remembered no longer: list, then watch from there."""
+
+    errno_code = errno.ESTALE
+
+
+class InUseError(ControlPlaneError):
+    """Somebody uses what was to be stopped or deleted."""
+
+    errno_code = errno.EBUSY
 
 
 class MountError(FluidpyError, OSError):

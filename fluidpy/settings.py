@@ -27,6 +27,8 @@ class Settings:
     """Where stores and catalogs lie when a Dataset names no tier; must be a local file system."""
     runtime_dir: Path
     """Where sockets, locks and mount records lie; private to the user, gone after a reboot."""
+    state_dir: Path = field(default_factory=lambda: default_state_dir(os.environ))
+    """Where the control plane keeps objects and the stores of its workers; outlives a reboot."""
     block_bytes: int = 1 * MIB
     """Size of a cached block in bytes; a power of two. 1 MiB is the largest FUSE read."""
     part_bytes: int = 8 * MIB
@@ -70,6 +72,11 @@ class Settings:
         return self.runtime_dir / "worker.sock"
 
     @property
+    def control_socket(self) -> Path:
+        """The unix socket of this user's control plane."""
+        return self.runtime_dir / "control.sock"
+
+    @property
     def mounts_dir(self) -> Path:
         """Records of this user's mounts, one JSON file each."""
         return self.runtime_dir / "mounts"
@@ -90,6 +97,11 @@ def _base_directory(environ: Mapping[str, str], variable: str, below_home: str) 
 def default_cache_dir(environ: Mapping[str, str]) -> Path:
     """Where `cache_dir` is when nobody says so."""
     return _base_directory(environ, "XDG_CACHE_HOME", ".cache") / "fluidpy"
+
+
+def default_state_dir(environ: Mapping[str, str]) -> Path:
+    """Where `state_dir` is when nobody says so."""
+    return _base_directory(environ, "XDG_STATE_HOME", ".local/state") / "fluidpy"
 
 
 def _default_runtime_dir(environ: Mapping[str, str]) -> Path:
@@ -155,6 +167,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     values: dict[str, Any] = {
         "cache_dir": default_cache_dir(environ),
         "runtime_dir": _default_runtime_dir(environ),
+        "state_dir": default_state_dir(environ),
         "pvc_directories": {str(k): str(v) for k, v in document.get("pvc", {}).items()},
     }
     known = {f.name: f.type for f in fields(Settings) if f.name != "pvc_directories"}

@@ -7,7 +7,7 @@ themselves or each other (`validation`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from fluidpy.api.metadata import API_VERSION, DEFAULT_NAMESPACE, GROUP
 from fluidpy.api.problem import (
     FieldPath,
     LoadedObject,
+    Positions,
     Problem,
     format_path,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "YamlText",
     "load_documents",
     "load_valid_documents",
+    "load_values",
 ]
 
 
@@ -96,6 +98,30 @@ def load_valid_documents(
     )
     result.raise_problems()
     return result
+
+
+def load_values(
+    values: Mapping[str, Any],
+    *,
+    namespace: str = DEFAULT_NAMESPACE,
+    among: Sequence[LoadedObject] = (),
+    secret_known: SecretKnown | None = None,
+) -> LoadResult:
+    """As `load_documents`, of plain values by the names that problems give them.
+
+    They are checked together with the objects in `among`, of which no problems are told.
+    """
+    problems: list[Problem] = []
+    warnings: list[Problem] = []
+    loaded: list[LoadedObject] = []
+    for name, value in values.items():
+        reader = _ObjectReader(name, Document(value, Positions()), namespace, problems, warnings)
+        loaded += reader.objects(value, ())
+    findings = check_objects([*loaded, *among], secret_known=secret_known)
+    problems += [problem for problem in findings.problems if problem.file in values]
+    warnings += [warning for warning in findings.warnings if warning.file in values]
+    objects = [one for one in loaded if not one.damaged]
+    return LoadResult(objects, _in_order(problems), _in_order(warnings))
 
 
 def _in_order(problems: list[Problem]) -> list[Problem]:

@@ -8,7 +8,17 @@ from typing import Annotated
 import typer
 
 from fluidpy import __version__
-from fluidpy.cli import browse, cache, doctor, load, mount, processes, status, validation
+from fluidpy.cli import (
+    browse,
+    cache,
+    control_plane,
+    doctor,
+    load,
+    mount,
+    processes,
+    status,
+    validation,
+)
 from fluidpy.cli.usage import command_with_usage
 
 # In the order of `--help`; the usage of those whose words mean more than a list of arguments.
@@ -16,6 +26,8 @@ COMMANDS: tuple[tuple[Callable[..., None], str | None], ...] = (
     (mount.mount, "(-f FILE [NAME] | NAME | URL) DIR"),
     (mount.umount, None),
     (status.status, None),
+    (control_plane.up, None),
+    (control_plane.down, None),
     (load.load, "(-f FILE [NAME] | NAME)"),
     (browse.ls, None),
     (browse.cat, "fluid://NAME/PATH..."),

@@ -18,7 +18,7 @@ WITHOUT_CURE = {
 }
 """Classes that may be raised without a cure, and why."""
 
-LISTS_OF_PROBLEMS = {"api/document.py", "namespace/resolve.py"}
+LISTS_OF_PROBLEMS = {"api/document.py", "control/admission.py", "namespace/resolve.py"}
 """Where a ValidationError joins problems, each of which has its own cure in its text."""
 
 KINDS = {
