@@ -9,10 +9,13 @@ import typer
 
 from fluidpy import __version__
 from fluidpy.cli import (
+    apply,
     browse,
     cache,
     control_plane,
+    delete,
     doctor,
+    get,
     load,
     mount,
     processes,
@@ -28,6 +31,11 @@ COMMANDS: tuple[tuple[Callable[..., None], str | None], ...] = (
     (status.status, None),
     (control_plane.up, None),
     (control_plane.down, None),
+    (apply.apply, "-f FILE..."),
+    (get.get, "KIND[,KIND] [NAME...]"),
+    (get.describe, "KIND [NAME...]"),
+    (delete.delete, "(KIND NAME... | -f FILE)"),
+    (delete.scale, "KIND NAME --replicas N"),
     (load.load, "(-f FILE [NAME] | NAME)"),
     (browse.ls, None),
     (browse.cat, "fluid://NAME/PATH..."),
