@@ -42,12 +42,16 @@ class CachedSizes:
         self._connection.close()
 
     def bytes_of(self, sizes: Mapping[bytes, int]) -> int:
-        """The cached bytes of some hundred objects, given by key and size.
+        """The cached bytes of some hundred objects, given by key and size, without copies of what
+        another worker keeps.
 
         An object's files take whole pages; no object counts for more than its size.
         """
         marks = ",".join("?" * len(sizes))
-        statement = f"SELECT key, sum(bytes) FROM file WHERE key IN ({marks}) GROUP BY key"
+        statement = (
+            f"SELECT key, sum(bytes) FROM file WHERE key IN ({marks}) AND last_use >= 0"
+            " GROUP BY key"
+        )
         try:
             rows = self._connection.execute(statement, list(sizes)).fetchall()
         except sqlite3.Error as error:

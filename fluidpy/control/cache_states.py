@@ -61,11 +61,13 @@ class ReadBytes:
         return ReadBytes(*(now - then if now >= then else now for now, then in pairs))
 
 
-def cache_states(shares: Sequence[WorkerShare], lately: ReadBytes | None = None) -> dict[str, str]:
+def cache_states(
+    shares: Sequence[WorkerShare], lately: ReadBytes | None = None, replicas: int = 1
+) -> dict[str, str]:
     """The states of a Dataset cached by these workers; `lately` is what was read of late.
 
-    With replicas the cached bytes count each copy, as they take room for each. The percentage is of
-    the source's bytes, 100 at most, and empty until the source is known as a whole, as in Fluid.
+    With `replicas` the cached bytes count each of them, as they take room for each; the percentage
+    is of all of them, 100 at most, and empty until the source is known as a whole, as in Fluid.
     """
     cached = sum(share.cached_bytes for share in shares)
     read = ReadBytes.of(share.counters for share in shares)
@@ -74,7 +76,7 @@ def cache_states(shares: Sequence[WorkerShare], lately: ReadBytes | None = None)
     not_kept = sum(share.counters.get("bytes_not_kept", 0) for share in shares)
     return {
         "cached": format_bytes(cached),
-        "cachedPercentage": _percentage(cached, source_totals(shares)),
+        "cachedPercentage": _percentage(cached, source_totals(shares), replicas),
         "cacheCapacity": format_bytes(sum(tier.quota_bytes for tier in tiers)),
         "cacheHitRatio": ratio(read.local + read.remote, read.total),
         "localHitRatio": ratio(read.local, read.total),
@@ -101,10 +103,10 @@ def ratio(part: float, whole: float) -> str:
     return f"{share * 100:.1f}%"
 
 
-def _percentage(cached: int, totals: SourceTotals | None) -> str:
+def _percentage(cached: int, totals: SourceTotals | None, replicas: int) -> str:
     if totals is None or not totals.complete:
         return ""
-    return ratio(cached, totals.bytes) if totals.bytes else "100.0%"
+    return ratio(cached, totals.bytes * replicas) if totals.bytes else "100.0%"
 
 
 def _mark(tiers: Sequence[TierFacts], name: str) -> str:

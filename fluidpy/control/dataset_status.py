@@ -53,6 +53,7 @@ class DatasetFacts:
     operations: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     referred_by: tuple[str, ...] = ()
     lately: ReadBytes | None = None
+    replicas: int = 1
 
 
 def dataset_status(dataset: Dataset, facts: DatasetFacts, now: float) -> DatasetStatus:
@@ -104,7 +105,7 @@ def _is_current(dataset: Dataset, facts: DatasetFacts) -> bool:
 def _states(dataset: Dataset, facts: DatasetFacts) -> dict[str, str]:
     if not any(share.ready for share in facts.shares):
         return dict(dataset.status.cache_states)
-    return cache_states(facts.shares, facts.lately)
+    return cache_states(facts.shares, facts.lately, facts.replicas)
 
 
 def _without_secrets(mount: Mount) -> Mount:

@@ -60,6 +60,7 @@ class _Marker(NamedTuple):
     generation: int
     kept: tuple[int, ...]
     fetched: int
+    moved: int
 
 
 class CachedCounts:
@@ -124,6 +125,7 @@ class CachedCounts:
         self._due = 0.0
 
     def _fetched(self) -> int:
+        """Bytes fetched to be kept; what comes from another worker is mostly kept as a copy."""
         counters = self._dataset.counters
         return counters.bytes_from_source - counters.bytes_not_kept
 
@@ -134,6 +136,7 @@ class CachedCounts:
             dataset.namespace.reader.generation(),
             tuple(tier.kept for tier in dataset.store.usage()),
             self._fetched(),
+            dataset.counters.bytes_from_former_owner,
         )
 
     async def _count(self) -> None:

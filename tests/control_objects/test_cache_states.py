@@ -60,6 +60,12 @@ def test_an_empty_source_is_cached_as_a_whole() -> None:
     assert states["cachedPercentage"] == "100.0%"
 
 
+def test_with_two_replicas_all_is_cached_when_both_are() -> None:
+    totals = SourceTotals(1, 100, complete=True)
+    shares = [share(cached=100, totals=totals), share("worker-1", cached=50, totals=totals)]
+    assert cache_states(shares, replicas=2)["cachedPercentage"] == "75.0%"
+
+
 def test_the_catalog_that_knows_all_wins() -> None:
     partly = SourceTotals(100, 1000, complete=False)
     whole = SourceTotals(90, 900, complete=True)
