@@ -53,10 +53,19 @@ class RoomMaker:
     def make_room(
         self, tier: Tier, need: int, growing: CacheFile | None = None, copy: bool = False
     ) -> bool:
-        """Evicts so that `need` bytes fit in the tier, and towards its low mark; False: no room."""
+        """Evicts so that `need` bytes fit in the tier, and towards its low mark; False: no room.
+
+        A copy pushes out copies alone, and only as many as it takes: going down to the low mark
+        would cost others their place.
+        """
         account, definition = tier.account, tier.definition
         if need > account.quota:
             return False
+        if copy:
+            must = max(account.used + need - account.quota, account.lacks(need))
+            if must > 0:
+                self.evict(tier, must, must, _BATCH, growing, copies_only=True)
+            return account.used + need <= account.quota and not account.lacks(need)
         plan = plan_room(
             account.used, need, account.quota, definition.high, definition.low, tier.evicting
         )
@@ -67,7 +76,7 @@ class RoomMaker:
             self._wake_demotion()
             should = must
         if must or should:
-            self.evict(tier, must, max(must, should), _BATCH, growing, copies_only=copy)
+            self.evict(tier, must, max(must, should), _BATCH, growing)
         return account.used + need <= account.quota and not account.lacks(need)
 
     def trim(self, tier: Tier) -> int:

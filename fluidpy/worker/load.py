@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from fluidpy.errors import CacheError, FluidpyError
 from fluidpy.storage.under_storage import is_volatile, may_be_kept
+from fluidpy.worker.load_plan import LoadPlan, Range, Share, ranges_of
 from fluidpy.worker.parts import MountKey
 from fluidpy.worker.requests import Progress
 from fluidpy.worker.small_fetches import READY_FILES, SmallFetches, SmallFile
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from fluidpy.namespace.catalog import Entry
     from fluidpy.worker.datasets import AttachedDataset
     from fluidpy.worker.fills import FillTable
-    from fluidpy.worker.load_plan import LoadPlan
     from fluidpy.worker.object_fill import ObjectFill
     from fluidpy.worker.parts import Part
 
@@ -55,26 +55,32 @@ _NO_ROOM: Final = "the cache has no room for it"
 
 
 class _Found(NamedTuple):
-    """A file to load; `absent`: nothing of it is in the cache."""
+    """A file to load, in `ranges`; `absent`: nothing of it is in the cache."""
 
     path: str
     entry: Entry
     key: bytes
     absent: bool
+    ranges: list[Range]
 
 
 class _File:
     """A file of which ranges are under way."""
 
-    __slots__ = ("entry", "error", "fill", "path", "pending", "position")
+    __slots__ = ("counted", "error", "fill", "left", "path", "pending")
 
     pending: set[Part]
 
-    def __init__(self, path: str, entry: Entry, fill: ObjectFill) -> None:
-        self.path = path
-        self.entry = entry
+    def __init__(self, found: _Found, fill: ObjectFill) -> None:
+        self.path = found.path
         self.fill = fill
-        self.position = 0
+        self.counted = found.ranges[0][0] == 0
+        """Whether it is this worker that counts the file, of which others load other ranges."""
+        self.left = deque(
+            (at, min(at + RANGE_BYTES, end))
+            for start, end in found.ranges
+            for at in range(start, end, RANGE_BYTES)
+        )
         self.pending = set()
         self.error: FluidpyError | None = None
 
@@ -114,16 +120,27 @@ class Load:
     """One load of a Dataset's files; `run` does it."""
 
     def __init__(
-        self, dataset: AttachedDataset, fills: FillTable, plan: LoadPlan, counts: LoadCounts
+        self,
+        dataset: AttachedDataset,
+        fills: FillTable,
+        plan: LoadPlan,
+        counts: LoadCounts,
+        share: Share | None = None,
     ) -> None:
-        """Starts nothing yet."""
+        """Starts nothing yet. With a `share`, what is not in it is left to other workers."""
+        self._share = share
         self._dataset = dataset
         self._fills = fills
         self._files: Iterator[tuple[str, Entry]] = plan.walk()
         self._counts = counts
         self._found: deque[_Found] = deque()
         self._small = SmallFetches(
-            dataset, fills, done=self._small_done, in_use=self._small_in_use, hungry=self._hungry
+            dataset,
+            fills,
+            done=self._small_done,
+            in_use=self._small_in_use,
+            hungry=self._hungry,
+            must_keep=share is not None,
         )
         self._current: _File | None = None
         self._open: set[_File] = set()
@@ -189,6 +206,9 @@ class Load:
         self._exhausted = len(taken) < FILES_A_TURN
         found = []
         for path, entry in taken:
+            ranges = ranges_of(self._share, self._dataset, entry)
+            if not ranges:
+                continue
             if self._full is not None:
                 self._counts.fail(path, self._full)
             elif entry.size == 0:
@@ -196,10 +216,12 @@ class Load:
             elif not may_be_kept(entry.version):
                 self._counts.fail(path, VOLATILE if is_volatile(entry.version) else UNVERSIONED)
             else:
-                found.append((path, entry, self._dataset.object_key(entry)))
-        small = [key for _, entry, key in found if entry.size <= whole.limit]
+                found.append((path, entry, self._dataset.object_key(entry), ranges))
+        small = [key for _, entry, key, _ in found if entry.size <= whole.limit]
         absent = whole.absent(small) if small else set()
-        self._found.extend(_Found(*one, one[2] in absent) for one in found)
+        self._found.extend(
+            _Found(path, entry, key, key in absent, ranges) for path, entry, key, ranges in found
+        )
 
     def _begin(self, found: _Found) -> _File | None:
         """The file when ranges of it are to be started; None when that is not needed."""
@@ -207,7 +229,7 @@ class Load:
             self._counts.fail(found.path, self._full)
             return None
         if not found.absent:
-            return self._opened(found.path, found.entry, found.key)
+            return self._opened(found)
         located = self._dataset.locate(found.entry)
         mount = MountKey(id(located.storage), self._fills.limits_of(located))
         self._small.offer(SmallFile(found.path, found.key, located, mount))
@@ -217,7 +239,8 @@ class Load:
         self._wake.set()
 
     def _small_in_use(self, file: SmallFile) -> None:
-        self._found.append(_Found(file.path, file.located.entry, file.key, absent=False))
+        entry = file.located.entry
+        self._found.append(_Found(file.path, entry, file.key, False, [(0, entry.size)]))
         self._wake.set()
 
     def _small_done(self, file: SmallFile, error: FluidpyError | None) -> None:
@@ -233,26 +256,25 @@ class Load:
             counters.loaded_files += 1
             counters.loaded_bytes += size
 
-    def _opened(self, path: str, entry: Entry, key: bytes) -> _File | None:
+    def _opened(self, found: _Found) -> _File | None:
+        path, entry, key, _, ranges = found
         try:
             cached = self._dataset.cached_object(key, entry.size)
         except CacheError as error:
             self._counts.fail(path, error.message)
             return None
         if cached.complete:
-            self._counts.done_files += 1
-            self._counts.done_bytes += entry.size
+            self._counts.done_files += ranges[0][0] == 0
+            self._counts.done_bytes += sum(end - start for start, end in ranges)
             return None
         located = self._dataset.locate(entry)
-        file = _File(path, entry, self._fills.acquire(key, located, cached, self._dataset))
+        file = _File(found, self._fills.acquire(key, located, cached, self._dataset))
         self._open.add(file)
         return file
 
     def _start_range(self, file: _File) -> bool:
         """Starts the next range of a file; True when it was the last one."""
-        start = file.position
-        end = min(start + RANGE_BYTES, file.entry.size)
-        file.position = end
+        start, end = file.left.popleft()
         parts = file.fill.parts(start, end, owner=self)
         self._counts.done_bytes += end - start - sum(part.end - part.start for part in parts)
         file.pending.update(parts)
@@ -260,7 +282,7 @@ class Load:
         for part in parts:
             part.waiters += 1
             part.done.add_done_callback(partial(self._part_done, file, part))
-        last = end == file.entry.size
+        last = not file.left
         if last and not file.pending:
             self._file_done(file)
         return last
@@ -281,7 +303,7 @@ class Load:
         else:
             self._counts.done_bytes += part.end - part.start
             self._dataset.counters.loaded_bytes += part.end - part.start
-        if not file.pending and file.position == file.entry.size:
+        if not (file.pending or file.left):
             self._file_done(file)
         if self._parts < PARTS_UNDER_WAY // 2:
             self._wake.set()
@@ -291,7 +313,7 @@ class Load:
         self._fills.release(file.fill)
         if file.error is not None:
             self._counts.fail(file.path, str(file.error))
-        else:
+        elif file.counted:
             self._counts.done_files += 1
             self._dataset.counters.loaded_files += 1
 

@@ -12,9 +12,9 @@ from fluidpy.errors import CacheError, FluidpyError
 from fluidpy.storage.under_storage import Kind, is_volatile
 from fluidpy.worker.datasets import SETTLED_SECONDS
 from fluidpy.worker.load import Load, LoadCounts
-from fluidpy.worker.load_plan import LoadPlan, LoadRoot
+from fluidpy.worker.load_plan import LoadPlan, LoadRoot, Share, ranges_of
 from fluidpy.worker.path_patterns import is_glob, normalise, outermost, root_of
-from fluidpy.worker.requests import Answer, Progress, Reply, texts
+from fluidpy.worker.requests import Answer, Progress, Reply, integer, texts
 
 if TYPE_CHECKING:
     from fluidpy.namespace.metadata_load import MetadataProgress
@@ -34,7 +34,10 @@ def load(session: Session, request: Message, progress: Progress) -> Answer:
     """`load`: paths and globs (none: everything); progress answers, then counts and failures."""
     dataset = session.dataset(request)
     patterns = [normalise(path) for path in texts(request, "paths")] or [""]
-    return _load(session, dataset, patterns, bool(request.get("metadata_only")), progress)
+    replicas = integer(request, "replicas") if "replicas" in request else 0
+    owned, peers = bool(request.get("owned")), dataset.peers
+    share = peers.share(replicas) if owned and peers is not None else None
+    return _load(session, dataset, patterns, bool(request.get("metadata_only")), share, progress)
 
 
 async def _load(
@@ -42,30 +45,38 @@ async def _load(
     dataset: AttachedDataset,
     patterns: list[str],
     metadata_only: bool,
+    share: Share | None,
     progress: Progress,
 ) -> Reply:
     counts = LoadCounts()
     plan = LoadPlan(dataset.namespace.reader, patterns)
     await _find(dataset, patterns, plan, counts, progress)
-    volatile = await _count(plan, counts, progress)
+    volatile = await _count(dataset, plan, share, counts, progress)
     if not metadata_only:
         if volatile:
             await _settle(dataset, plan, volatile)
-        await Load(dataset, session.worker.fills, plan, counts).run(progress)
-        await _count_evicted(dataset, plan, counts)
+        await Load(dataset, session.worker.fills, plan, counts, share).run(progress)
+        await _count_evicted(dataset, plan, share, counts)
         _flush(dataset)
     return Reply({**counts.to_wire(), "omitted": dict(counts.omitted), "failures": _listed(counts)})
 
 
-async def _count(plan: LoadPlan, counts: LoadCounts, progress: Progress) -> set[int]:
+async def _count(
+    dataset: AttachedDataset,
+    plan: LoadPlan,
+    share: Share | None,
+    counts: LoadCounts,
+    progress: Progress,
+) -> set[int]:
     """Counts the files; the folders in which some changed so lately that they cannot be kept."""
     volatile: set[int] = set()
-    for _, entry in plan.walk():
-        counts.files += 1
-        counts.bytes += entry.size
+    for number, (_, entry) in enumerate(plan.walk(), 1):
+        for start, end in ranges_of(share, dataset, entry):
+            counts.files += start == 0
+            counts.bytes += end - start
         if is_volatile(entry.version):
             volatile.add(entry.parent)
-        if counts.files % COUNTED_A_TURN == 0:
+        if number % COUNTED_A_TURN == 0:
             progress(counts.to_wire())
             await asyncio.sleep(0)
     return volatile
@@ -128,8 +139,12 @@ async def _find(
             del plan.files[number]
 
 
-async def _count_evicted(dataset: AttachedDataset, plan: LoadPlan, counts: LoadCounts) -> None:
+async def _count_evicted(
+    dataset: AttachedDataset, plan: LoadPlan, share: Share | None, counts: LoadCounts
+) -> None:
     """Files that left again to make room for later ones do not count as done."""
+    if share is None and dataset.peers is not None and dataset.peers.placement is not None:
+        return  # what others keep is not to be kept here
     quota = sum(tier.quota_bytes * 0.8 for tier in dataset.store.usage())
     if counts.bytes < quota:
         return
@@ -137,8 +152,13 @@ async def _count_evicted(dataset: AttachedDataset, plan: LoadPlan, counts: LoadC
     for number, (_, entry) in enumerate(plan.walk()):
         if number % COUNTED_A_TURN == COUNTED_A_TURN - 1:
             await asyncio.sleep(0)
+        ranges = ranges_of(share, dataset, entry)
+        if not entry.size or not ranges:
+            continue
         cached = dataset.store.peek(dataset.object_key(entry))
-        if entry.size and (cached is None or not cached.complete):
+        if cached is None or (
+            not cached.complete and any(cached.missing(*each) for each in ranges)
+        ):
             missing += 1
     gone = missing - counts.failed
     if gone > 0:

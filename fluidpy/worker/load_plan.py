@@ -5,16 +5,36 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 from fluidpy.storage.under_storage import Kind
 from fluidpy.worker.path_patterns import compile_patterns
 
 if TYPE_CHECKING:
     from fluidpy.namespace.catalog import CatalogReader, Entry
+    from fluidpy.worker.datasets import AttachedDataset
 
 PAGE = 1024
 """Children read from the catalog at once."""
+
+
+Range: TypeAlias = tuple[int, int]
+"""Bytes from, and up to but without."""
+
+
+class Share(Protocol):
+    """What one worker of a pool loads, where all of them together load all."""
+
+    def ranges(self, key: bytes, size: int) -> list[Range]:
+        """The ranges of an object to load here."""
+        ...
+
+
+def ranges_of(share: Share | None, dataset: AttachedDataset, entry: Entry) -> list[Range]:
+    """The ranges of a file to load: all of it where there is no share."""
+    if share is None:
+        return [(0, entry.size)]
+    return share.ranges(dataset.object_key(entry), entry.size)
 
 
 class LoadRoot(NamedTuple):

@@ -28,6 +28,7 @@ from fluidpy.errors import (
 )
 from fluidpy.storage.under_storage import may_be_kept
 from fluidpy.worker.awaited_reads import alone_while, ended, first_of
+from fluidpy.worker.load_share import LoadShare
 from fluidpy.worker.peer_routes import Role, Step, route
 from fluidpy.worker.small_peer_reads import SmallPeerReads
 
@@ -370,6 +371,15 @@ class DatasetPeers:
         steps = route(owners, placement.former_owners(unit), self.pool.name, asked_by_peer=for_peer)
         copy = all(owner.name != self.pool.name for owner in owners)
         return PeerRoute(self, steps, copy=copy, for_peer=for_peer)
+
+    def share(self, replicas: int) -> LoadShare | None:
+        """What this worker loads of the Dataset, when each unit is to be on `replicas` workers (0:
+        as many as own it); None: all, for no other worker keeps any of it.
+        """
+        placement = self.placement
+        if placement is None:
+            return None
+        return LoadShare(placement, self.pool.name, replicas or placement.replicas)
 
     def request(self, located: Located, start: int, end: int) -> PeerRequest | None:
         """The request for a range; None when the object was located by another definition."""

@@ -17,17 +17,20 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from fluidpy.errors import (
     CacheError,
+    CacheFullError,
     FluidpyError,
     SourceChangedError,
     WorkerError,
 )
-from fluidpy.worker.admission import Request
+from fluidpy.worker.admission import Admission, Request
 from fluidpy.worker.parts import MountKey
 from fluidpy.worker.source_reads import describe, read_range
 from fluidpy.worker.whole_fetch import WholeFetch
 
 if TYPE_CHECKING:
+    from fluidpy.cache.whole_files import WholePlace
     from fluidpy.namespace.listing_flights import Located
+    from fluidpy.storage.under_storage import Buffer
     from fluidpy.worker.datasets import AttachedDataset
     from fluidpy.worker.fills import FillTable
 
@@ -50,16 +53,36 @@ class SmallFile(NamedTuple):
 
 
 class _Slot:
-    """One task and its turn at the admission."""
+    """One task and its turn at an admission."""
 
-    __slots__ = ("ends_by", "request", "task", "turn")
+    __slots__ = ("_admission", "_request", "ends_by", "owner", "task", "turn")
 
-    def __init__(self, mount: MountKey, owner: Hashable) -> None:
+    def __init__(self, owner: Hashable) -> None:
+        self.owner = owner
         self.ends_by = math.inf
         self.task: asyncio.Task[None] | None = None
         self.turn: asyncio.Future[None] | None = None
         """Set while it waits for its turn."""
-        self.request = Request(mount, 0, self._admitted, owner)
+        self._admission: Admission[MountKey] | None = None
+        self._request: Request[MountKey] | None = None
+
+    async def enter(self, admission: Admission[MountKey], file: SmallFile) -> None:
+        """Waits for a turn, which `leave` ends."""
+        size = file.located.entry.size
+        self._admission = admission
+        self._request = request = Request(file.mount, size, self._admitted, self.owner)
+        admission.enter(request)
+        if not request.running:
+            self.turn = asyncio.get_running_loop().create_future()
+            await self.turn
+            self.turn = None
+
+    def leave(self) -> None:
+        """Lets others have their turn."""
+        self.turn = None
+        if self._admission is not None and self._request is not None:
+            self._admission.leave(self._request)
+        self._admission = self._request = None
 
     def _admitted(self) -> None:
         if self.turn is not None and not self.turn.done():
@@ -81,8 +104,10 @@ class SmallFetches:
         done: Callable[[SmallFile, FluidpyError | None], None],
         in_use: Callable[[SmallFile], None],
         hungry: Callable[[], None],
+        must_keep: bool,
     ) -> None:
-        """Nothing waits yet."""
+        """Nothing waits yet. `must_keep`: what other workers keep is to be kept here as well."""
+        self._must_keep = must_keep
         self._dataset = dataset
         self._fills = fills
         self._done = done
@@ -104,7 +129,7 @@ class SmallFetches:
         """Queues a file, and has it begun if there may be one more task."""
         self._waiting.append(file)
         if len(self._slots) < min(MOST_TASKS, file.mount.limits.requests):
-            slot = _Slot(file.mount, self)
+            slot = _Slot(self)
             self._slots.add(slot)
             self._fills.spawn(slot, asyncio.get_running_loop().create_task(self._run(slot)))
 
@@ -135,15 +160,15 @@ class SmallFetches:
 
     async def _take(self, slot: _Slot, file: SmallFile) -> None:
         """Fetches one file when its turn has come."""
-        admission, request = self._fills.admission, slot.request
-        request.mount, request.size = file.mount, file.located.entry.size
+        peers = self._dataset.peers
+        route = None
+        if peers is not None:
+            route = peers.route(file.key, file.located.entry, 0, for_peer=False)
+        asks_peers = route is not None and bool(route.steps)
         try:
-            admission.enter(request)
-            if not request.running:
-                slot.turn = asyncio.get_running_loop().create_future()
-                await slot.turn
-                slot.turn = None
-            fetch = WholeFetch(file.key, file.located, slot.task)
+            fills = self._fills
+            await slot.enter(fills.peer_admission if asks_peers else fills.admission, file)
+            fetch = WholeFetch(file.key, file.located, slot.task, route)
             if not self._fills.begin_whole(fetch):
                 self._in_use(file)
                 return
@@ -152,8 +177,7 @@ class SmallFetches:
             finally:
                 self._fills.end_whole(fetch)
         finally:
-            slot.turn = None
-            admission.leave(request)
+            slot.leave()
         self._done(file, fetch.error)
 
     async def _fetch(self, slot: _Slot, file: SmallFile, fetch: WholeFetch) -> None:
@@ -180,17 +204,46 @@ class SmallFetches:
     async def _fetch_and_keep(self, slot: _Slot, file: SmallFile, fetch: WholeFetch) -> None:
         whole, counters = self._dataset.store.whole, self._dataset.counters
         size = file.located.entry.size
-        place = whole.reserve(file.key, size)
+        place = self._reserve(file, fetch)
         try:
-            data = await read_range(file.located, 0, size, file.mount.limits, slot)
+            data = await self._read(slot, file, fetch)
         except BaseException:
-            whole.give_back(place)
+            if place is not None:
+                whole.give_back(place)
             raise
-        counters.source_reads += 1
-        counters.bytes_from_source += size
+        if place is None:
+            fetch.data = data
+            return
         try:
             whole.keep(place, data)
         except CacheError:
             counters.bytes_not_kept += size
             fetch.data = data
             raise
+
+    def _reserve(self, file: SmallFile, fetch: WholeFetch) -> WholePlace | None:
+        """Room in the store. None: there is none for a copy of what another worker keeps."""
+        copy = fetch.route is not None and fetch.route.copy
+        try:
+            return self._dataset.store.whole.reserve(file.key, file.located.entry.size, copy)
+        except CacheFullError:
+            if not copy or self._must_keep:
+                raise
+            return None
+
+    async def _read(self, slot: _Slot, file: SmallFile, fetch: WholeFetch) -> Buffer:
+        """All bytes of a file, from another worker where one has or fetches them."""
+        counters, limits, route = self._dataset.counters, file.mount.limits, fetch.route
+        size = file.located.entry.size
+        if route is not None and route.steps:
+            seconds = limits.deadline_seconds
+            brought = await route.bring(file.located, 0, size, seconds, counters)
+            if brought is not None:
+                return brought.data
+            slot.leave()
+            route.at_source = True
+            await slot.enter(self._fills.admission, file)
+        data = await read_range(file.located, 0, size, limits, slot)
+        counters.source_reads += 1
+        counters.bytes_from_source += size
+        return data

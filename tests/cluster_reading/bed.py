@@ -7,11 +7,13 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
+from fluidpy.cache.tier import TierDefinition
 from fluidpy.cluster.membership import (
     DatasetMembership,
     Member,
@@ -21,7 +23,7 @@ from fluidpy.cluster.membership import (
 from fluidpy.cluster.placement import Placement
 from fluidpy.namespace.catalog import CatalogReader
 from fluidpy.namespace.definition import DatasetDefinition
-from fluidpy.namespace.object_keys import ObjectKeys
+from fluidpy.namespace.object_keys import KeySource, ObjectKeys
 from fluidpy.testing.servers.object_server import ObjectServer
 from tests.worker.conftest import Machine, await_end
 
@@ -69,7 +71,7 @@ class PoolWorker(Machine):
         )
         self.name = name
         self.pool = pool
-        self.main = self.session(pool.definition)
+        self.main = self.session(pool.definition_on(directory))
         self.address = str(self.main.connection.call("hello", deadline=30.0)[0]["address"])
         self.main.attachment()
 
@@ -103,6 +105,7 @@ class Pool:
         *,
         replicas: int = 1,
         endpoint: str = "",
+        quota_bytes: int = 0,
         **settings: Any,
     ) -> None:
         self.server = server
@@ -111,7 +114,9 @@ class Pool:
         self.directory = directory
         self.files = files
         self.replicas = replicas
+        self.quota_bytes = quota_bytes
         self.previous: tuple[str, ...] = ()
+        self.draining: tuple[str, ...] = ()
         self.workers: dict[str, PoolWorker] = {}
         self.generation = 0
         self._new_runtime = new_runtime
@@ -137,7 +142,13 @@ class Pool:
         """Makes these workers (by default all) the members; waits until all know."""
         self.generation += 1
         members = tuple(
-            Member(each.name, (addresses or {}).get(each.name, each.address), "m", GIB)
+            Member(
+                each.name,
+                (addresses or {}).get(each.name, each.address),
+                "m",
+                GIB,
+                draining=each.name in self.draining,
+            )
             for each in self.workers.values()
         )
         placed = DatasetMembership(
@@ -149,6 +160,13 @@ class Pool:
             while worker.status()["generation"] < self.generation:
                 pass  # each answer takes a turn of the worker's loop
         return membership
+
+    def definition_on(self, directory: Path) -> DatasetDefinition:
+        """The Dataset with a tier in that directory, where tiers are limited."""
+        if not self.quota_bytes:
+            return self.definition
+        tier = TierDefinition(str(directory / "tier"), self.quota_bytes)
+        return replace(self.definition, tiers=(tier,))
 
     def owners(self, path: str) -> tuple[str, ...]:
         """Who owns an object of one unit."""
@@ -168,8 +186,9 @@ class Pool:
         reader = CatalogReader(Path(attachment.catalog))
         try:
             entry = reader.get(number)
+            sources = map(KeySource.from_wire, attachment.sources)
             assert entry is not None
-            key = ObjectKeys(reader, attachment.sources).key_of(entry)
+            key = ObjectKeys(reader, sources).key_of(entry)
         finally:
             reader.close()
         assert key is not None
