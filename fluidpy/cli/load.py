@@ -15,10 +15,12 @@ import typer
 
 from fluidpy.cli.attachment import ask
 from fluidpy.cli.datasets import session_of
+from fluidpy.cli.load_object import declaring_client, load_declared
 from fluidpy.cli.options import FileOption, NamespaceOption, OutputFormat, OutputOption
 from fluidpy.cli.printers import counted, omission_line, print_json, print_yaml, talk
 from fluidpy.cli.progress import TransferProgress
 from fluidpy.errors import UsageError
+from fluidpy.settings import load_settings
 
 if TYPE_CHECKING:
     from fluidpy.client.session import DatasetSession
@@ -74,18 +76,47 @@ def load(
     metadata: Annotated[
         bool, typer.Option("--metadata", help="List only: names and sizes, no bytes.")
     ] = False,
+    replicas: Annotated[
+        int,
+        typer.Option("--replicas", metavar="N", min=1, help="Workers that keep each file."),
+    ] = 1,
+    wait: Annotated[
+        bool,
+        typer.Option("--wait/--no-wait", help="Wait for the end, the default."),
+    ] = True,
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
     """Fetch a Dataset, or some of its paths, into the cache.
 
     Run it again after an interruption: what is cached already is not fetched again. Exit code 1
-    if something could not be read. Examples:
+    if something could not be read. What the control plane knows is loaded by its workers, as a
+    DataLoad. Examples:
 
     fluidpy load -f imagenet.yaml
 
     fluidpy load imagenet --path 'train/*.tar' --path labels.csv
     """
     paths = [*(path or []), *(read_file_list(file_list) if file_list else [])] or ["/"]
+    if file is None and name is not None:
+        place = namespace or "default"
+        if (client := declaring_client(load_settings(), place, name)) is not None:
+            load_declared(
+                client,
+                place,
+                name,
+                paths,
+                replicas=replicas,
+                metadata=metadata,
+                wait=wait,
+                output=output,
+            )
+            return
+    if replicas > 1 or not wait:
+        raise UsageError(
+            "--replicas and --no-wait need a control plane that knows the Dataset",
+            cure="Start it (fluidpy up), declare the Dataset (fluidpy apply -f FILE), and load it "
+            "by its name.",
+        )
     begin = time.monotonic()
     verb = "listing" if metadata else "loading"
     with (
