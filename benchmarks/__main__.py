@@ -23,7 +23,11 @@ SCENARIOS = {
 }
 """Name of a benchmark and the module whose `run` it is."""
 
-COMMANDS = {"mount": "benchmarks.mount.command", "requests": "benchmarks.mount.requests"}
+COMMANDS = {
+    "mount": "benchmarks.mount.command",
+    "requests": "benchmarks.mount.requests",
+    "cluster": "benchmarks.cluster.command",
+}
 """Benchmarks with options of their own, and the module whose `main` they are."""
 
 _TOUCH_BYTES = 6 * 1024**3

@@ -1,0 +1,1 @@
+"""Scenarios of a pool: workers and readers as processes, a source that is limited and counts."""
