@@ -27,6 +27,9 @@ _ORDER: Final = ("Secret", "ConfigMap", "PersistentVolumeClaim", "CacheRuntimeCl
                  "ThinRuntimeProfile", "Dataset")  # fmt: skip
 """What others refer to is declared first; runtimes and operations come last."""
 
+DRAIN_ANNOTATION: Final = "fluidpy.io/drain"
+"""On a runtime: the workers that `scale --drain` named."""
+
 _REPLICAS: Final = (("spec", "replicas"), ("spec", "worker", "replicas"))
 
 
@@ -179,7 +182,12 @@ def declare(client: ControlClient, one: LoadedObject, dry_run: bool) -> tuple[Do
 
 
 def keep_scale(document: Document, old: Mapping[str, Any]) -> None:
-    """Takes over the number of workers of the object that is there where the file has none."""
+    """Takes over what `scale` set of the object that is there, where the file says nothing of it:
+    how many workers, and which of them are to leave first.
+    """
+    drained = _at(old, ("metadata", "annotations", DRAIN_ANNOTATION))
+    if drained is not None:
+        document["metadata"].setdefault("annotations", {}).setdefault(DRAIN_ANNOTATION, drained)
     given = [path for path in _REPLICAS if _at(document, path) is not None]
     for path in _REPLICAS:
         value = _at(old, path)

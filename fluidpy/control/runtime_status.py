@@ -40,6 +40,7 @@ _HONOURED: Final = (
     "spec.tieredstore.levels.low",
     "spec.tieredstore.levels.volumeType",
     "spec.worker.replicas",
+    "spec.data.replicas",
     "spec.worker.tieredStore.levels",
     "spec.management.metadataSyncPolicy.autoSync",
     "spec.runtimeClassName",

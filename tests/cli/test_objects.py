@@ -8,10 +8,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
+from fluidpy.cli.apply import keep_scale
 from tests.cli.conftest import CommandLine, command_line_in, write_dataset
 from tests.control.conftest import LocalControlPlane, local_control_plane
 
@@ -116,6 +118,20 @@ def test_a_refused_edit_leaves_the_object_as_it_was(line: CommandLine, pets: Pat
     assert "pets.yaml" in failed(line, "apply", "-f", pets)
     after = line.done("get", "dataset", "pets", "-o", "json")
     assert json.loads(after)["spec"] == json.loads(before)["spec"]
+
+
+def test_what_scale_set_outlives_an_apply_that_says_nothing_of_it() -> None:
+    old = {
+        "metadata": {"annotations": {"fluidpy.io/drain": "worker-1", "other": "x"}},
+        "spec": {"worker": {"replicas": 4}},
+    }
+    silent: dict[str, Any] = {"metadata": {}, "spec": {"runtimeClassName": "fluidpy"}}
+    keep_scale(silent, old)
+    assert silent["spec"] == {"runtimeClassName": "fluidpy", "worker": {"replicas": 4}}
+    assert silent["metadata"] == {"annotations": {"fluidpy.io/drain": "worker-1"}}
+    spoken: dict[str, Any] = {"metadata": {}, "spec": {"worker": {"replicas": 2}}}
+    keep_scale(spoken, old)
+    assert spoken["spec"] == {"worker": {"replicas": 2}}
 
 
 def test_get_prints_fluids_columns(line: CommandLine, pets: Path) -> None:

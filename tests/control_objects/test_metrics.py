@@ -10,10 +10,13 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from fluidpy.control.control_samples import dataset_samples, object_samples
+from fluidpy.control.observed import SourceTotals
 from fluidpy.telemetry.counters import COUNTERS, Counters
 from fluidpy.telemetry.exposition import render
 from fluidpy.telemetry.metrics import METRICS, Sample, counter_metric, page
 from fluidpy.telemetry.worker_samples import worker_samples
+from tests.control_objects.objects import share
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 
@@ -70,6 +73,31 @@ def test_a_worker_is_read_by_prometheus_own_parser() -> None:
     assert samples["fluidpy_worker_errors_total", (pets, ("error", "SourceError"))] == 1
     assert samples["fluidpy_worker_tier_used_bytes", (("medium", "SSD"), ("tier", "0"))] == 5
     assert {name for name, _ in samples} <= set(METRICS)
+
+
+def test_the_control_plane_tells_of_its_objects() -> None:
+    place = {"name": "pets", "namespace": "default"}
+    documents = [
+        {"kind": "Dataset", "metadata": place, "status": {"phase": "Bound"}},
+        {"kind": "CacheRuntime", "metadata": place,
+         "status": {"worker": {"desiredReplicas": 2, "readyReplicas": 1}}},
+        {"kind": "DataLoad", "metadata": {"name": "warm"},
+         "status": {"phase": "Executing", "progress": {"bytes": 7}}},
+        {"kind": "Secret", "metadata": place, "data": {"k": "hush"}},
+    ]  # fmt: skip
+    totals = SourceTotals(3, 9, complete=True)
+    samples = [
+        *object_samples(documents),
+        *dataset_samples("default/pets", [share(cached=5, quota=8, totals=totals)]),
+    ]
+    text = render(samples).decode()
+    assert 'dataset_ufs_total_size{dataset="default/pets"} 9.0' in text
+    assert 'fluidpy_dataset_phase{dataset="default/pets",phase="Bound"} 1.0' in text
+    assert 'fluidpy_runtime_workers_ready{runtime="default/pets",runtime_type="cache"} 1.0' in text
+    assert 'fluidpy_control_objects{kind="Secret"} 1.0' in text
+    assert "hush" not in text
+    unknown = list(dataset_samples("default/pets", [share()]))
+    assert "dataset_ufs_total_size" not in {sample.name for sample in unknown}
 
 
 @pytest.mark.parametrize(
