@@ -70,6 +70,14 @@ _TABLE: Final = (
         Metric(counter_metric(name), "counter", meaning, ("dataset",))
         for name, meaning in COUNTERS.items()
     ),
+    Metric("fluidpy_worker_peer_connections", "gauge", "connections of other workers of the pool"),
+    Metric("fluidpy_worker_peer_requests_total", "counter",
+           "requests of other workers for data, by HTTP status; 499: broken off", ("status",)),
+    Metric("fluidpy_worker_peer_sent_bytes_total", "counter",
+           "bytes sent to other workers, by origin: the cache, or the source just then",
+           ("origin",)),
+    Metric("fluidpy_worker_peer_under_way_bytes", "gauge",
+           "bytes of answers to other workers under way"),
     _control("dataset_ufs_total_size", "gauge", "bytes of a Dataset at its sources", "dataset"),
     _control("dataset_ufs_file_num", "gauge", "files of a Dataset at its sources", "dataset"),
     _control("runtime_setup_error_total", "counter", "set-ups of a runtime that failed",

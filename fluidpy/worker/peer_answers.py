@@ -30,6 +30,7 @@ from fluidpy.errors import (
     SourceTimeoutError,
     UsageError,
 )
+from fluidpy.telemetry.metrics import CONTENT_TYPE
 from fluidpy.worker.peer_objects import ServedRange
 from fluidpy.worker.peer_sending import BodySender, Chunk
 from fluidpy.worker.peer_turns import Turns
@@ -342,7 +343,7 @@ class PeerAnswers:
     def _metrics_text(self, request: web.BaseRequest) -> web.Response:
         return web.Response(
             body=self._metrics(),
-            headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
+            headers={"Content-Type": CONTENT_TYPE},
         )
 
 

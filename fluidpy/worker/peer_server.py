@@ -12,7 +12,7 @@ import ipaddress
 import logging
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -20,6 +20,7 @@ from aiohttp import web
 
 from fluidpy.cluster.membership import Membership
 from fluidpy.errors import ClusterError, UsageError
+from fluidpy.telemetry.metrics import Sample
 from fluidpy.worker.peer_answers import PeerAnswers, PeerSource
 from fluidpy.worker.peer_sending import THREADS
 
@@ -47,10 +48,13 @@ CLOSE_SECONDS: Final = 1.0
 class PeerServer:
     """Serves a worker's objects to its peers; `start`, and `close` at the end."""
 
-    def __init__(self, source: PeerSource, *, metrics: Callable[[], bytes] = lambda: b"") -> None:
-        """`metrics` gives the text of /metrics. Listens nowhere yet."""
+    def __init__(
+        self, source: PeerSource, *, samples: Callable[[], Iterable[Sample]] = tuple
+    ) -> None:
+        """`samples` are what /metrics shows beside the server's own. Listens nowhere yet."""
+        self.samples = samples
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="fluidpy-send")
-        self.answers = PeerAnswers(source, metrics, self._threads)
+        self.answers = PeerAnswers(source, self._metrics, self._threads)
         self._http: web.Server | None = None
         self._listener: asyncio.Server | None = None
         self.address = ""
@@ -86,6 +90,20 @@ class PeerServer:
     def connections(self) -> int:
         """Peers connected."""
         return 0 if self._http is None else len(self._http.connections)
+
+    def _metrics(self) -> bytes:
+        from fluidpy.telemetry.exposition import render  # takes 1.4 MiB, which few workers need
+
+        return render([*self.samples(), *self._own_samples()])
+
+    def _own_samples(self) -> Iterator[Sample]:
+        answers = self.answers
+        yield Sample("fluidpy_worker_peer_connections", self.connections)
+        yield Sample("fluidpy_worker_peer_under_way_bytes", answers.turns.bytes_under_way)
+        for status, number in answers.statuses.items():
+            yield Sample("fluidpy_worker_peer_requests_total", number, {"status": str(status)})
+        for origin, length in answers.bytes_sent.items():
+            yield Sample("fluidpy_worker_peer_sent_bytes_total", length, {"origin": origin})
 
     def _accept(self) -> asyncio.BaseProtocol:
         """What serves a new connection."""

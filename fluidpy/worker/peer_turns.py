@@ -73,7 +73,8 @@ class Turns:
                 self.bytes_under_way -= length
                 self.under_way -= 1
             else:
-                self._waiting.remove((length, turn))
+                with contextlib.suppress(ValueError):  # it was passed over already
+                    self._waiting.remove((length, turn))
             self._let_in()
             if isinstance(error, TimeoutError):
                 raise _busy() from error

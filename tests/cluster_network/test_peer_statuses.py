@@ -25,6 +25,7 @@ from fluidpy.errors import (
     SourceUnavailableError,
     UsageError,
 )
+from fluidpy.telemetry.metrics import Sample
 from fluidpy.worker.peer_server import PeerServer
 from tests.cluster_network.bed import BLOCK, KEY, SECRET, TOKEN, Bed, membership
 from tests.cluster_network.raw_http import Reply, ask
@@ -309,3 +310,24 @@ async def test_names_that_are_not_utf8_arrive_as_they_are(bed: Bed) -> None:
     found = await bed.client.presence(bed.member, [odd], seconds=10)
     assert found[0].present_bytes == 0
     assert batch_body([odd], only_cached=False).isascii()
+
+
+async def test_metrics_count_what_was_answered(bed: Bed) -> None:
+    request = await bed.put("f", b"x" * 1000)
+    await bed.read(request)
+    await bed.read(request)
+    bed.server.samples = lambda: [Sample("fluidpy_worker_datasets", 1)]
+    await ask(bed.server.address, object_target(request, only_cached=False), {})
+    reply = await ask(bed.server.address, "/metrics", {})
+    assert reply.status == 200
+    assert reply.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+    lines = reply.body.decode().splitlines()
+    for line in (
+        "fluidpy_worker_datasets 1.0",
+        'fluidpy_worker_peer_requests_total{status="200"} 2.0',
+        'fluidpy_worker_peer_requests_total{status="401"} 1.0',
+        'fluidpy_worker_peer_sent_bytes_total{origin="source"} 1000.0',
+        'fluidpy_worker_peer_sent_bytes_total{origin="cache"} 1000.0',
+        "fluidpy_worker_peer_under_way_bytes 0.0",
+    ):
+        assert line in lines
