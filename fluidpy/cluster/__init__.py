@@ -8,5 +8,5 @@ package knows keys, offsets and members, never catalogs or stores.
 
 * `membership`: the pool and its Datasets as the control plane wrote them, in one private file;
 * `placement`: the owners of each unit (pure): weighted rendezvous hashing, so no worker is asked
-  who owns what, and only what has to move moves.
+  who owns what, and only what has to move moves; `fair_weights`: so that replicas are fair, too.
 """

@@ -13,11 +13,12 @@ on different machines, else on different workers: as far apart as the pool allow
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Final
 
+from fluidpy.cluster.fair_weights import fair_weights
 from fluidpy.cluster.membership import Member, Membership
 from fluidpy.errors import ClusterError
 
@@ -34,6 +35,8 @@ _WORD: Final = (1 << 64) - 1
 # The multipliers of the 64-bit finaliser of MurmurHash3 (Austin Appleby, public domain).
 _FIRST: Final = 0xFF51AFD7ED558CCD
 _SECOND: Final = 0xC4CEB9FE1A85EC53
+_SECOND_DRAW: Final = 0x9E3779B97F4A7C15
+"""Makes another draw of the same unit: 2^64 divided by the golden ratio, as good as any."""
 
 
 def unit_of(key: bytes, offset: int, size: int) -> bytes:
@@ -113,13 +116,10 @@ class _Ranking:
         self.members = tuple(sorted(members, key=lambda member: member.name))
         self._replicas = min(replicas, len(members))
         self._seeds = [_point(b"member\0" + member.name.encode()) for member in self.members]
-        largest = max((member.capacity_bytes for member in members), default=0)
-        # Without any capacity (memory of unknown size) all are alike.
-        weights = [m.capacity_bytes / largest if largest else 1.0 for m in self.members]
-        self._shares = None if all(w == 1.0 for w in weights) else weights
-        self._spread = any(m.zone for m in members) or len({m.machine for m in members}) < len(
-            members
-        )
+        weights = _weights(self.members, self._replicas)
+        self._weights = None if len(set(weights)) <= 1 else weights
+        machines = {member.machine for member in members}
+        self._spread = len(machines) < len(members) or any(member.zone for member in members)
 
     def owners(self, unit: bytes) -> tuple[Member, ...]:
         """As many as there are replicas, as far apart as the members allow."""
@@ -130,40 +130,81 @@ class _Ranking:
 
     def ranked(self, unit: bytes) -> tuple[Member, ...]:
         """All members, the owners first."""
-        scores = self._scores(_point(unit))
+        point = _point(unit)
+        scores = self._scores(point)
         order = sorted(range(len(scores)), key=scores.__getitem__, reverse=True)
-        ranked = [self.members[at] for at in order]
-        if self._spread and self._replicas > 1:
-            return _spread_apart(ranked, self._replicas)
-        return tuple(ranked)
+        if self._replicas <= 1:
+            return tuple(self.members[at] for at in order)
+        if self._spread:
+            order = _spread_apart(order, self.members, self._replicas)
+        if self._weights or self._spread:
+            # The weights make each an owner as often as it should be. That none of them is the
+            # first owner, whom most readers ask, more often than its share is for a second draw.
+            draws = [_mixed(point ^ _SECOND_DRAW, seed) for seed in self._seeds]
+            first = sorted(order[: self._replicas], key=draws.__getitem__)
+            order = [*first, *order[self._replicas :]]
+        return tuple(self.members[at] for at in order)
 
-    def _scores(self, point: int) -> list[float]:
+    def _scores(self, point: int) -> Sequence[float]:
         words = [
             ((x := (point ^ seed) * _FIRST & _WORD) ^ x >> 32) * _SECOND & _WORD
-            for seed in self._seeds
+            for seed in self._seeds  # `_mixed`, written out: a call each would double the time
         ]
-        if self._shares is None:
-            return words  # type: ignore[return-value]  # whole numbers are scores as good
+        if self._weights is None:
+            return words
         # -ln(u)/w of a uniform u is exponential with rate w: the least of them belongs to a member
         # with the probability of its weight among all.
         return [
-            math.log((word + 0.5) / 2**64) / share if share else -math.inf
-            for word, share in zip(words, self._shares, strict=True)
+            math.log((word + 0.5) / 2**64) / weight if weight else -math.inf
+            for word, weight in zip(words, self._weights, strict=True)
         ]
 
 
-def _spread_apart(ranked: list[Member], replicas: int) -> tuple[Member, ...]:
-    """The same members with the first `replicas` as far apart as they can be, in order of score."""
-    chosen: list[Member] = []
-    rest = ranked
-    while rest and len(chosen) < replicas:
-        zones = {_zone(member) for member in chosen}
-        machines = {member.machine for member in chosen}
-        best = next((m for m in rest if _zone(m) not in zones and m.machine not in machines), None)
-        best = best or next((m for m in rest if m.machine not in machines), rest[0])
+def _weights(members: Sequence[Member], replicas: int) -> list[float]:
+    """The weight of each member, so that it owns as much as its capacity asks for.
+
+    The race (`fair_weights`) is between the zones, machines or workers that owners must differ in;
+    the members of one share its weight.
+    """
+    capacities = [float(member.capacity_bytes) for member in members]
+    if not any(capacities):
+        return [1.0] * len(members)  # memory of unknown size: all are alike
+    if replicas == 1:
+        return capacities
+    places = _places(members, replicas)
+    totals: dict[object, float] = {}
+    for place, capacity in zip(places, capacities, strict=True):
+        totals[place] = totals.get(place, 0.0) + capacity
+    rated = {place: total for place, total in totals.items() if total}
+    weights = dict(zip(rated, fair_weights(tuple(rated.values()), replicas), strict=True))
+    return [
+        weights[place] * capacity / totals[place] if capacity else 0.0
+        for place, capacity in zip(places, capacities, strict=True)
+    ]
+
+
+def _places(members: Sequence[Member], replicas: int) -> Sequence[object]:
+    """Of each member what no two owners should share: the widest of which there are enough."""
+    zones = [_zone(member) for member in members]
+    machines = [member.machine for member in members]
+    if len(set(zones)) >= replicas:
+        return zones
+    return machines if len(set(machines)) >= replicas else [member.name for member in members]
+
+
+def _spread_apart(order: list[int], members: Sequence[Member], replicas: int) -> list[int]:
+    """The same order with `replicas` of them in front that are as far apart as they can be."""
+    chosen: list[int] = []
+    rest = order
+    while len(chosen) < replicas:
+        zones = {_zone(members[at]) for at in chosen}
+        machines = {members[at].machine for at in chosen}
+        elsewhere = [at for at in rest if members[at].machine not in machines]
+        far = next((at for at in elsewhere if _zone(members[at]) not in zones), None)
+        best = far if far is not None else (elsewhere or rest)[0]
         chosen.append(best)
-        rest = [member for member in rest if member is not best]
-    return (*chosen, *rest)
+        rest = [at for at in rest if at != best]
+    return [*chosen, *rest]
 
 
 def _zone(member: Member) -> tuple[str, str]:
@@ -173,3 +214,9 @@ def _zone(member: Member) -> tuple[str, str]:
 
 def _point(name: bytes) -> int:
     return int.from_bytes(blake2b(name, digest_size=8).digest(), "little")
+
+
+def _mixed(point: int, seed: int) -> int:
+    """64 bits that look random, from two that do."""
+    word = (point ^ seed) * _FIRST & _WORD
+    return (word ^ word >> 32) * _SECOND & _WORD
