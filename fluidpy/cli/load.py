@@ -15,10 +15,11 @@ import typer
 
 from fluidpy.cli.attachment import ask
 from fluidpy.cli.datasets import session_of
-from fluidpy.cli.load_object import declaring_client, load_declared
+from fluidpy.cli.load_object import data_load, declaring_client, load_declared
 from fluidpy.cli.options import FileOption, NamespaceOption, OutputFormat, OutputOption
 from fluidpy.cli.printers import counted, omission_line, print_json, print_yaml, talk
 from fluidpy.cli.progress import TransferProgress
+from fluidpy.cli.resources import DEFAULT_NAMESPACE
 from fluidpy.errors import UsageError
 from fluidpy.settings import load_settings
 
@@ -98,18 +99,10 @@ def load(
     """
     paths = [*(path or []), *(read_file_list(file_list) if file_list else [])] or ["/"]
     if file is None and name is not None:
-        place = namespace or "default"
+        place = namespace or DEFAULT_NAMESPACE
         if (client := declaring_client(load_settings(), place, name)) is not None:
-            load_declared(
-                client,
-                place,
-                name,
-                paths,
-                replicas=replicas,
-                metadata=metadata,
-                wait=wait,
-                output=output,
-            )
+            order = data_load(place, name, paths, replicas=replicas, metadata=metadata)
+            load_declared(client, order, wait=wait, output=output)
             return
     if replicas > 1 or not wait:
         raise UsageError(

@@ -24,6 +24,9 @@ LOOK_SECONDS: Final = 0.25
 KEPT_SECONDS: Final = 24 * 3600
 """How long a DataLoad that this command declared is kept after its end."""
 
+METADATA_ONLY: Final = "loadMetadataOnly"
+"""The option by which a DataLoad lists names and sizes only (`control.data_load` reads it)."""
+
 _ENDED: Final = ("Complete", "Failed")
 _NAME_LETTERS: Final = "bcdfghjklmnpqrstvwxz2456789"
 """Kubernetes' letters for names it completes: none that make words or look alike."""
@@ -43,26 +46,19 @@ def declaring_client(settings: Settings, namespace: str, name: str) -> ControlCl
 
 
 def load_declared(
-    client: ControlClient,
-    namespace: str,
-    name: str,
-    paths: Sequence[str],
-    *,
-    replicas: int,
-    metadata: bool,
-    wait: bool,
-    output: OutputFormat,
+    client: ControlClient, order: Mapping[str, Any], *, wait: bool, output: OutputFormat
 ) -> None:
-    """Declares a DataLoad of the paths and waits for its end, unless told not to.
+    """Declares a DataLoad and waits for its end, unless told not to.
 
     Raises typer.Exit(1) when something could not be loaded.
     """
-    document = data_load(namespace, name, paths, replicas=replicas, metadata=metadata)
-    created = client.create("dataloads", namespace, document)
+    namespace = str(order["metadata"]["namespace"])
+    created = client.create("dataloads", namespace, order)
     load = str(created["metadata"]["name"])
     if not wait:
         print_text(f"dataload.data.fluid.io/{load} created")
         return
+    metadata = METADATA_ONLY in order["spec"].get("options", {})
     begin = time.monotonic()
     with TransferProgress("listing" if metadata else "loading") as bar:
         try:
@@ -77,8 +73,6 @@ def data_load(
     namespace: str, name: str, paths: Sequence[str], *, replicas: int, metadata: bool
 ) -> dict[str, Any]:
     """The DataLoad that the command line stands for, with a name that nobody has."""
-    from fluidpy.control.data_load import METADATA_ONLY
-
     suffix = "".join(secrets.choice(_NAME_LETTERS) for _ in range(5))
     targets = [{"path": f"/{path.lstrip('/')}", "replicas": replicas} for path in paths]
     spec: dict[str, Any] = {
