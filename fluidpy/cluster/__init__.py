@@ -8,5 +8,7 @@ package knows keys, offsets and members, never catalogs or stores.
 
 * `membership`: the pool and its Datasets as the control plane wrote them, in one private file;
 * `placement`: the owners of each unit (pure): weighted rendezvous hashing, so no worker is asked
-  who owns what, and only what has to move moves; `fair_weights`: so that replicas are fair, too.
+  who owns what, and only what has to move moves; `fair_weights`: so that replicas are fair, too;
+* `peer_protocol`, `peer_client` and what they need: how workers ask one another over HTTP;
+* `peer_health`, `hedging`: who is left out for a while, and when another one is asked as well.
 """

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from fluidpy.cluster.peer_protocol import FROM_CACHE, MOST_SMALL_BYTES, PeerRequest
 from fluidpy.cluster.placement import UNIT_BYTES, Placement, unit_of
@@ -34,7 +34,9 @@ from fluidpy.worker.small_peer_reads import SmallPeerReads
 
 if TYPE_CHECKING:
     from fluidpy.cache.cached_object import CachedObject
+    from fluidpy.cluster.hedging import Hedging
     from fluidpy.cluster.peer_client import PeerClient
+    from fluidpy.cluster.peer_health import PeerHealth
     from fluidpy.namespace.catalog import Entry
     from fluidpy.namespace.definition import DatasetDefinition
     from fluidpy.namespace.listing_flights import Located
@@ -58,38 +60,6 @@ SLOW_SECONDS: Final = 5.0
 
 STREAMED_BYTES: Final = 1024 * 1024
 """Ranges from this size on are received piece by piece into the cache file."""
-
-
-class Health(Protocol):
-    """Which workers failed lately."""
-
-    def may_ask(self, name: str) -> bool:
-        """Whether the worker is to be asked."""
-        ...
-
-    def failed(self, name: str) -> None:
-        """It gave no answer, or a wrong one."""
-        ...
-
-    def succeeded(self, name: str) -> None:
-        """It gave what was asked for."""
-        ...
-
-
-class Hedges(Protocol):
-    """When a second request is made because the first is slow."""
-
-    def delay(self, size: int) -> float | None:
-        """After how many seconds, for so many bytes; None: not yet known."""
-        ...
-
-    def may_hedge(self) -> bool:
-        """Whether one more second request is within the budget; takes it from there."""
-        ...
-
-    def observe(self, size: int, seconds: float) -> None:
-        """How long an answer took that came from a cache."""
-        ...
 
 
 class Brought(NamedTuple):
@@ -145,10 +115,11 @@ class PeerRoute:
         for number, step in enumerate(self.steps):
             if self.for_peer and not step.only_cached:
                 continue
-            if not reads.may_ask(step):
+            if not reads.health.may_ask(step.member.name):
                 counters.peers_left_out += 1
                 continue
-            spare = next((s for s in self.steps[number + 1 :] if reads.may_ask(s)), None)
+            later = self.steps[number + 1 :]
+            spare = next((s for s in later if reads.health.is_well(s.member.name)), None)
             reading = PeerReading(reads, counters, request, cached, ends)
             brought = await self._attempted(reading, step, spare)
             if brought is not None:
@@ -219,8 +190,6 @@ class PeerReading:
     async def _helped(self, first: asyncio.Task[Brought], spare: Step) -> Brought | None:
         hedging = self._reads.hedging
         delay = hedging.delay(self._request.end - self._request.start)
-        if delay is None:
-            return None
 
         def second() -> asyncio.Task[Brought] | None:
             if not hedging.may_hedge():
@@ -294,13 +263,16 @@ class PeerReading:
         counters, name = self._counters, step.member.name
         if isinstance(error, PeerAbsentError):
             counters.peers_absent += 1
-            return
-        if isinstance(error, PeerTimeoutError):
+        elif isinstance(error, PeerTimeoutError):
             counters.peers_slow += 1
         else:
             counters.peers_failed += 1
-        if isinstance(error, PeerError) and not isinstance(error, PeerRefusedError):
+        if isinstance(error, PeerAbsentError | PeerRefusedError | SourceError):
+            self._reads.health.succeeded(name)  # it is there and answers
+        elif isinstance(error, PeerError):
             self._reads.health.failed(name)
+        if isinstance(error, PeerAbsentError):
+            return
         if self._reads.may_log(f"{name} {type(error).__name__}"):
             _log.warning("%s", error)
 
@@ -311,8 +283,8 @@ class PeerReads:
     def __init__(
         self,
         client: PeerClient,
-        health: Health,
-        hedging: Hedges,
+        health: PeerHealth,
+        hedging: Hedging,
         may_log: Callable[[str], bool],
     ) -> None:
         """`may_log` says whether an event of a kind that may come in floods is logged."""
@@ -321,10 +293,6 @@ class PeerReads:
         self.hedging = hedging
         self.may_log = may_log
         self.small = SmallPeerReads(client)
-
-    def may_ask(self, step: Step) -> bool:
-        """Whether the worker has not failed lately, or may be tried again."""
-        return self.health.may_ask(step.member.name)
 
 
 class DatasetPeers:

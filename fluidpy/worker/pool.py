@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from fluidpy.cluster.hedging import Hedging
 from fluidpy.cluster.membership import Membership, read_membership
 from fluidpy.cluster.peer_client import PeerClient
+from fluidpy.cluster.peer_health import PeerHealth
 from fluidpy.cluster.peer_tls import PeerTls
 from fluidpy.cluster.placement import Placement
 from fluidpy.errors import ClusterError, UsageError
@@ -54,7 +55,7 @@ class Pool:
         self._client = PeerClient(tls=None if self._tls is None else self._tls.client)
         self._server: PeerServer | None = None
         self._fills = fills
-        self.reads = PeerReads(self._client, LeftOut(), Delays(), fills.may_log)
+        self.reads = PeerReads(self._client, PeerHealth(), Hedging(), fills.may_log)
 
     @property
     def generation(self) -> int:
@@ -160,38 +161,3 @@ def _tls_of(settings: Settings) -> PeerTls | None:
             cure="Set both for TLS between workers, or none of them.",
         )
     return PeerTls(certificate, authority)
-
-
-class LeftOut:
-    """Members that failed lately."""
-
-    def __init__(self) -> None:
-        self._until: dict[str, tuple[float, float]] = {}
-
-    def may_ask(self, name: str) -> bool:
-        """Whether the member has not failed lately."""
-        return time.monotonic() >= self._until.get(name, (0.0, 0.0))[0]
-
-    def failed(self, name: str) -> None:
-        """Leaves it out for a while, longer each time."""
-        pause = min(max(self._until.get(name, (0.0, 0.25))[1] * 2, 0.5), 10.0)
-        self._until[name] = (time.monotonic() + pause, pause)
-
-    def succeeded(self, name: str) -> None:
-        """Forgets its failures."""
-        self._until.pop(name, None)
-
-
-class Delays:
-    """When a second request is worth it."""
-
-    def delay(self, size: int) -> float | None:
-        """Seconds."""
-        return 0.1 + size / 50e6
-
-    def observe(self, size: int, seconds: float) -> None:
-        """Learns nothing yet."""
-
-    def may_hedge(self) -> bool:
-        """Always."""
-        return True
