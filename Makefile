@@ -7,7 +7,7 @@ HEAVY := .venv-heavy
 # Arguments for pytest, such as `make test ARGS='tests/cli -x'`.
 ARGS ?=
 
-.PHONY: quickstart test lint format slow heavy wheel clean system
+.PHONY: quickstart test lint format slow soak heavy wheel clean system
 
 quickstart: $(INSTALLED) system
 	$(BIN)/python -m fluidpy.quickstart
@@ -27,9 +27,14 @@ format: $(INSTALLED)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# Tests that take long: faults, kills, big trees.
+# Tests that take long: faults, kills, read modes. Ten minutes in all on two cores at most.
 slow: $(INSTALLED) system
 	$(BIN)/python -m pytest -m slow $(ARGS)
+
+# The same at length, for a quiet machine: hundreds of kills, long runs of the models. Not part of
+# the full check.
+soak: $(INSTALLED) system
+	$(BIN)/python -m pytest -m soak -s $(ARGS)
 
 # Tests with libraries that are heavy to install, in an environment of their own.
 heavy: $(HEAVY)/.installed system

@@ -71,7 +71,7 @@ def test_kill_9_at_random_moments(tmp_path: Path) -> None:
     kill_often(tmp_path, 8)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(300)
 def test_kill_9_at_many_random_moments(tmp_path: Path) -> None:
     kill_often(tmp_path, 100)

@@ -7,6 +7,7 @@ import json
 import os
 import random
 import re
+import signal
 import statistics
 import subprocess
 import sys
@@ -126,8 +127,15 @@ class Bed:
             found.setdefault(name, Counter()).update(_open_files(pid))
         return found
 
-    def settled(self) -> dict[str, Counter[str]]:
-        """Empties the cache, waits until nothing of it is held; what is open then."""
+    def settled(self, *, new_server: bool = False) -> dict[str, Counter[str]]:
+        """Empties the cache, waits until nothing of it is held; what is open then.
+
+        A server keeps closed files a while; a `new_server` has none.
+        """
+        if new_server:
+            before = self.record.server_pid
+            os.kill(before, signal.SIGKILL)
+            assert until(lambda: self.record.server_pid != before)
         self.evict("")
         held = 0
 

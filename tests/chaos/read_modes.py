@@ -16,14 +16,12 @@ _CHOICE = "read_mode" in inspect.signature(mount_dataset).parameters
 READ_MODES = ("no-open", "passthrough", "plain") if _CHOICE else ("plain",)
 
 
-def every_mode(*, quick: str = "") -> pytest.MarkDecorator:
-    """Runs a test in each mode; all but the mode `quick` count as slow."""
+def every_mode(*, quick: str = "", soak: bool = False) -> pytest.MarkDecorator:
+    """Runs a test in each mode; all but the mode `quick` count as slow, or all as `soak`."""
+    mark = pytest.mark.soak if soak else pytest.mark.slow
     return pytest.mark.parametrize(
         "read_mode",
-        [
-            pytest.param(mode, marks=() if mode == quick else pytest.mark.slow)
-            for mode in READ_MODES
-        ],
+        [pytest.param(mode, marks=() if mode == quick else mark) for mode in READ_MODES],
     )
 
 

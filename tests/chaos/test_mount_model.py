@@ -54,13 +54,13 @@ def run(machine: MachineClass, examples: int, steps: int) -> None:
     )
 
 
+@pytest.mark.timeout(240)
 @every_mode(quick="passthrough")
 def test_a_mount_is_what_its_source_holds(machine: MachineClass) -> None:
-    run(machine, 10, 30)
+    run(machine, 8, 25)
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-@every_mode()
+@pytest.mark.timeout(3600)
+@every_mode(soak=True)
 def test_a_mount_is_what_its_source_holds_for_long(machine: MachineClass) -> None:
     run(machine, 80, 50)

@@ -173,7 +173,13 @@ def test_kill_9_at_random_moments(bed: Bed) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(300)
+def test_kill_9_at_more_random_moments(bed: Bed) -> None:
+    kill_often(bed, 25, seed=2)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
 def test_kill_9_at_200_random_moments(bed: Bed) -> None:
     kill_often(bed, 200, seed=int(time.time()))
 

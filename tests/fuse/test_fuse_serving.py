@@ -229,7 +229,7 @@ def test_size_of_the_file_system(worker: TreeWorker, mounted: Mounted, mount_poi
     assert info.f_flag & os.ST_RDONLY
 
 
-def until(condition: Callable[[], bool], seconds: float = 10) -> bool:
+def until(condition: Callable[[], bool], seconds: float = 30) -> bool:
     limit = time.monotonic() + seconds
     while time.monotonic() < limit:
         if condition():

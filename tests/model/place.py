@@ -26,7 +26,7 @@ KIB = 1024
 BLOCK_BYTES = 64 * KIB
 
 
-def until(ready: Callable[[], bool], seconds: float = 10.0) -> bool:
+def until(ready: Callable[[], bool], seconds: float = 30.0) -> bool:
     """Whether something became true in time; for what gives no event to wait for."""
     limit = time.monotonic() + seconds
     while not ready():

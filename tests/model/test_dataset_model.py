@@ -49,7 +49,7 @@ def test_a_dataset_is_what_its_sources_hold(machine: MachineClass) -> None:
     run(machine, 8, 18)
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
 def test_a_dataset_is_what_its_sources_hold_for_long(machine: MachineClass) -> None:
     run(machine, 40, 30)
