@@ -27,6 +27,8 @@ class Settings:
     """Where stores and catalogs lie when a Dataset names no tier; must be a local file system."""
     runtime_dir: Path
     """Where sockets, locks and mount records lie; private to the user, gone after a reboot."""
+    worker_runtime_dir: Path | None = None
+    """Where the worker's socket lies, if not in `runtime_dir`: it is one of the control plane's."""
     state_dir: Path = field(default_factory=lambda: default_state_dir(os.environ))
     """Where the control plane keeps objects and the stores of its workers; outlives a reboot."""
     block_bytes: int = 1 * MIB
@@ -69,7 +71,12 @@ class Settings:
     @property
     def worker_socket(self) -> Path:
         """The unix socket of this user's worker."""
-        return self.runtime_dir / "worker.sock"
+        return self.worker_directory / "worker.sock"
+
+    @property
+    def worker_directory(self) -> Path:
+        """Where socket, lock and log of the worker lie."""
+        return self.worker_runtime_dir or self.runtime_dir
 
     @property
     def control_socket(self) -> Path:

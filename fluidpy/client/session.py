@@ -21,6 +21,7 @@ from fluidpy.cache.fork_safety import SQLITE_LOCK
 from fluidpy.client import protocol
 from fluidpy.client.attachment import NO_HANDLE, Attachment, DefinitionSource, Opened
 from fluidpy.client.connection import LostConnectionError, WorkerConnection, connection_for
+from fluidpy.client.managed import ManagedDataset
 from fluidpy.client.protocol import Message, Operation, RemoteEntry
 from fluidpy.client.start import check_cache_directory, connect
 from fluidpy.client.symlinks import SYMLINK, follow, read_link_of
@@ -67,6 +68,7 @@ class DatasetSession:
         self._local: LocalReads | None = None
         self._lock = threading.Lock()
         self._pid = os.getpid()
+        self._managed_by: Path | None = None
 
     @property
     def block_bytes(self) -> int:
@@ -95,7 +97,7 @@ class DatasetSession:
         if not self._lock.acquire(timeout=_left(limit)):
             raise WorkerTimeoutError(
                 "another thread is still attaching the Dataset",
-                cure=f"Look at {self.settings.runtime_dir / 'worker.log'}.",
+                cure=f"Look at {self.settings.worker_directory / 'worker.log'}.",
             )
         try:
             attachment = self._attachment
@@ -118,6 +120,9 @@ class DatasetSession:
         known = self._attachment is not None or callable(self._source)
         source = self._source() if callable(self._source) else self._source
         self._source = source
+        if isinstance(source, ManagedDataset):
+            self._move(source, limit)
+            known, source = True, source.key
         if not isinstance(source, str):
             return self._attach_once({"definition": source.to_wire()}, limit)
         while True:
@@ -132,6 +137,15 @@ class DatasetSession:
                         cure="Mount it again (`fluidpy mount`), or give its YAML file.",
                     ) from error
                 time.sleep(_RETRY_SECONDS[-2])
+
+    def _move(self, dataset: ManagedDataset, limit: float) -> None:
+        """To the worker that the control plane names: the one of before, as long as it serves."""
+        before = self._managed_by
+        settings = dataset.place(deadline=_left(limit), member_directory=before)
+        if before != settings.runtime_dir:
+            self._managed_by = settings.runtime_dir
+            self.settings = settings
+            self.connection = connection_for(settings)
 
     def _attach_once(self, how: dict[str, Any], limit: float) -> Attachment:
         start = min(self.settings.worker_start_seconds, _left(limit))
@@ -211,7 +225,7 @@ class DatasetSession:
                 if time.monotonic() + pause > limit:
                     raise WorkerTimeoutError(
                         f"the worker was lost again and again while asked to `{operation}`",
-                        cure=f"Look at {self.settings.runtime_dir / 'worker.log'}.",
+                        cure=f"Look at {self.settings.worker_directory / 'worker.log'}.",
                     ) from error
                 time.sleep(pause)
                 attempt += 1
