@@ -27,8 +27,6 @@ class Settings:
     """Where stores and catalogs lie when a Dataset names no tier; must be a local file system."""
     runtime_dir: Path
     """Where sockets, locks and mount records lie; private to the user, gone after a reboot."""
-    worker_runtime_dir: Path | None = None
-    """Where the worker's socket lies, if not in `runtime_dir`: it is one of the control plane's."""
     state_dir: Path = field(default_factory=lambda: default_state_dir(os.environ))
     """Where the control plane keeps objects and the stores of its workers; outlives a reboot."""
     block_bytes: int = 1 * MIB
@@ -55,6 +53,8 @@ class Settings:
     secret_directory: Path | None = None
     """A directory of secret files `<secret>/<key>`, as Kubernetes mounts them."""
 
+    worker_runtime_dir: Path | None = None
+    """Where the worker's socket lies, if not in `runtime_dir`: it is one of the control plane's."""
     member_name: str = ""
     """What the pool of workers calls this machine's worker."""
     membership_file: Path | None = None

@@ -72,11 +72,25 @@ def mount(
     target, directory = split_words(words or [], file)
     settings = load_settings()
     definition = _what_to_mount(target, file, namespace, parse_pairs(option or []), settings)
+    if isinstance(definition, ManagedDataset) and not foreground:
+        _declare(definition, directory, read_mode, settings)
+        return
     if isinstance(definition, ManagedDataset):
-        if not foreground:
-            _declare(definition, directory, read_mode, settings)
-            return
         definition, settings = _through_worker(definition, settings)
+    file = None if file is None or str(file) == "-" else file.resolve()
+    url = target if target is not None and is_url(target) else None
+    _mount(definition, directory, settings, foreground, file, url, read_mode)
+
+
+def _mount(
+    definition: DatasetDefinition,
+    directory: Path,
+    settings: Settings,
+    foreground: bool,
+    file: Path | None,
+    url: str | None,
+    read_mode: str,
+) -> None:
     from fluidpy.cli.source_check import check_sources
     from fluidpy.fuse.mounting import mount_dataset
     from fluidpy.fuse.read_mode_checks import check_read_mode
@@ -88,8 +102,8 @@ def mount(
         directory,
         settings,
         foreground=foreground,
-        file=None if file is None or str(file) == "-" else file.resolve(),
-        url=target if target is not None and is_url(target) else None,
+        file=file,
+        url=url,
         deadline=settings.source_deadline_seconds + EXTRA_SECONDS,
         read_mode=read_mode,
         on_ready=lambda record: talk(f"{definition.key} is mounted on {record.mount_point}"),

@@ -25,10 +25,10 @@ from fluidpy.client.managed import ManagedDataset
 from fluidpy.client.protocol import Message, Operation, RemoteEntry
 from fluidpy.client.start import check_cache_directory, connect
 from fluidpy.client.symlinks import SYMLINK, follow, read_link_of
+from fluidpy.client.versions import gone, version_of
 from fluidpy.errors import (
     DatasetNotFoundError,
     FluidpyError,
-    SourceChangedError,
     WorkerError,
     WorkerTimeoutError,
 )
@@ -302,10 +302,10 @@ class DatasetSession:
         try:
             opened = self._open(limit, entry=entry.id)
         except FileNotFoundError as error:
-            raise _gone(entry) from error
+            raise gone(entry) from error
         if version_of(opened.entry) != version_of(entry):
             self.close_object(opened)
-            raise _gone(entry)
+            raise gone(entry)
         return opened
 
     def _open(self, limit: float | None = None, **which: Any) -> Opened:
@@ -386,17 +386,6 @@ def _left(limit: float) -> float:
     return max(0.001, limit - time.monotonic())
 
 
-def version_of(entry: RemoteEntry) -> tuple[bytes, int, int]:
-    """What must be equal for two entries to have the same bytes.
-
-    Size and time count too: the version is empty where the source has none. A volatile version
-    and the one it becomes once it lasts name the same bytes.
-    """
-    from fluidpy.storage.under_storage import VOLATILE
-
-    return entry.version.removeprefix(VOLATILE), entry.size, entry.mtime_ns
-
-
 def _read_whole(fd: int) -> bytes:
     size = os.fstat(fd).st_size
     data = os.pread(fd, size, 0)
@@ -405,10 +394,3 @@ def _read_whole(fd: int) -> bytes:
             "a listing passed by the worker was cut off", cure="List the folder again."
         )
     return data
-
-
-def _gone(entry: RemoteEntry) -> SourceChangedError:
-    return SourceChangedError(
-        f"{os.fsdecode(entry.name)} changed at its source since it was opened",
-        cure="Open it again to read the new version.",
-    )

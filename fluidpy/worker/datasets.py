@@ -19,12 +19,12 @@ from fluidpy.errors import (
     DatasetNotFoundError,
     FluidpyError,
     PathNotFoundError,
-    ValidationError,
 )
 from fluidpy.namespace.namespace import Namespace
 from fluidpy.storage.under_storage import Kind, is_volatile
 from fluidpy.telemetry.counters import Counters
 from fluidpy.worker.cached_counts import CachedCounts
+from fluidpy.worker.definition_changes import refuse_change
 from fluidpy.worker.folder_place import FolderPlace
 from fluidpy.worker.recent_changes import RecentChanges
 from fluidpy.worker.stores import Stores
@@ -268,27 +268,6 @@ class AttachedDataset:
             listener(self, changes)
 
 
-def _refuse_while_managed(dataset: AttachedDataset) -> None:
-    """Raises ValidationError while the control plane says what the Dataset is."""
-    if dataset.managers:
-        raise ValidationError(
-            f"the Dataset {dataset.definition.key} is the control plane's, with another definition",
-            cure="Apply the change (fluidpy apply), or give this one another name.",
-        )
-
-
-def _refuse_while_mounted(dataset: AttachedDataset, user: object) -> None:
-    """Raises ValidationError while a mount, told by its listener, shows the old definition.
-
-    Else the files of a mount, and of the jobs reading it, would become others under their hands.
-    """
-    if any(listener is not user for listener in dataset.listeners):
-        raise ValidationError(
-            f"the Dataset {dataset.definition.key} is mounted with another definition",
-            cure="Unmount it first (fluidpy status shows where), or give this one another name.",
-        )
-
-
 class Datasets:
     """All Datasets of this worker."""
 
@@ -349,8 +328,7 @@ class Datasets:
                 dataset = await self._open(definition)
             elif dataset.digest != definition.digest():
                 if not manage:
-                    _refuse_while_managed(dataset)
-                    _refuse_while_mounted(dataset, user)
+                    refuse_change(dataset, user)
                 await self._replace(dataset, definition)
             dataset.users.add(user)
             if manage:
