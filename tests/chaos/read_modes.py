@@ -27,7 +27,7 @@ def every_mode(
     mark = pytest.mark.soak if soak else pytest.mark.slow
     return pytest.mark.parametrize(
         "read_mode",
-        [pytest.param(mode, marks=() if mode == quick else mark) for mode in READ_MODES],
+        [pytest.param(mode, marks=() if mode == quick else mark) for mode in modes],
     )
 
 
