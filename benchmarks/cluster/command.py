@@ -14,7 +14,10 @@ from benchmarks.machine import facts
 from benchmarks.pairs import Outcome
 from benchmarks.report import keep, table
 
-SCENARIOS: Final = {"once": "benchmarks.cluster.once"}
+SCENARIOS: Final = {
+    "once": "benchmarks.cluster.once",
+    "transport": "benchmarks.cluster.transport",
+}
 """Name of a scenario and the module whose `run(talk, quick=…)` it is."""
 
 

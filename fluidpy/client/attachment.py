@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias
-
-if TYPE_CHECKING:
-    from fluidpy.client.managed import ManagedDataset
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from fluidpy.client.protocol import RemoteEntry
 
@@ -22,11 +19,8 @@ class Definition(Protocol):
         """Plain JSON values, secrets included."""
 
 
-DefinitionSource: TypeAlias = (
-    "Definition | str | ManagedDataset | Callable[[], Definition | str | ManagedDataset]"
-)
-"""A definition, a name `namespace/name` that the worker already knows, a Dataset of the control
-plane, or what finds one of these."""
+DefinitionSource: TypeAlias = "Definition | str | Callable[[], Definition | str]"
+"""A definition, a name `namespace/name` that the worker already knows, or what finds either."""
 
 
 class Attachment(NamedTuple):

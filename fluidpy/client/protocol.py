@@ -53,7 +53,6 @@ class Operation(StrEnum):
 
     HELLO = "hello"
     ATTACH = "attach"
-    DETACH = "detach"
     LOOKUP = "lookup"
     RESOLVE = "resolve"
     LIST = "list"

@@ -105,6 +105,9 @@ def object_target(request: PeerRequest, *, only_cached: bool) -> str:
     return f"{target}&only=cached" if only_cached else target
 
 
+_NO_PARTS: Final = frozenset((b"", b".", b".."))
+"""What no part of a path below a mount's root is; an empty path has the first of them."""
+
 _REQUIRED: Final = ("mount", "path", "version", "size", "start", "end")
 
 
@@ -165,8 +168,7 @@ def checked_path(path: str) -> str:
         raw = os.fsencode(path)
     except UnicodeEncodeError as error:
         raise malformed("the path has characters that no path has") from error
-    parts = raw.split(b"/")
-    if not raw or len(raw) > 4096 or b"\0" in raw or any(p in (b"", b".", b"..") for p in parts):
+    if len(raw) > 4096 or b"\0" in raw or not _NO_PARTS.isdisjoint(raw.split(b"/")):
         raise malformed(f"{path[:80]!r} is no path below a mount's root")
     return path
 

@@ -172,10 +172,9 @@ def _encode_texts(secret: Document) -> None:
 
 def _read(document: Document) -> LoadedObject | None:
     """A stored object; None when this version of fluidpy would refuse it."""
-    for value in (document, _stripped(document)):  # a status of an older version may not fit
-        if found := load_values({_label(value): value}).objects:
-            return found[0]
-    return None
+    value = _stripped(document)
+    found = load_values({_label(value): value}).objects
+    return found[0] if found else None
 
 
 def _key(info: KindInfo, loaded: LoadedObject) -> ObjectKey:

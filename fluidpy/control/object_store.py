@@ -60,8 +60,6 @@ class ObjectStore:
         self._clock = clock
         self._lock = _lock_folder(directory)
         self._revision = 0
-        self.declarations = 0
-        """Grows with each change of what is declared, not with those of a status."""
         self._objects: dict[ObjectKey, Document] = {}
         self._changes: deque[Change] = deque(maxlen=CHANGES_REMEMBERED)
         self.listeners: list[Callable[[Change], None]] = []
@@ -168,10 +166,8 @@ class ObjectStore:
 
         Raises ObjectNotFoundError.
         """
-        old, declarations = self.get(key), self.declarations
-        fresh = self._changed(key, old, object_lifecycle.with_status(old, status))
-        self.declarations = declarations
-        return fresh
+        old = self.get(key)
+        return self._changed(key, old, object_lifecycle.with_status(old, status))
 
     def delete(self, key: ObjectKey) -> Document:
         """Removes an object, or notes that it is to go once its finalizers have.
@@ -231,7 +227,6 @@ class ObjectStore:
         if len(self._changes) == CHANGES_REMEMBERED:
             self._forgotten = self._changes[0].revision
         self._changes.append(change)
-        self.declarations += 1
         self._revision = change.revision
         for listener in list(self.listeners):
             listener(change)

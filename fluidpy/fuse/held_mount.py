@@ -54,7 +54,6 @@ class HeldMount:
             started_at=time.time(),
             file=order.file,
             url=order.url,
-            managed=settings.worker_runtime_dir is not None,
         )
 
     def server_order(self) -> control.ServerOrder:

@@ -39,8 +39,6 @@ class Namespace:
     NotADirectoryInDatasetError, errors of the source, and CacheError when the catalog fails.
     """
 
-    composed: Changes
-    """What laying the mounts out changed in the catalog, when it was started."""
     reader: CatalogReader
     """The catalog, for this thread."""
 
@@ -82,7 +80,7 @@ class Namespace:
         self._thread = CatalogThread(writer, self._executor)
         self._started = True
         try:
-            self.composed = await self._thread.run(writer.compose, self.definition)
+            await self._thread.run(writer.compose, self.definition)
             self.reader = CatalogReader(self.catalog_path)
         except BaseException:
             await self._thread.run(writer.close)

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import hmac
 import logging
-import struct
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,38 +21,29 @@ from fluidpy.errors import (
     FluidpyError,
     PeerAbsentError,
     PeerBusyError,
-    PeerDefinitionError,
-    PeerError,
-    PeerRefusedError,
-    PeerTimeoutError,
-    SourceChangedError,
-    SourceTimeoutError,
-    UsageError,
 )
 from fluidpy.telemetry.metrics import CONTENT_TYPE
+from fluidpy.worker.peer_batches import (
+    close_all,
+    close_result,
+    frame_of,
+    origin_of,
+    outcome_of,
+)
 from fluidpy.worker.peer_objects import ServedRange
-from fluidpy.worker.peer_sending import BodySender, Chunk
+from fluidpy.worker.peer_sending import BodySender
+from fluidpy.worker.peer_statuses import (
+    late,
+    not_allowed,
+    refusal,
+    unauthorised,
+)
 from fluidpy.worker.peer_turns import Turns
 
 _log = logging.getLogger(__name__)
 
-RETRY_SECONDS: Final = 1
-"""When to ask a busy worker again: a turn takes less."""
-
 GROUP: Final = 64
 """Objects of a batch that are opened, or fetched, together while those before are being sent."""
-
-_STATUSES: Final[tuple[tuple[type[FluidpyError], int], ...]] = (
-    (PeerBusyError, 503),
-    (PeerDefinitionError, 409),
-    (PeerAbsentError, 404),
-    (PeerTimeoutError, 504),
-    (SourceTimeoutError, 504),
-    (SourceChangedError, 410),
-    (UsageError, 400),
-    (PeerRefusedError, 403),
-)
-"""The status of an error; what is not listed is a failure behind this worker: 502."""
 
 _NO_TOKEN: Final = "-"
 """What a token is compared with when the Dataset is not known here."""
@@ -110,13 +100,13 @@ class PeerAnswers:
         path, _, query = request.raw_path.partition("?")
         plain = _PLAIN.get(path)
         if plain is not None:
-            return plain(self, request) if request.method == "GET" else _not_allowed("GET")
+            return plain(self, request) if request.method == "GET" else not_allowed("GET")
         try:
             answer = await self._answer(request, path, query)
         except FluidpyError as error:
-            answer = _error(error)
+            answer = refusal(error)
         except TimeoutError:
-            answer = _error(_late())
+            answer = refusal(late())
         except _BrokenBodyError as error:
             _log.info("an answer to a peer was broken off: %s", error.__cause__)
             self.statuses[499] += 1
@@ -129,13 +119,13 @@ class PeerAnswers:
     async def _answer(self, request: web.BaseRequest, path: str, query: str) -> web.StreamResponse:
         parts = path.split("/")
         if len(parts) != 6 or parts[:3] != ["", "v1", "datasets"] or parts[5] not in _ROUTES:
-            return _error(protocol.malformed(f"nothing is at {path[:80]!r}"), 404)
+            return refusal(protocol.malformed(f"nothing is at {path[:80]!r}"), 404)
         method, answer = _ROUTES[parts[5]]
         if request.method != method:
-            return _not_allowed(method)
+            return not_allowed(method)
         dataset = f"{unquote(parts[3])}/{unquote(parts[4])}"
         if not self._may(dataset, request.headers.get("Authorization", "")):
-            return _unauthorised()
+            return unauthorised()
         seconds = protocol.deadline_of(request.headers)
         async with asyncio.timeout(seconds) as limit:
             deadline = limit.when()
@@ -188,7 +178,7 @@ class PeerAnswers:
     async def _send_object(
         self, request: web.BaseRequest, served: ServedRange, deadline: float
     ) -> web.StreamResponse:
-        origin = _origin(served)
+        origin = origin_of(served)
         length = served.length
         response = web.StreamResponse(
             headers={
@@ -264,7 +254,7 @@ class PeerAnswers:
                     try:
                         await sending
                     except BaseException:
-                        _close(opened)
+                        close_all(opened)
                         raise
                 sending = asyncio.create_task(self._send_group(sender, opened))
             if sending is not None:
@@ -291,29 +281,29 @@ class PeerAnswers:
                 if served is None:
                     work = self._served(asked, only_cached=only_cached, deadline=deadline)
                     missing[number] = asyncio.create_task(work)
-                opened.append(served or _late())
+                opened.append(served or late())
             if missing:
                 await asyncio.wait(missing.values())
         except BaseException:
-            _close(opened)
+            close_all(opened)
             for task in missing.values():
-                task.add_done_callback(_close_result)
+                task.add_done_callback(close_result)
                 task.cancel()
             raise
         for number, task in missing.items():
-            opened[number] = _outcome(task)
+            opened[number] = outcome_of(task)
         return opened
 
     async def _send_group(
         self, sender: BodySender, opened: Sequence[ServedRange | FluidpyError]
     ) -> None:
         try:
-            await sender.send_chunks([_frame(each) for each in opened])
+            await sender.send_chunks([frame_of(each) for each in opened])
             for each in opened:
                 if isinstance(each, ServedRange):
-                    self.bytes_sent[_origin(each)] += each.length
+                    self.bytes_sent[origin_of(each)] += each.length
         finally:
-            _close(opened)
+            close_all(opened)
 
     # What is there.
 
@@ -381,76 +371,3 @@ async def _body_of(request: web.BaseRequest, query: str) -> bytes:
         if len(body) > protocol.MOST_BODY_BYTES:
             raise protocol.malformed(f"the body is longer than {protocol.MOST_BODY_BYTES} bytes")
     return bytes(body)
-
-
-def _frame(each: ServedRange | FluidpyError) -> Chunk:
-    if isinstance(each, FluidpyError):
-        body = protocol.error_body(each)
-        return protocol.FRAME.pack(_status(each), 0, 0, len(body)) + body, ()
-    sums = struct.pack(f"!{len(each.sums)}I", *each.sums)
-    head = protocol.FRAME.pack(protocol.OK, each.from_source, len(each.sums), each.length)
-    return head + sums, each.spans
-
-
-def _origin(served: ServedRange) -> str:
-    return protocol.FROM_SOURCE if served.from_source else protocol.FROM_CACHE
-
-
-def _outcome(task: asyncio.Task[ServedRange]) -> ServedRange | FluidpyError:
-    if task.cancelled():
-        return _late()
-    error = task.exception()
-    if error is None:
-        return task.result()
-    if isinstance(error, FluidpyError):
-        return error
-    _log.error("an object for a peer failed in a way it should not", exc_info=error)
-    return PeerError("the other worker failed", cure="Its log has the cause; read elsewhere.")
-
-
-def _close(opened: Sequence[ServedRange | FluidpyError]) -> None:
-    for each in opened:
-        if isinstance(each, ServedRange):
-            each.close()
-
-
-def _close_result(task: asyncio.Task[ServedRange]) -> None:
-    if not task.cancelled() and task.exception() is None:
-        task.result().close()
-
-
-def _status(error: FluidpyError) -> int:
-    return next((status for kind, status in _STATUSES if isinstance(error, kind)), 502)
-
-
-def _error(error: FluidpyError, status: int = 0) -> web.Response:
-    status = status or _status(error)
-    headers = {"Retry-After": str(RETRY_SECONDS)} if status == 503 else None
-    return web.Response(
-        status=status,
-        body=protocol.error_body(error),
-        content_type="application/json",
-        headers=headers,
-    )
-
-
-def _unauthorised() -> web.Response:
-    error = PeerRefusedError(
-        "the request does not carry the Dataset's token",
-        cure="Apply the Dataset again, so that its workers learn the token.",
-    )
-    response = _error(error, 401)
-    response.headers["WWW-Authenticate"] = "Bearer"
-    return response
-
-
-def _not_allowed(method: str) -> web.Response:
-    response = _error(protocol.malformed(f"only {method} may be asked there"), 405)
-    response.headers["Allow"] = method
-    return response
-
-
-def _late() -> PeerTimeoutError:
-    return PeerTimeoutError(
-        "the bytes did not come within the request's deadline", cure="Give it a longer one."
-    )

@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from fluidpy.cache.cache_file import READ_BYTES, sums_of
-from fluidpy.cache.sealed_range import FileSpan, seal, seal_complete
-from fluidpy.cluster.peer_protocol import PeerRequest, Presence, malformed
+from fluidpy.cache.sealed_range import FileSpan, length_of, seal, seal_complete
+from fluidpy.cluster.peer_protocol import MOST_SMALL_BYTES, PeerRequest, Presence, malformed
 from fluidpy.errors import (
     CacheError,
     DatasetNotFoundError,
@@ -50,7 +50,7 @@ FETCHES: Final = 4
 class ServedRange:
     """Bytes to send, their sums, and what to let go of afterwards."""
 
-    __slots__ = ("_close", "from_source", "spans", "sums")
+    __slots__ = ("_close", "from_source", "length", "spans", "sums")
 
     def __init__(
         self,
@@ -64,12 +64,9 @@ class ServedRange:
         self.spans = spans
         self.sums = sums
         self.from_source = from_source
-        self._close = close
-
-    @property
-    def length(self) -> int:
+        self.length = length_of(spans)
         """How many bytes."""
-        return sum(span.length for span in self.spans)
+        self._close = close
 
     def close(self) -> None:
         """Everything was sent, or will not be."""
@@ -110,7 +107,7 @@ class PeerObjects:
         key = self._key(dataset, request)
         if not request.size:
             return ServedRange((), (), _nothing, from_source=False)
-        if request.end - request.start == request.size:
+        if request.end - request.start == request.size <= MOST_SMALL_BYTES:
             sealed = seal_complete(dataset.store.table, key, request.size)
             if sealed is not None:
                 return ServedRange(sealed.spans, sealed.sums, sealed.close, from_source=False)

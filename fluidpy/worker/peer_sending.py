@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from fluidpy.cache.sealed_range import FileSpan
+from fluidpy.cache.sealed_range import FileSpan, length_of
 from fluidpy.errors import CacheError, PeerTimeoutError
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class BodySender:
         pieces: list[Piece] = []
         before = b""
         for head, spans in chunks:
-            length = len(head) + sum(span.length for span in spans)
+            length = len(head) + length_of(spans)
             pieces.append(b"%b%x\r\n%b" % (before, length, head))
             pieces += spans
             before = _CHUNK_END

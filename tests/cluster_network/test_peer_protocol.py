@@ -12,9 +12,15 @@ from fluidpy.cluster import peer_protocol as protocol
 from fluidpy.cluster.peer_protocol import MIB, PeerRequest, Presence
 from fluidpy.errors import PeerAbsentError, UsageError
 
-_NAMES = st.binary(min_size=1, max_size=40).filter(
-    lambda raw: not {b"", b".", b".."} & set(raw.split(b"/")) and b"\0" not in raw
-)
+
+def _part(raw: bytes) -> bytes:
+    """A part of a path, made of any bytes."""
+    part = raw.replace(b"/", b"_").replace(b"\0", b"_")
+    return part + b"x" if part in (b"", b".", b"..") else part
+
+
+_NAMES = st.lists(st.binary(max_size=12).map(_part), min_size=1, max_size=4).map(b"/".join)
+_MOUNTS = st.text(st.characters(exclude_categories=["C"]), min_size=1, max_size=20)
 
 
 @st.composite
@@ -26,7 +32,7 @@ def requests(draw: st.DrawFn) -> PeerRequest:
     return PeerRequest(
         "default/data",
         "digest",
-        draw(st.text(min_size=1, max_size=20).filter(str.isprintable)),
+        draw(_MOUNTS),
         os.fsdecode(draw(_NAMES)),
         draw(st.binary(min_size=1, max_size=64)),
         size,
