@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
 from fluidpy.cluster.hedging import Hedging
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from fluidpy.namespace.definition import DatasetDefinition
     from fluidpy.settings import Settings
+    from fluidpy.telemetry.metrics import Sample
     from fluidpy.worker.datasets import Datasets
     from fluidpy.worker.fills import FillTable
 
@@ -62,10 +63,13 @@ class Pool:
         """That of the membership in use; 0 before there is one."""
         return self.membership.generation
 
-    async def start(self, datasets: Datasets) -> None:
-        """Reads the membership and listens. Raises UsageError, ClusterError when it cannot."""
+    async def start(self, datasets: Datasets, samples: Callable[[], Iterable[Sample]]) -> None:
+        """Reads the membership and listens; `samples` are the worker's metrics.
+
+        Raises UsageError, ClusterError when it cannot.
+        """
         if self._listen:
-            self._server = PeerServer(PeerObjects(datasets, self._fills))
+            self._server = PeerServer(PeerObjects(datasets, self._fills), samples=samples)
             tls = None if self._tls is None else self._tls.server
             self.address = await self._server.start(self._listen, tls=tls, plain=self._plain)
         self.look()

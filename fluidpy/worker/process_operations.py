@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fluidpy.worker.datasets import AttachedDataset
     from fluidpy.worker.pool import Pool
     from fluidpy.worker.session import Session
+    from fluidpy.worker.worker import Worker
 
 FIRST_COUNT_SECONDS: Final = 0.5
 """How long `status` waits for the first count of what is cached; later ones it never waits for."""
@@ -46,23 +47,26 @@ def status(session: Session, request: Message, _: Progress) -> Answer:
 
 
 async def _status(session: Session) -> Reply:
-    worker, pool = session.worker, session.worker.pool
-    datasets = list(worker.datasets)
-    waits = [dataset.counts.settle(FIRST_COUNT_SECONDS) for dataset in datasets]
+    worker = session.worker
+    waits = [dataset.counts.settle(FIRST_COUNT_SECONDS) for dataset in worker.datasets]
     await asyncio.gather(*waits)
-    return Reply(
-        {
-            "pid": os.getpid(),
-            "seconds": round(time.monotonic() - worker.started_at, 3),
-            "connections": worker.connections,
-            "datasets": [_dataset_row(dataset) for dataset in datasets],
-            "tiers": [row for store in worker.stores for row in tier_rows(store)],
-            "counters": total(dataset.counters for dataset in datasets).to_wire(),
-            "bytes_under_way": worker.fills.admission.bytes_running,
-            **_membership(pool),
-            **({} if pool is None else {"generation": pool.generation}),
-        }
-    )
+    return Reply(state_of(worker))
+
+
+def state_of(worker: Worker) -> Message:
+    """What a worker says of itself, at once: `status` and the metrics are made of it."""
+    datasets, pool = list(worker.datasets), worker.pool
+    return {
+        "pid": os.getpid(),
+        "seconds": round(time.monotonic() - worker.started_at, 3),
+        "connections": worker.connections,
+        "datasets": [_dataset_row(dataset) for dataset in datasets],
+        "tiers": [row for store in worker.stores for row in tier_rows(store)],
+        "counters": total(dataset.counters for dataset in datasets).to_wire(),
+        "bytes_under_way": worker.fills.admission.bytes_running,
+        **_membership(pool),
+        **({} if pool is None else {"generation": pool.generation}),
+    }
 
 
 def _dataset_row(dataset: AttachedDataset) -> Message:

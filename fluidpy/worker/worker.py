@@ -22,7 +22,8 @@ from fluidpy.errors import CacheError
 from fluidpy.settings import Settings
 from fluidpy.storage.factory import open_storage
 from fluidpy.storage.under_storage import MountSource, UnderStorage
-from fluidpy.worker import metadata_operations
+from fluidpy.telemetry.worker_samples import worker_samples
+from fluidpy.worker import metadata_operations, process_operations
 from fluidpy.worker.connection import Connection
 from fluidpy.worker.datasets import AttachedDataset, Datasets, Listener
 from fluidpy.worker.fills import FillTable
@@ -137,7 +138,9 @@ class Worker:
     async def start(self) -> None:
         """Joins the pool, where there is one. Raises UsageError, ClusterError when it cannot."""
         if self.pool is not None:
-            await self.pool.start(self.datasets)
+            await self.pool.start(
+                self.datasets, lambda: worker_samples(process_operations.state_of(self))
+            )
 
     async def run(self, listener: socket.socket) -> None:
         """Serves until `stop` or idleness, then ends cleanly. `listener` is non-blocking."""
