@@ -31,8 +31,9 @@ from fluidpy.client.bulk_read import Range, Result, read_many
 from fluidpy.client.file import DatasetFile, ObjectReader
 from fluidpy.client.protocol import RemoteEntry
 from fluidpy.client.read_only import ReadOnly, read_only_error
-from fluidpy.client.session import DIRECTORY, DatasetSession, version_of
+from fluidpy.client.session import DIRECTORY, DatasetSession
 from fluidpy.client.symlinks import SYMLINK
+from fluidpy.client.versions import version_of
 from fluidpy.errors import IsADirectoryInDatasetError, SourceChangedError
 
 

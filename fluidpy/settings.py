@@ -53,6 +53,8 @@ class Settings:
     secret_directory: Path | None = None
     """A directory of secret files `<secret>/<key>`, as Kubernetes mounts them."""
 
+    worker_runtime_dir: Path | None = None
+    """Where the worker's socket lies, if not in `runtime_dir`: it is one of the control plane's."""
     member_name: str = ""
     """What the pool of workers calls this machine's worker."""
     membership_file: Path | None = None
@@ -69,7 +71,12 @@ class Settings:
     @property
     def worker_socket(self) -> Path:
         """The unix socket of this user's worker."""
-        return self.runtime_dir / "worker.sock"
+        return self.worker_directory / "worker.sock"
+
+    @property
+    def worker_directory(self) -> Path:
+        """Where socket, lock and log of the worker lie."""
+        return self.worker_runtime_dir or self.runtime_dir
 
     @property
     def control_socket(self) -> Path:

@@ -11,6 +11,7 @@ import typer
 from fluidpy.cli.datasets import define, define_from_url, is_url
 from fluidpy.cli.options import FileOption, NamespaceOption, parse_pairs, read_secret_files
 from fluidpy.cli.printers import talk
+from fluidpy.client.managed import ManagedDataset
 from fluidpy.errors import MountError, UsageError
 from fluidpy.settings import Settings, load_settings
 
@@ -71,6 +72,25 @@ def mount(
     target, directory = split_words(words or [], file)
     settings = load_settings()
     definition = _what_to_mount(target, file, namespace, parse_pairs(option or []), settings)
+    if isinstance(definition, ManagedDataset) and not foreground:
+        _declare(definition, directory, read_mode, settings)
+        return
+    if isinstance(definition, ManagedDataset):
+        definition, settings = _through_worker(definition, settings)
+    file = None if file is None or str(file) == "-" else file.resolve()
+    url = target if target is not None and is_url(target) else None
+    _mount(definition, directory, settings, foreground, file, url, read_mode)
+
+
+def _mount(
+    definition: DatasetDefinition,
+    directory: Path,
+    settings: Settings,
+    foreground: bool,
+    file: Path | None,
+    url: str | None,
+    read_mode: str,
+) -> None:
     from fluidpy.cli.source_check import check_sources
     from fluidpy.fuse.mounting import mount_dataset
     from fluidpy.fuse.read_mode_checks import check_read_mode
@@ -82,11 +102,45 @@ def mount(
         directory,
         settings,
         foreground=foreground,
-        file=None if file is None or str(file) == "-" else file.resolve(),
-        url=target if target is not None and is_url(target) else None,
+        file=file,
+        url=url,
         deadline=settings.source_deadline_seconds + EXTRA_SECONDS,
         read_mode=read_mode,
         on_ready=lambda record: talk(f"{definition.key} is mounted on {record.mount_point}"),
+    )
+
+
+def _declare(dataset: ManagedDataset, directory: Path, read_mode: str, settings: Settings) -> None:
+    """Has the control plane mount it and keep it mounted."""
+    from fluidpy.client.control_client import ControlClient
+    from fluidpy.fuse.mount_checks import plain_path
+    from fluidpy.fuse.read_mode_checks import check_read_mode
+
+    check_read_mode(read_mode)
+    record = ControlClient(settings).declare_mount(
+        dataset.namespace,
+        dataset.name,
+        str(plain_path(directory)),
+        read_mode,
+        deadline=settings.source_deadline_seconds + 2 * EXTRA_SECONDS,
+    )
+    talk(f"{dataset.key} is mounted on {record['mountPoint']}, and kept so")
+
+
+def _through_worker(
+    dataset: ManagedDataset, settings: Settings
+) -> tuple[DatasetDefinition, Settings]:
+    """The definition of the control plane's Dataset, and the settings to read it by."""
+    from dataclasses import replace
+
+    from fluidpy.client.control_client import ControlClient
+    from fluidpy.namespace.definition import DatasetDefinition
+
+    access = ControlClient(settings).access(dataset.namespace, dataset.name)
+    return DatasetDefinition.from_wire(access["definition"]), replace(
+        settings,
+        worker_runtime_dir=Path(access["runtimeDir"]),
+        cache_dir=Path(access["cacheDir"]),
     )
 
 
@@ -108,7 +162,7 @@ def _what_to_mount(
     namespace: str | None,
     options: Mapping[str, str],
     settings: Settings,
-) -> DatasetDefinition:
+) -> DatasetDefinition | ManagedDataset:
     if target is not None and is_url(target):
         from fluidpy.namespace.resolve import is_secret_option
 
@@ -156,4 +210,21 @@ def umount(
     """
     from fluidpy.fuse.mounting import unmount
 
-    unmount(directory, load_settings(), lazy=lazy)
+    settings = load_settings()
+    if not _removed(directory, settings, lazy):
+        unmount(directory, settings, lazy=lazy)
+
+
+def _removed(directory: Path, settings: Settings, lazy: bool) -> bool:
+    """Whether the control plane kept that mount, and keeps it no longer."""
+    from fluidpy.client.control_client import ControlClient
+    from fluidpy.errors import ControlPlaneAbsentError, ObjectNotFoundError
+    from fluidpy.fuse.mount_checks import plain_path
+
+    if not settings.control_socket.exists():
+        return False
+    try:
+        ControlClient(settings).remove_mount(str(plain_path(directory)), lazy=lazy)
+    except (ControlPlaneAbsentError, ObjectNotFoundError):
+        return False
+    return True

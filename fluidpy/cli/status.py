@@ -35,10 +35,20 @@ def status(output: OutputOption = OutputFormat.TABLE) -> None:
     mounts = [record.to_wire() for record in list_mounts(settings)]
     failed = [record.to_wire() for record in list_failures(settings)]
     worker = worker_status(settings)
+    control = control_status(settings)
+    known = {str(row["mountPoint"]) for row in (*mounts, *failed)}
+    failed += [row for row in control["mounts"] if row["mountPoint"] not in known]
+    document = {
+        "mounts": mounts,
+        "failed": failed,
+        "worker": worker,
+        "control": control["pid"] and {"pid": control["pid"]},
+        "workers": control["workers"],
+    }
     if output is OutputFormat.JSON:
-        print_json({"mounts": mounts, "failed": failed, "worker": worker})
+        print_json(document)
     elif output is OutputFormat.YAML:
-        print_yaml({"mounts": mounts, "failed": failed, "worker": worker})
+        print_yaml(document)
     elif output is OutputFormat.NAME:
         print_rows(mounts, (), output, name="mountPoint")
     else:
@@ -47,6 +57,9 @@ def status(output: OutputOption = OutputFormat.TABLE) -> None:
             print_text(f"{row['mountPoint']} is mounted no longer: {row['failure']}")
         for line in worker_lines(worker):
             print_text(line)
+        if control["pid"] is not None:
+            print_text(f"\ncontrol plane: process {control['pid']}")
+            print_rows(control["workers"], _WORKER_COLUMNS, output, name="name")
 
 
 _COLUMNS = (
@@ -60,6 +73,32 @@ _COLUMNS = (
     Column("HOLDER", lambda row: str(row["holderPid"]), wide=True),
     Column("FROM", lambda row: str(row.get("file") or row.get("url") or "-"), wide=True),
 )
+
+
+_WORKER_COLUMNS = (
+    Column("WORKER", lambda row: str(row["name"])),
+    Column("STATE", lambda row: str(row["state"])),
+    Column("PROCESS", lambda row: str(row["pid"])),
+    Column("ADDRESS", lambda row: str(row["address"])),
+    Column("USED", lambda row: human_bytes(int(row["usedBytes"]))),
+    Column("CAPACITY", lambda row: human_bytes(int(row["capacityBytes"]))),
+    Column("DATASETS", lambda row: str(len(row["datasets"]))),
+    Column("FAILURE", lambda row: str(row.get("failure") or "-"), wide=True),
+)
+
+
+def control_status(settings: Settings) -> dict[str, Any]:
+    """What the control plane says of itself; `pid` is None when none runs."""
+    from fluidpy.client.control_client import ControlClient
+    from fluidpy.errors import ControlPlaneAbsentError
+
+    nothing: dict[str, Any] = {"pid": None, "workers": [], "mounts": []}
+    if not settings.control_socket.exists():
+        return nothing
+    try:
+        return ControlClient(settings, deadline=ANSWER_SECONDS).status()
+    except ControlPlaneAbsentError:
+        return nothing
 
 
 def _age(row: Row) -> str:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from fluidpy.client.managed import ManagedDataset
 
 from fluidpy.client.protocol import RemoteEntry
 
@@ -19,8 +22,11 @@ class Definition(Protocol):
         """Plain JSON values, secrets included."""
 
 
-DefinitionSource: TypeAlias = "Definition | str | Callable[[], Definition | str]"
-"""A definition, a name `namespace/name` that the worker already knows, or what finds either."""
+DefinitionSource: TypeAlias = (
+    "Definition | str | ManagedDataset | Callable[[], Definition | str | ManagedDataset]"
+)
+"""A definition, a name `namespace/name` that the worker already knows, a Dataset of the control
+plane, or what finds one of these."""
 
 
 class Attachment(NamedTuple):

@@ -338,7 +338,7 @@ _shared_lock = threading.Lock()
 
 def connection_for(settings: Settings) -> WorkerConnection:
     """The connection that this process shares among all who have the same runtime directory."""
-    key = os.fspath(settings.runtime_dir)
+    key = os.fspath(settings.worker_directory)
     with _shared_lock:
         connection = _by_directory.get(key)
         if connection is None:

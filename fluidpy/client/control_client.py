@@ -39,6 +39,10 @@ BASE_DIRECTORY_ANNOTATION: Final = "fluidpy.io/base-directory"
 DEADLINE_SECONDS: Final = 60.0
 """How long an answer may take, unless the caller says otherwise."""
 
+ANSWER_SECONDS: Final = 2.0
+"""How much longer than the control plane a client waits, so that its error, which says more, comes
+first."""
+
 _UCRED: Final = struct.Struct("iII")
 """`struct ucred` of unix(7): pid, uid, gid."""
 
@@ -149,12 +153,25 @@ class ControlClient:
         """The control plane itself: `pid`, `workers`, `mounts`."""
         return self.request("GET", "/v1/status")
 
-    def access(self, namespace: str, name: str, *, deadline: float | None = None) -> Document:
+    def access(
+        self,
+        namespace: str,
+        name: str,
+        *,
+        deadline: float | None = None,
+        member: str | None = None,
+    ) -> Document:
         """How a process of this user reads a Dataset: `definition` (wire), `runtimeDir`,
-        `cacheDir`, `member`. Raises ObjectNotFoundError, ControlPlaneTimeoutError.
+        `cacheDir` and `member`, which is the one asked for if that serves the Dataset.
+
+        Waits until a worker serves it. Raises ObjectNotFoundError, ControlPlaneTimeoutError.
         """
         path = f"/v1/access/{quote(namespace, safe='')}/{quote(name, safe='')}"
-        return self.request("GET", path, deadline=deadline)
+        seconds = self._deadline if deadline is None else deadline
+        query = {"seconds": str(max(0.1, seconds - ANSWER_SECONDS))}
+        if member is not None:
+            query["member"] = member
+        return self.request("GET", path, query=query, deadline=seconds)
 
     def declare_mount(
         self, namespace: str, name: str, directory: str, read_mode: str, *, deadline: float

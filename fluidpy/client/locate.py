@@ -1,9 +1,9 @@
 """Finding a Dataset by its name, as `fluid://DATASET[.NAMESPACE]/…` gives it.
 
 In this order: the YAML file (or folder) that was named, the folders of YAML in `$FLUIDPY_PATH`, the
-Datasets this user has mounted. YAML is read only when a Dataset is looked for, and only then is
-pydantic imported. A mounted Dataset is found by its name in the worker: what is mounted counts, not
-what its file says by now.
+Datasets this user has mounted, the control plane. YAML is read only when a Dataset is looked for,
+and only then is pydantic imported. A mounted Dataset is found by its name in the worker: what is
+mounted counts, not what its file says by now.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from fluidpy.client.managed import ManagedDataset, find_managed, managed_names
 from fluidpy.errors import DatasetNotFoundError, ValidationError
 from fluidpy.settings import Settings, load_settings
 
@@ -28,8 +29,9 @@ PATH_VARIABLE: Final = "FLUIDPY_PATH"
 
 DEFAULT_NAMESPACE: Final = "default"
 
-Found: TypeAlias = "DatasetDefinition | str"
-"""A definition, or the name `namespace/name` of one that the worker knows since it is mounted."""
+Found: TypeAlias = "DatasetDefinition | str | ManagedDataset"
+"""A definition, the name `namespace/name` of one that the worker knows since it is mounted, or a
+Dataset of the control plane."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,11 @@ class Locator:
                 return definition
         if self.file is None and (mounted := self._mounted(name, wanted, search)) is not None:
             return f"{mounted.namespace}/{mounted.name}"
+        if self.file is None:
+            search.places.append("the control plane")
+            if (managed := find_managed(name, wanted, self.settings)) is not None:
+                return managed
+            search.names |= {_spell(one, at) for at, one in managed_names(self.settings)}
         raise _not_found(dataset, search)
 
     def names(self) -> list[str]:
@@ -93,6 +100,7 @@ class Locator:
         if self.file is None:
             for mounted in self._mounts():
                 search.names.add(_spell(mounted.name, mounted.namespace))
+            search.names |= {_spell(one, at) for at, one in managed_names(self.settings)}
         return sorted(search.names)
 
     def _yaml_places(self) -> Iterator[Path]:
@@ -149,7 +157,7 @@ class Locator:
         for record in sorted(self.settings.mounts_dir.glob("*.json")):
             try:
                 values = json.loads(record.read_bytes())
-                if _is_alive(values["holderPid"]):
+                if not values.get("managed") and _is_alive(values["holderPid"]):
                     yield _Mounted(str(values["dataset"]), str(values["namespace"]))
             except (OSError, ValueError, KeyError, TypeError):
                 continue  # unmounted just now, or not a record; `doctor` reports those
@@ -209,7 +217,7 @@ def _not_found(dataset: str, search: _Search) -> DatasetNotFoundError:
     near = difflib.get_close_matches(dataset, sorted(search.names), n=1)
     cure = (
         "Name its YAML file (-f FILE; in Python storage_options={'file': FILE}), "
-        f"set {PATH_VARIABLE} to folders of YAML, or mount it."
+        f"set {PATH_VARIABLE} to folders of YAML, mount it, or apply it (`fluidpy up`)."
     )
     if near:
         cure = f"Did you mean {near[0]}?"

@@ -53,6 +53,7 @@ class Operation(StrEnum):
 
     HELLO = "hello"
     ATTACH = "attach"
+    DETACH = "detach"
     LOOKUP = "lookup"
     RESOLVE = "resolve"
     LIST = "list"

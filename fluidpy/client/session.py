@@ -21,13 +21,14 @@ from fluidpy.cache.fork_safety import SQLITE_LOCK
 from fluidpy.client import protocol
 from fluidpy.client.attachment import NO_HANDLE, Attachment, DefinitionSource, Opened
 from fluidpy.client.connection import LostConnectionError, WorkerConnection, connection_for
+from fluidpy.client.managed import ManagedDataset
 from fluidpy.client.protocol import Message, Operation, RemoteEntry
 from fluidpy.client.start import check_cache_directory, connect
 from fluidpy.client.symlinks import SYMLINK, follow, read_link_of
+from fluidpy.client.versions import gone, version_of
 from fluidpy.errors import (
     DatasetNotFoundError,
     FluidpyError,
-    SourceChangedError,
     WorkerError,
     WorkerTimeoutError,
 )
@@ -67,6 +68,7 @@ class DatasetSession:
         self._local: LocalReads | None = None
         self._lock = threading.Lock()
         self._pid = os.getpid()
+        self._managed_by: Path | None = None
 
     @property
     def block_bytes(self) -> int:
@@ -95,7 +97,7 @@ class DatasetSession:
         if not self._lock.acquire(timeout=_left(limit)):
             raise WorkerTimeoutError(
                 "another thread is still attaching the Dataset",
-                cure=f"Look at {self.settings.runtime_dir / 'worker.log'}.",
+                cure=f"Look at {self.settings.worker_directory / 'worker.log'}.",
             )
         try:
             attachment = self._attachment
@@ -118,6 +120,9 @@ class DatasetSession:
         known = self._attachment is not None or callable(self._source)
         source = self._source() if callable(self._source) else self._source
         self._source = source
+        if isinstance(source, ManagedDataset):
+            self._move(source, limit)
+            known, source = True, source.key
         if not isinstance(source, str):
             return self._attach_once({"definition": source.to_wire()}, limit)
         while True:
@@ -132,6 +137,15 @@ class DatasetSession:
                         cure="Mount it again (`fluidpy mount`), or give its YAML file.",
                     ) from error
                 time.sleep(_RETRY_SECONDS[-2])
+
+    def _move(self, dataset: ManagedDataset, limit: float) -> None:
+        """To the worker that the control plane names: the one of before, as long as it serves."""
+        before = self._managed_by
+        settings = dataset.place(deadline=_left(limit), member_directory=before)
+        if before != settings.runtime_dir:
+            self._managed_by = settings.runtime_dir
+            self.settings = settings
+            self.connection = connection_for(settings)
 
     def _attach_once(self, how: dict[str, Any], limit: float) -> Attachment:
         start = min(self.settings.worker_start_seconds, _left(limit))
@@ -211,7 +225,7 @@ class DatasetSession:
                 if time.monotonic() + pause > limit:
                     raise WorkerTimeoutError(
                         f"the worker was lost again and again while asked to `{operation}`",
-                        cure=f"Look at {self.settings.runtime_dir / 'worker.log'}.",
+                        cure=f"Look at {self.settings.worker_directory / 'worker.log'}.",
                     ) from error
                 time.sleep(pause)
                 attempt += 1
@@ -288,10 +302,10 @@ class DatasetSession:
         try:
             opened = self._open(limit, entry=entry.id)
         except FileNotFoundError as error:
-            raise _gone(entry) from error
+            raise gone(entry) from error
         if version_of(opened.entry) != version_of(entry):
             self.close_object(opened)
-            raise _gone(entry)
+            raise gone(entry)
         return opened
 
     def _open(self, limit: float | None = None, **which: Any) -> Opened:
@@ -372,17 +386,6 @@ def _left(limit: float) -> float:
     return max(0.001, limit - time.monotonic())
 
 
-def version_of(entry: RemoteEntry) -> tuple[bytes, int, int]:
-    """What must be equal for two entries to have the same bytes.
-
-    Size and time count too: the version is empty where the source has none. A volatile version
-    and the one it becomes once it lasts name the same bytes.
-    """
-    from fluidpy.storage.under_storage import VOLATILE
-
-    return entry.version.removeprefix(VOLATILE), entry.size, entry.mtime_ns
-
-
 def _read_whole(fd: int) -> bytes:
     size = os.fstat(fd).st_size
     data = os.pread(fd, size, 0)
@@ -391,10 +394,3 @@ def _read_whole(fd: int) -> bytes:
             "a listing passed by the worker was cut off", cure="List the folder again."
         )
     return data
-
-
-def _gone(entry: RemoteEntry) -> SourceChangedError:
-    return SourceChangedError(
-        f"{os.fsdecode(entry.name)} changed at its source since it was opened",
-        cure="Open it again to read the new version.",
-    )

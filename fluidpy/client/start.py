@@ -17,6 +17,7 @@ import struct
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Final
@@ -36,6 +37,12 @@ _LOG_TAIL_BYTES: Final = 2000
 
 _CONNECT_SECONDS: Final = 10
 """How long a busy worker may take to accept a client; it does so between two other events."""
+
+MANAGED_FILE: Final = "managed"
+"""In a worker's runtime directory: the control plane starts that worker, and nobody else."""
+
+_MANAGED_LOOK_SECONDS: Final = 0.02
+"""Pause between two looks for a worker that the control plane is starting."""
 
 _UCRED: Final = struct.Struct("iII")
 """`struct ucred` of unix(7): pid, uid, gid."""
@@ -63,6 +70,8 @@ def ensure_worker(settings: Settings, *, deadline: float | None = None) -> socke
     runtime directory or whoever listens there cannot be trusted.
     """
     limit = time.monotonic() + (settings.worker_start_seconds if deadline is None else deadline)
+    if (settings.worker_directory / MANAGED_FILE).exists():
+        return _await_managed(settings, limit)
     prepare_runtime_directory(settings.runtime_dir)
     if connection := connect(settings):
         return connection
@@ -71,7 +80,7 @@ def ensure_worker(settings: Settings, *, deadline: float | None = None) -> socke
             if connection := connect(settings):
                 return connection
             try:
-                _start(settings, limit)
+                start_worker(settings, limit)
             except WorkerKilledError:
                 if not left:
                     raise
@@ -79,8 +88,21 @@ def ensure_worker(settings: Settings, *, deadline: float | None = None) -> socke
             return connection
     raise WorkerStartError(
         f"the worker said it was ready and does not listen at {settings.worker_socket}",
-        cure=f"Look at {settings.runtime_dir / 'worker.log'}.",
+        cure=f"Look at {settings.worker_directory / 'worker.log'}.",
     )
+
+
+def _await_managed(settings: Settings, limit: float) -> socket.socket:
+    """A worker of the control plane's is started by it alone: waits until it listens."""
+    while (connection := connect(settings)) is None:
+        if time.monotonic() > limit:
+            raise WorkerTimeoutError(
+                f"the worker in {settings.worker_directory} belongs to the control plane and does "
+                "not listen",
+                cure="`fluidpy up` starts it again; `fluidpy status` says how it is.",
+            )
+        time.sleep(_MANAGED_LOOK_SECONDS)  # a socket that is not there cannot be waited for
+    return connection
 
 
 def connect(settings: Settings) -> socket.socket | None:
@@ -108,7 +130,7 @@ def connect(settings: Settings) -> socket.socket | None:
         connection.close()
         raise WorkerTimeoutError(
             f"the worker at {path} took no new client for {_CONNECT_SECONDS} s",
-            cure=f"It hangs or is stopped: look at {settings.runtime_dir / 'worker.log'}.",
+            cure=f"It hangs or is stopped: look at {settings.worker_directory / 'worker.log'}.",
         ) from error
     except OSError as error:
         connection.close()
@@ -214,7 +236,14 @@ class _start_lock:  # noqa: N801 - used as a function, like contextlib's own
         os.close(self._fd)
 
 
-def _start(settings: Settings, limit: float) -> None:
+def start_worker(
+    settings: Settings, limit: float, variables: Mapping[str, str] | None = None
+) -> None:
+    """Starts a worker and waits until it listens, or another one does, until `limit` (monotonic).
+
+    `variables` are for its environment, beside the settings. Raises WorkerStartError,
+    WorkerTimeoutError and what the worker says.
+    """
     _started[:] = [process for process in _started if process.poll() is None]
     log = settings.runtime_dir / "worker.log"
     ready_read, ready_write = os.pipe2(os.O_CLOEXEC)
@@ -229,7 +258,7 @@ def _start(settings: Settings, limit: float) -> None:
                 pass_fds=(ready_write,),
                 start_new_session=True,
                 cwd="/",
-                env=worker_environment(settings),
+                env=worker_environment(settings) | dict(variables or {}),
             )
         finally:
             os.close(log_fd)

@@ -172,9 +172,10 @@ def _encode_texts(secret: Document) -> None:
 
 def _read(document: Document) -> LoadedObject | None:
     """A stored object; None when this version of fluidpy would refuse it."""
-    value = _stripped(document)
-    found = load_values({_label(value): value}).objects
-    return found[0] if found else None
+    for value in (document, _stripped(document)):  # a status of an older version may not fit
+        if found := load_values({_label(value): value}).objects:
+            return found[0]
+    return None
 
 
 def _key(info: KindInfo, loaded: LoadedObject) -> ObjectKey:

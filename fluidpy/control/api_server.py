@@ -53,8 +53,8 @@ class Controlled(Protocol):
     async def status(self) -> Document:
         """The control plane's own state."""
 
-    async def access(self, namespace: str, name: str) -> Document:
-        """How a local process reads a Dataset."""
+    async def access(self, namespace: str, name: str, member: str, seconds: float) -> Document:
+        """How a local process reads a Dataset, by that member if it can, within the seconds."""
 
     async def scale(self, key: ObjectKey, replicas: int, drain: list[str]) -> Document:
         """The runtime with another number of workers."""
@@ -143,7 +143,9 @@ class ApiServer:
 
     async def _access(self, request: web.Request) -> web.Response:
         namespace, name = request.match_info["namespace"], request.match_info["name"]
-        return json_answer(await self._controlled.access(namespace, name))
+        seconds = _number(request, "seconds", 30.0)
+        member = request.query.get("member", "")
+        return json_answer(await self._controlled.access(namespace, name, member, seconds))
 
     async def _validate(self, request: web.Request) -> web.Response:
         items = (await _body(request)).get("items")

@@ -3,19 +3,45 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
-from typing import Any
+import time
+from typing import Any, Final
 
 from fluidpy.control.admission import Admission
 from fluidpy.control.api_server import ApiServer
+from fluidpy.control.declared_mounts import DeclaredMounts
+from fluidpy.control.demands import RUNTIME_PLURALS, scaled
+from fluidpy.control.event_book import EventBook
 from fluidpy.control.object_lifecycle import Document, ObjectKey
-from fluidpy.control.object_store import ObjectStore
+from fluidpy.control.object_store import Change, ObjectStore
+from fluidpy.control.pool_worker import PoolWorker
+from fluidpy.control.reconciler import Reconciler
 from fluidpy.control.unserved_operations import refuse
-from fluidpy.errors import ControlPlaneError
+from fluidpy.control.worker_pool import WorkerPool
+from fluidpy.errors import (
+    ControlPlaneError,
+    ControlPlaneTimeoutError,
+    InUseError,
+    MountError,
+    ObjectConflictError,
+    ObjectNotFoundError,
+    UsageError,
+    ValidationError,
+)
 from fluidpy.settings import Settings
 
 _log = logging.getLogger(__name__)
+
+STEP_SECONDS: Final = 1.0
+"""Time between two steps that nothing has asked for."""
+
+GATHER_SECONDS: Final = 0.02
+"""How long a step waits for further changes: two hundred objects make few steps."""
+
+ANSWERED_SECONDS: Final = 0.1
+"""How long the answer to a stop may take on its way before the interface closes."""
 
 
 class ControlPlane:
@@ -25,21 +51,59 @@ class ControlPlane:
         """Opens the objects. Raises ControlPlaneError."""
         self.settings = settings
         self.store = ObjectStore(settings.state_dir / "objects")
-        self.server = ApiServer(self.store, Admission(self.store, [refuse]), self)
+        self._wake = asyncio.Event()
+        self._stepped = asyncio.Event()
         self._ending = asyncio.Event()
+        self._stop_workers = False
+        self.admission = Admission(self.store, [refuse])
+        self.pool = WorkerPool(settings, self.wake)
+        self.mounts = DeclaredMounts(self.store, settings)
+        self.book = EventBook(self.store, time.time)
+        self.reconciler = Reconciler(
+            self.store, self.admission, self.pool, self.mounts, self.book, settings
+        )
+        self.server = ApiServer(self.store, self.admission, self)
+        self.store.listeners.append(self._on_change)
+
+    def wake(self) -> None:
+        """Has a step made soon."""
+        self._wake.set()
+
+    def _on_change(self, change: Change) -> None:
+        self._wake.set()
 
     async def start(self) -> None:
-        """Listens. Raises ControlPlaneError."""
+        """Takes up what was, and listens. Raises ControlPlaneError."""
+        self.reconciler.step()
         await self.server.start(self.settings.control_socket)
 
     async def run(self) -> None:
         """Serves until `end`."""
+        steps = asyncio.get_running_loop().create_task(self._step_on())
         try:
             await self._ending.wait()
         finally:
+            steps.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await steps
+            await self.mounts.close()
             await self.server.close()
+            await self.pool.close(stop=self._stop_workers)
             self.settings.control_socket.unlink(missing_ok=True)
             self.store.close()
+
+    async def _step_on(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), STEP_SECONDS)
+            await asyncio.sleep(GATHER_SECONDS)
+            self._wake.clear()
+            try:
+                self.reconciler.step()
+            except Exception as error:  # noqa: BLE001 - logged, and tried again: workers go on
+                _log.error("a step failed", exc_info=error)
+            stepped, self._stepped = self._stepped, asyncio.Event()
+            stepped.set()
 
     def end(self, reason: str) -> None:
         """Makes `run` end; harmless when done twice."""
@@ -48,33 +112,164 @@ class ControlPlane:
 
     async def status(self) -> Document:
         """See `api_server.Controlled`."""
-        return {"pid": os.getpid(), "workers": [], "mounts": []}
+        members = self.pool.membership.members
+        draining = {member.name for member in members if member.draining}
+        workers = [_worker_row(w, w.name in draining) for w in self.pool.workers.values()]
+        return {
+            "pid": os.getpid(),
+            "generation": self.pool.membership.generation,
+            "workers": sorted(workers, key=lambda row: int(row["name"].rpartition("-")[2])),
+            "mounts": self.mounts.rows(),
+        }
 
-    async def access(self, namespace: str, name: str) -> Document:
+    async def access(self, namespace: str, name: str, member: str, seconds: float) -> Document:
         """See `api_server.Controlled`."""
-        raise _not_yet()
+        key = f"{namespace}/{name}"
+        limit = asyncio.get_running_loop().time() + seconds
+        while True:
+            dataset = self.store.get(ObjectKey("datasets", namespace, name))
+            if "deletionTimestamp" in dataset["metadata"]:
+                raise ObjectConflictError(
+                    f"the Dataset {key} is being deleted", cure="Apply it again once it is gone."
+                )
+            if (worker := self._serving(key, member)) is not None:
+                return {
+                    "definition": self.reconciler.definitions[key].to_wire(),
+                    "runtimeDir": os.fspath(worker.settings.runtime_dir),
+                    "cacheDir": os.fspath(worker.settings.cache_dir),
+                    "member": worker.name,
+                }
+            left = limit - asyncio.get_running_loop().time()
+            if left <= 0:
+                raise self._not_served(key)
+            stepped = self._stepped
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stepped.wait(), left)
+
+    def _serving(self, key: str, member: str) -> PoolWorker | None:
+        """A worker that serves the Dataset as it is declared: the named one, or the least busy."""
+        definition = self.reconciler.definitions.get(key)
+        if definition is None:
+            return None
+        named = self.pool.workers.get(member)
+        if named is not None and named.serves(definition):
+            return named
+        found = [w for w in self.reconciler.workers_of(key) if w.serves(definition)]
+        return min(found, key=lambda worker: (_connections(worker), worker.name), default=None)
+
+    def _not_served(self, key: str) -> ControlPlaneError:
+        wanted = self.reconciler.wanted.get(key)
+        workers = self.reconciler.workers_of(key)
+        troubles = [worker.troubles[key].message for worker in workers if key in worker.troubles]
+        if wanted is not None and wanted.trouble is not None:
+            troubles.insert(0, wanted.trouble.message)
+        troubles += [worker.failure for worker in workers if worker.failure]
+        why = f": {troubles[0]}" if troubles else ""
+        return ControlPlaneTimeoutError(
+            f"no worker serves the Dataset {key} yet{why}",
+            cure=f"Mend what that says; `fluidpy describe dataset {key.partition('/')[2]}` tells "
+            "more.",
+        )
 
     async def scale(self, key: ObjectKey, replicas: int, drain: list[str]) -> Document:
         """See `api_server.Controlled`."""
-        raise _not_yet()
+        key = self._runtime_of(key)
+        document = self.store.get(key)
+        placed = self.pool.membership.datasets.get(f"{key.namespace}/{key.name}")
+        members = () if placed is None else placed.members
+        if unknown := sorted(set(drain) - set(members)):
+            raise ValidationError(
+                f"{', '.join(unknown)} cannot be drained: {key.name} lies on "
+                f"{', '.join(members) or 'no worker'}",
+                cure="Name workers that it lies on; `fluidpy status` lists them.",
+            )
+        if drain and replicas > len(members) - len(drain):
+            raise ValidationError(
+                f"{replicas} workers are left only if fewer than {len(drain)} of {len(members)} "
+                "leave",
+                cure="Give as many replicas as stay, or drain fewer.",
+            )
+        reviewed = self.admission.review(
+            key.plural, key.namespace, key.name, scaled(document, replicas, drain)
+        )
+        return self.store.replace(key, reviewed.document)
+
+    def _runtime_of(self, key: ObjectKey) -> ObjectKey:
+        """The runtime that is scaled when a Dataset is named."""
+        if key.plural in RUNTIME_PLURALS:
+            self.store.get(key)
+            return key
+        if key.plural != "datasets":
+            raise UsageError(
+                f"{key.plural} have no number of workers", cure="Scale a Dataset or a runtime."
+            )
+        self.store.get(key)
+        wanted = self.reconciler.wanted.get(f"{key.namespace}/{key.name}")
+        if wanted is None or wanted.runtime is None:
+            raise ObjectNotFoundError(
+                f"the Dataset {key.name} has no runtime yet", cure="Try again in a moment."
+            )
+        plural = _plural_of(wanted.runtime.object.kind)
+        return ObjectKey(plural, key.namespace, key.name)
 
     async def declare_mount(self, order: dict[str, Any]) -> Document:
         """See `api_server.Controlled`."""
-        raise _not_yet()
+        namespace, name = str(order.get("namespace")), str(order.get("dataset"))
+        self.store.get(ObjectKey("datasets", namespace, name))
+        return await self.mounts.declare(order)
 
     async def remove_mount(self, directory: str, lazy: bool) -> Document:
         """See `api_server.Controlled`."""
-        raise _not_yet()
+        return await self.mounts.remove(directory, lazy=lazy)
 
     async def stop(self, force: bool) -> Document:
         """See `api_server.Controlled`."""
-        asyncio.get_running_loop().call_later(0.05, self.end, "a client asked for it")
+        if not force and (users := self._open_by()):
+            raise InUseError(
+                f"workers are in use by {', '.join(users)}",
+                cure="End those, or force it: fluidpy down --force",
+            )
+        try:
+            await self.mounts.unmount_all(lazy=force)
+        except MountError as error:
+            self.wake()
+            raise InUseError(error.message, cure="End those, or force it: --force") from error
+        self._stop_workers = True
+        loop = asyncio.get_running_loop()
+        loop.call_later(ANSWERED_SECONDS, self.end, "a client asked for it")
         return {"pid": os.getpid()}
+
+    def _open_by(self) -> list[str]:
+        """Programs that have a Dataset open, in words; mounts are asked for by unmounting them."""
+        users = (self.reconciler.users_of(key) for key in self.reconciler.wanted)
+        words = dict.fromkeys(word for words in users for word in words)
+        return [word for word in words if word.startswith("process ")]
 
     def metrics(self) -> str:
         """See `api_server.Controlled`."""
         return ""
 
 
-def _not_yet() -> ControlPlaneError:
-    return ControlPlaneError("this is not served yet", cure="Use a newer fluidpy.")
+def _plural_of(kind: str) -> str:
+    return next(plural for plural in RUNTIME_PLURALS if plural == f"{kind.lower()}s")
+
+
+def _connections(worker: PoolWorker) -> int:
+    return int((worker.status or {}).get("connections", 0))
+
+
+def _worker_row(worker: PoolWorker, draining: bool) -> Document:
+    tiers = (worker.status or {}).get("tiers", ())
+    state = "Draining" if draining and worker.is_ready else worker.state
+    return {
+        "name": worker.name,
+        "pid": worker.pid,
+        "address": worker.address,
+        "state": state,
+        "usedBytes": sum(int(tier["used_bytes"]) for tier in tiers),
+        "capacityBytes": sum(int(tier["quota_bytes"]) for tier in tiers),
+        "datasets": sorted(worker.attached),
+        "restarts": worker.restarts,
+        "failure": worker.failure or None,
+        "runtimeDir": os.fspath(worker.settings.runtime_dir),
+    }

@@ -60,6 +60,8 @@ class ObjectStore:
         self._clock = clock
         self._lock = _lock_folder(directory)
         self._revision = 0
+        self.declarations = 0
+        """Grows with each change of what is declared, not with those of a status."""
         self._objects: dict[ObjectKey, Document] = {}
         self._changes: deque[Change] = deque(maxlen=CHANGES_REMEMBERED)
         self.listeners: list[Callable[[Change], None]] = []
@@ -166,8 +168,10 @@ class ObjectStore:
 
         Raises ObjectNotFoundError.
         """
-        old = self.get(key)
-        return self._changed(key, old, object_lifecycle.with_status(old, status))
+        old, declarations = self.get(key), self.declarations
+        fresh = self._changed(key, old, object_lifecycle.with_status(old, status))
+        self.declarations = declarations
+        return fresh
 
     def delete(self, key: ObjectKey) -> Document:
         """Removes an object, or notes that it is to go once its finalizers have.
@@ -227,6 +231,7 @@ class ObjectStore:
         if len(self._changes) == CHANGES_REMEMBERED:
             self._forgotten = self._changes[0].revision
         self._changes.append(change)
+        self.declarations += 1
         self._revision = change.revision
         for listener in list(self.listeners):
             listener(change)

@@ -54,6 +54,7 @@ class HeldMount:
             started_at=time.time(),
             file=order.file,
             url=order.url,
+            managed=settings.worker_runtime_dir is not None,
         )
 
     def server_order(self) -> control.ServerOrder:

@@ -21,6 +21,7 @@ class MountRecord:
     `file` and `url` say where the Dataset was declared; `read_mode` and its reason how files are
     read; `restarts` how often a server was followed by another after it had ended by itself or was
     killed. `failure` is why a mount that nobody unmounted is there no longer.
+    `managed` is one that the control plane keeps.
     """
 
     mount_point: Path
@@ -35,6 +36,7 @@ class MountRecord:
     read_mode_reason: str = ""
     restarts: int = 0
     failure: str | None = None
+    managed: bool = False
 
     def to_wire(self) -> dict[str, Any]:
         """Plain values, named as `fluidpy status -o json` names them."""
@@ -51,6 +53,7 @@ class MountRecord:
             "file": None if self.file is None else os.fspath(self.file),
             "url": self.url,
             "failure": self.failure,
+            "managed": self.managed,
         }
 
     @classmethod
@@ -69,6 +72,7 @@ class MountRecord:
             str(wire.get("readModeReason", "")),
             int(wire.get("restarts", 0)),
             wire.get("failure"),
+            bool(wire.get("managed", False)),
         )
 
 

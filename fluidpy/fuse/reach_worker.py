@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import socket
-from typing import Any
+import time
+from typing import Any, Final
 
 from fluidpy.client import protocol
 from fluidpy.client.protocol import Message, Operation
 from fluidpy.client.start import check_cache_directory, ensure_worker
-from fluidpy.errors import FluidpyError, WorkerError
+from fluidpy.errors import DatasetNotFoundError, FluidpyError, WorkerError
 from fluidpy.fuse.attributes import ROOT_ROW
 from fluidpy.fuse.worker_link import Attached
 from fluidpy.namespace.definition import DatasetDefinition
 from fluidpy.settings import Settings
+
+ATTACH_AGAIN_SECONDS: Final = 0.05
+"""Pause before a worker is asked again for a Dataset that it is about to be told of."""
 
 
 def reach_worker(
@@ -36,7 +40,7 @@ def reach_worker(
             )
         if first:
             check_cache_directory(hello, settings)
-        dataset = ask(connection, 2, Operation.ATTACH, definition=definition.to_wire())
+        dataset = _attach(connection, definition, settings)
     except FluidpyError:
         connection.close()
         raise
@@ -47,6 +51,22 @@ def reach_worker(
             cure="Look at worker.log in the runtime directory.",
         ) from error
     return Attached(connection, hello, dataset)
+
+
+def _attach(
+    connection: socket.socket, definition: DatasetDefinition, settings: Settings
+) -> Message:
+    """By name where the control plane says what the Dataset is: it attaches it soon, too."""
+    if settings.worker_runtime_dir is None:
+        return ask(connection, 2, Operation.ATTACH, definition=definition.to_wire())
+    limit = time.monotonic() + settings.worker_start_seconds
+    while True:
+        try:
+            return ask(connection, 2, Operation.ATTACH, name=definition.key)
+        except DatasetNotFoundError:
+            if time.monotonic() > limit:
+                raise
+            time.sleep(ATTACH_AGAIN_SECONDS)
 
 
 def ask(connection: socket.socket, identifier: int, operation: str, **fields: Any) -> Message:

@@ -39,6 +39,8 @@ class Namespace:
     NotADirectoryInDatasetError, errors of the source, and CacheError when the catalog fails.
     """
 
+    composed: Changes
+    """What laying the mounts out changed in the catalog, when it was started."""
     reader: CatalogReader
     """The catalog, for this thread."""
 
@@ -80,7 +82,7 @@ class Namespace:
         self._thread = CatalogThread(writer, self._executor)
         self._started = True
         try:
-            await self._thread.run(writer.compose, self.definition)
+            self.composed = await self._thread.run(writer.compose, self.definition)
             self.reader = CatalogReader(self.catalog_path)
         except BaseException:
             await self._thread.run(writer.close)

@@ -19,12 +19,12 @@ from fluidpy.errors import (
     DatasetNotFoundError,
     FluidpyError,
     PathNotFoundError,
-    ValidationError,
 )
 from fluidpy.namespace.namespace import Namespace
 from fluidpy.storage.under_storage import Kind, is_volatile
 from fluidpy.telemetry.counters import Counters
 from fluidpy.worker.cached_counts import CachedCounts
+from fluidpy.worker.definition_changes import refuse_change
 from fluidpy.worker.folder_place import FolderPlace
 from fluidpy.worker.recent_changes import RecentChanges
 from fluidpy.worker.stores import Stores
@@ -86,6 +86,7 @@ class AttachedDataset:
         self.largest_window = largest_window
         self.counters = Counters()
         self.users: set[object] = set()
+        self.managers: set[object] = set()
         self.listeners: dict[object, Listener] = {}
         self.recent = RecentChanges()
         self._folders: dict[str, tuple[int, float]] = {}
@@ -251,6 +252,11 @@ class AttachedDataset:
         except FluidpyError as error:
             _log.warning("Dataset %s: a changed folder: %s", self.definition.key, error)
 
+    def tell(self, changes: Changes) -> None:
+        """Tells the listeners what another definition changed in the tree."""
+        if changes.any():
+            self._changed(changes)
+
     def _changed(self, changes: Changes) -> None:
         if changes.removed or changes.changed:
             self._folders.clear()
@@ -260,18 +266,6 @@ class AttachedDataset:
         self.recent.add(changes)
         for listener in list(self.listeners.values()):
             listener(self, changes)
-
-
-def _refuse_while_mounted(dataset: AttachedDataset, user: object) -> None:
-    """Raises ValidationError while a mount, told by its listener, shows the old definition.
-
-    Else the files of a mount, and of the jobs reading it, would become others under their hands.
-    """
-    if any(listener is not user for listener in dataset.listeners):
-        raise ValidationError(
-            f"the Dataset {dataset.definition.key} is mounted with another definition",
-            cure="Unmount it first (fluidpy status shows where), or give this one another name.",
-        )
 
 
 class Datasets:
@@ -317,11 +311,15 @@ class Datasets:
             )
         return dataset
 
-    async def attach(self, definition: DatasetDefinition, user: object) -> AttachedDataset:
+    async def attach(
+        self, definition: DatasetDefinition, user: object, *, manage: bool = False
+    ) -> AttachedDataset:
         """The Dataset of a definition, opened or brought up to date, with `user` attached.
 
-        Raises ValidationError, CacheError, SourceConfigurationError as namespace and store do; a
-        Dataset that was open then stays as it was.
+        Whoever attaches to `manage` it, the control plane, says what its definition is, also while
+        it is mounted; nobody else changes it then. Raises ValidationError, CacheError,
+        SourceConfigurationError as namespace and store do; a Dataset that was open then stays as
+        it was.
         """
         async with self._locks.setdefault(definition.key, asyncio.Lock()):
             dataset = self._by_key.get(definition.key)
@@ -329,16 +327,21 @@ class Datasets:
                 await self._make_room()
                 dataset = await self._open(definition)
             elif dataset.digest != definition.digest():
-                _refuse_while_mounted(dataset, user)
+                if not manage:
+                    refuse_change(dataset, user)
                 await self._replace(dataset, definition)
             dataset.users.add(user)
+            if manage:
+                dataset.managers.add(user)
             return dataset
 
-    def detach(self, user: object) -> None:
-        """The user is gone from all Datasets."""
+    def detach(self, user: object, key: str | None = None) -> None:
+        """The user is gone from all Datasets, or from the one named `namespace/name`."""
         for dataset in self._by_key.values():
-            dataset.users.discard(user)
-            dataset.listeners.pop(user, None)
+            if key in (None, dataset.definition.key):
+                dataset.users.discard(user)
+                dataset.managers.discard(user)
+                dataset.listeners.pop(user, None)
 
     async def close(self) -> None:
         """Closes all Datasets."""
@@ -373,6 +376,7 @@ class Datasets:
             dataset.adopt(old, await self._started(old), dataset.store)
             raise
         dataset.adopt(definition, namespace, store)
+        dataset.tell(namespace.composed)
         _log.info("Dataset %s: its definition changed", definition.key)
 
     async def _started(self, definition: DatasetDefinition) -> Namespace:

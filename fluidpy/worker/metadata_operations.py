@@ -43,10 +43,17 @@ EVENT_ENTRIES: Final = 500
 def attach(session: Session, request: Message, _: Progress) -> Answer:
     """`attach`: opens a Dataset by its definition, or finds one that somebody is attached to."""
     if (wire := request.get("definition")) is not None:
-        return _attach_definition(session, _definition_of(wire))
+        manage = request.get("manage") is True
+        return _attach_definition(session, _definition_of(wire), manage)
     dataset = session.worker.datasets.named(text(request, "name"))
     dataset.users.add(session)
     return _attached(dataset)
+
+
+def detach(session: Session, request: Message, _: Progress) -> Answer:
+    """`detach`: this client uses the Dataset `key` no longer."""
+    session.worker.datasets.detach(session, text(request, "key"))
+    return Reply({})
 
 
 def _definition_of(wire: Any) -> DatasetDefinition:
@@ -63,8 +70,10 @@ def _definition_of(wire: Any) -> DatasetDefinition:
         ) from None
 
 
-async def _attach_definition(session: Session, definition: DatasetDefinition) -> Reply:
-    dataset = await session.worker.datasets.attach(definition, session)
+async def _attach_definition(
+    session: Session, definition: DatasetDefinition, manage: bool
+) -> Reply:
+    dataset = await session.worker.datasets.attach(definition, session, manage=manage)
     if session.connection.closed:
         session.worker.datasets.detach(session)
     return _attached(dataset)

@@ -76,6 +76,7 @@ def _dataset_row(dataset: AttachedDataset) -> Message:
         "digest": dataset.digest,
         "catalog": str(dataset.namespace.catalog_path),
         "clients": len(dataset.users),
+        "client_pids": sorted({getattr(user, "pid", 0) for user in dataset.users}),
         "mounts": [{"name": mount.name, "path": mount.path} for mount in dataset.definition.mounts],
         "listing_failures": dataset.namespace.listing_failures,
         "omitted": dataset.namespace.reader.omitted(),

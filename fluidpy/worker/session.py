@@ -35,6 +35,7 @@ class Session:
         """Nothing attached, nothing open."""
         self.worker = worker
         self.connection = connection
+        self.pid = connection.peer_pid()
         self.handles = Handles(worker.fills)
         worker.sessions.add(self)
 
@@ -87,6 +88,7 @@ OPERATIONS: Final[Mapping[str, Answerer]] = {
     Operation.STATUS.value: process_operations.status,
     Operation.STOP.value: process_operations.stop,
     Operation.ATTACH.value: metadata_operations.attach,
+    Operation.DETACH.value: metadata_operations.detach,
     Operation.LOOKUP.value: metadata_operations.lookup,
     Operation.RESOLVE.value: metadata_operations.resolve,
     Operation.LIST.value: metadata_operations.list_directory,

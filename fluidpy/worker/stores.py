@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -59,7 +60,7 @@ class Stores:
         Raises CacheDirectoryError when a directory cannot be used or belongs to another set,
         ValidationError when a Dataset that must stay off disks names a disk tier.
         """
-        tiers = definition.tiers or (self._default_tier(definition),)
+        tiers = self._own(definition.tiers) or (self._default_tier(definition),)
         if not definition.keep_on_disk:
             _refuse_disks(definition, tiers)
         directories = tuple(os.path.realpath(tier.directory) for tier in tiers)
@@ -98,14 +99,28 @@ class Stores:
             except CacheError as error:  # what it lost is fetched again
                 _log.error("a store did not close cleanly: %s", error)
 
+    def _own(self, tiers: Sequence[TierDefinition]) -> tuple[TierDefinition, ...]:
+        """The tiers of this worker: several of one pool share a machine, and none its directory."""
+        name = self._settings.member_name
+        if not name:
+            return tuple(tiers)
+        return tuple(replace(tier, directory=_beside(tier.directory, name)) for tier in tiers)
+
     def _default_tier(self, definition: DatasetDefinition) -> TierDefinition:
         share = self._settings.default_quota_share
         if definition.keep_on_disk:
             directory, medium = self._settings.cache_dir / "store", "SSD"
         else:
             directory, medium = MEMORY_DIRECTORY / f"fluidpy-{os.getuid()}" / "store", "MEM"
+            directory = Path(_beside(str(directory), self._settings.member_name))
         kept = indexed_bytes(directory / "index.sqlite")
         return default_tier(directory, share, kept_bytes=kept, medium=medium)
+
+
+def _beside(directory: str, name: str) -> str:
+    """The store's directory in a folder of that name, beside those of the pool's other workers."""
+    place = Path(directory)
+    return str(place.parent / name / place.name)
 
 
 def _refuse_disks(definition: DatasetDefinition, tiers: Sequence[TierDefinition]) -> None:

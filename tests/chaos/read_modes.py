@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -16,12 +17,17 @@ _CHOICE = "read_mode" in inspect.signature(mount_dataset).parameters
 READ_MODES = ("no-open", "passthrough", "plain") if _CHOICE else ("plain",)
 
 
-def every_mode(*, quick: str = "", soak: bool = False) -> pytest.MarkDecorator:
-    """Runs a test in each mode; all but the mode `quick` count as slow, or all as `soak`."""
+def every_mode(
+    *, quick: str = "", soak: bool = False, modes: Sequence[str] = READ_MODES
+) -> pytest.MarkDecorator:
+    """Runs a test in each mode; all but the mode `quick` count as slow, or all as `soak`.
+
+    `modes` are fewer ones, where the soak runs the same at length in all of them.
+    """
     mark = pytest.mark.soak if soak else pytest.mark.slow
     return pytest.mark.parametrize(
         "read_mode",
-        [pytest.param(mode, marks=() if mode == quick else mark) for mode in READ_MODES],
+        [pytest.param(mode, marks=() if mode == quick else mark) for mode in modes],
     )
 
 

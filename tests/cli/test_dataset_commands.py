@@ -192,7 +192,7 @@ def test_metadata_only_fetches_no_bytes(command_line: CommandLine, dataset_file:
 
 def test_status_starts_nothing(command_line: CommandLine) -> None:
     status = json.loads(command_line.done("status", "-o", "json"))
-    assert status == {"mounts": [], "failed": [], "worker": None}
+    assert status == {"mounts": [], "failed": [], "worker": None, "control": None, "workers": []}
     assert "worker: none runs" in command_line.done("status")
     assert not list(Path(command_line.environment["FLUIDPY_RUNTIME_DIR"]).glob("worker*"))
 

@@ -1,0 +1,350 @@
+"""One worker of the pool: taken over or started, watched, attached to its Datasets, started again.
+
+A worker outlives the control plane. Whoever listens at its socket is the worker (its own lock sees
+to it that there is one only), so that the next control plane finds it by connecting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import struct
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from fluidpy.client.connection import LostConnectionError, WorkerConnection
+from fluidpy.client.protocol import Message, Operation, close_all
+from fluidpy.client.start import (
+    MANAGED_FILE,
+    connect,
+    prepare_runtime_directory,
+    start_worker,
+)
+from fluidpy.control.dataset_status import Trouble
+from fluidpy.errors import FluidpyError, WorkerTimeoutError
+from fluidpy.namespace.definition import DatasetDefinition
+from fluidpy.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+LOOK_SECONDS: Final = 1.0
+"""Time between two looks at a worker that nothing is wanted of."""
+
+ANSWER_SECONDS: Final = 10.0
+"""How long a worker may take to say how it is."""
+
+ATTACH_SECONDS: Final = 30.0
+"""How long a worker may take to open a Dataset; it asks no source for that."""
+
+SILENT_LOOKS: Final = 3
+"""A worker that did not answer so often in a row hangs, and is killed."""
+
+PAUSES: Final = (0.0, 0.2, 1.0, 2.0, 5.0)
+"""Seconds before a worker that ended, or did not start, is started again; the last one repeats."""
+
+STEADY_SECONDS: Final = 30.0
+"""A worker that ran for so long begins with the first pause again."""
+
+STOP_SECONDS: Final = 10.0
+"""How long a worker may take to end when asked to."""
+
+IDLE_SECONDS: Final = 3600.0
+"""A worker that nobody is connected to ends then: its control plane is gone for good."""
+
+_UCRED: Final = struct.Struct("iII")
+"""`struct ucred` of unix(7): pid, uid, gid."""
+
+_T = TypeVar("_T")
+
+
+def worker_settings(settings: Settings, name: str) -> Settings:
+    """The settings that a worker of the pool, and whoever connects to it, has."""
+    return replace(
+        settings,
+        runtime_dir=settings.runtime_dir / "w" / name,
+        cache_dir=settings.state_dir / "workers" / name,
+        worker_runtime_dir=None,
+    )
+
+
+class PoolWorker:
+    """Keeps one worker running and serving what is wanted of it, in a task of its own."""
+
+    def __init__(
+        self,
+        name: str,
+        address: str,
+        settings: Settings,
+        membership_file: Path,
+        threads: ThreadPoolExecutor,
+        on_change: Callable[[], None],
+    ) -> None:
+        """`settings` are the control plane's; `on_change` hears of anything that changed."""
+        self.name = name
+        self.address = address
+        self.settings = worker_settings(settings, name)
+        self.state = "Starting"
+        self.failure = ""
+        self.failures = 0
+        self.restarts = 0
+        self.pid = 0
+        self.status: Message | None = None
+        """What the worker last said of itself; None while it does not answer."""
+        self.attached: dict[str, str] = {}
+        """Digests of the definitions that it serves, by Dataset."""
+        self.troubles: dict[str, Trouble] = {}
+        """Why it does not serve a Dataset as it is wanted."""
+        self.connection = WorkerConnection(self.settings)
+        self.changes = 0
+        self._wanted: dict[str, DatasetDefinition] = {}
+        self._evict: set[str] = set()
+        self._numbers: dict[str, int] = {}
+        self._generation = 0
+        self._membership_file = membership_file
+        self._threads = threads
+        self._on_change = on_change
+        self._wake = asyncio.Event()
+        self._leaving = False
+        self._silent = 0
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it answers."""
+        return self.state == "Ready" and self.status is not None
+
+    def want(self, definitions: Mapping[str, DatasetDefinition], evict: set[str]) -> None:
+        """Has it serve these Datasets and no others; of those in `evict` nothing stays cached."""
+        if dict(definitions) != self._wanted or not evict <= self._evict:
+            self._wanted = dict(definitions)
+            self._evict |= evict
+            self._wake.set()
+
+    def serves(self, definition: DatasetDefinition) -> bool:
+        """Whether it serves the Dataset by that definition."""
+        return self.is_ready and self.attached.get(definition.key) == definition.digest()
+
+    async def stop(self) -> None:
+        """Ends the worker, by force if it does not end by itself."""
+        self._leaving = True
+        self.state = "Stopping"
+        self._wake.set()
+        await self._end_task()
+        found = await self._in_thread(self._find)
+        if found is not None:
+            with contextlib.suppress(FluidpyError):  # then it is killed
+                await self._in_thread(self._call, Operation.STOP, ANSWER_SECONDS)
+            await _end_process(*found, STOP_SECONDS)
+        self.connection.close()
+
+    async def leave(self) -> None:
+        """Lets go of the worker, which goes on."""
+        self._leaving = True
+        self._wake.set()
+        await self._end_task()
+        self.connection.close()
+
+    async def _end_task(self) -> None:
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+
+    async def _in_thread(self, work: Callable[..., _T], *arguments: Any) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
+
+    async def _run(self) -> None:
+        while not self._leaving:
+            begun = time.monotonic()
+            try:
+                pid, ended = await self._begin()
+            except FluidpyError as error:
+                self._failed(str(error))
+            else:
+                try:
+                    await self._serve(pid, ended)
+                finally:
+                    os.close(ended)
+                self._lost(time.monotonic() - begun)
+            pause = PAUSES[min(self.failures, len(PAUSES)) - 1] if self.failures else 0.0
+            await asyncio.sleep(pause)
+
+    def _failed(self, why: str) -> None:
+        _log.error("%s does not start: %s", self.name, why)
+        self.state, self.failure = "Failed", why
+        self.failures += 1
+        self._changed()
+
+    def _lost(self, seconds: float) -> None:
+        if self._leaving:
+            return
+        _log.warning("%s (process %d) ended: it is started again", self.name, self.pid)
+        self.failures = 1 if seconds > STEADY_SECONDS else self.failures + 1
+        self.restarts += 1
+        self.state, self.status, self.pid = "Restarting", None, 0
+        self.attached.clear()
+        self._changed()
+
+    async def _begin(self) -> tuple[int, int]:
+        """The worker's pid, and an fd that tells its end; it is started if nobody listens."""
+        found = await self._in_thread(self._find)
+        if found is None:
+            await self._in_thread(self._start)
+            found = await self._in_thread(self._find)
+        if found is None:
+            raise WorkerTimeoutError(
+                f"{self.name} was started and does not listen",
+                cure=f"Look at {self.settings.runtime_dir / 'worker.log'}.",
+            )
+        return found
+
+    def _find(self) -> tuple[int, int] | None:
+        """Whoever listens: a connected socket names the process that made it listen."""
+        if not self.settings.runtime_dir.is_dir():
+            return None
+        connection = connect(self.settings)
+        if connection is None:
+            return None
+        with connection:
+            raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+            pid = int(_UCRED.unpack(raw)[0])
+            try:
+                return pid, os.pidfd_open(pid)
+            except ProcessLookupError:
+                return None
+
+    def _start(self) -> None:
+        for directory in (self.settings.runtime_dir.parent, self.settings.runtime_dir):
+            prepare_runtime_directory(directory)
+        self.settings.cache_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (self.settings.runtime_dir / MANAGED_FILE).touch(0o600)
+        start_worker(
+            self.settings,
+            time.monotonic() + self.settings.worker_start_seconds,
+            {
+                "FLUIDPY_MEMBER_NAME": self.name,
+                "FLUIDPY_MEMBERSHIP_FILE": os.fspath(self._membership_file),
+                "FLUIDPY_LISTEN": self.address,
+                "FLUIDPY_IDLE_SECONDS": str(IDLE_SECONDS),
+            },
+        )
+
+    async def _serve(self, pid: int, ended: int) -> None:
+        """Until the worker ends: attaches what is wanted, and asks how it is."""
+        self.pid, self._silent = pid, 0
+        loop = asyncio.get_running_loop()
+        gone = asyncio.Event()
+
+        def on_end() -> None:
+            loop.remove_reader(ended)
+            gone.set()
+            self._wake.set()
+
+        loop.add_reader(ended, on_end)
+        try:
+            while not (gone.is_set() or self._leaving):
+                self._wake.clear()
+                await self._look()
+                if self._silent >= SILENT_LOOKS:
+                    _log.error("%s (process %d) does not answer: it is killed", self.name, pid)
+                    signal.pidfd_send_signal(ended, signal.SIGKILL)
+                    self._silent = 0
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), LOOK_SECONDS)
+        finally:
+            loop.remove_reader(ended)
+            _reap(pid)
+
+    async def _look(self) -> None:
+        before = (self.state, dict(self.attached), dict(self.troubles))
+        try:
+            status = await self._in_thread(self._sync)
+        except WorkerTimeoutError as error:
+            self._silent += 1
+            self.status, self.failure = None, str(error)
+        except LostConnectionError:
+            self.status = None
+        except FluidpyError as error:
+            self.status, self.failure = None, str(error)
+        else:
+            self._silent = 0
+            self.status, self.state, self.failure = status, "Ready", ""
+        if before != (self.state, self.attached, self.troubles):
+            self._changed()
+
+    def _changed(self) -> None:
+        self.changes += 1
+        self._on_change()
+
+    def _sync(self) -> Message:
+        """Attaches, detaches, and asks; in a thread. What one Dataset fails at harms no other."""
+        self.connection.connect(deadline=ANSWER_SECONDS)
+        if self._generation != self.connection.generation:
+            self._generation = self.connection.generation
+            self.attached.clear()
+        wanted = dict(self._wanted)
+        for key in set(self.attached) - set(wanted):
+            self._detach(key)
+        for key, definition in wanted.items():
+            if self.attached.get(key) != definition.digest():
+                self._attach(key, definition)
+        return self._call(Operation.STATUS, ANSWER_SECONDS)
+
+    def _attach(self, key: str, definition: DatasetDefinition) -> None:
+        try:
+            wire = definition.to_wire()
+            answer = self._call(Operation.ATTACH, ATTACH_SECONDS, definition=wire, manage=True)
+        except (LostConnectionError, WorkerTimeoutError):
+            raise
+        except FluidpyError as error:
+            self.troubles[key] = Trouble(type(error).__name__.removesuffix("Error"), str(error))
+        else:
+            self.attached[key] = definition.digest()
+            self._numbers[key] = int(answer["dataset"])
+            self.troubles.pop(key, None)
+
+    def _detach(self, key: str) -> None:
+        if key in self._evict:
+            self._evict.discard(key)
+            with contextlib.suppress(FluidpyError):  # what stays cached is evicted in its turn
+                number = self._numbers[key]
+                self._call(Operation.EVICT, ANSWER_SECONDS, dataset=number, path="")
+        self._call(Operation.DETACH, ANSWER_SECONDS, key=key)
+        self.attached.pop(key, None)
+        self.troubles.pop(key, None)
+
+    def _call(self, operation: str, deadline: float, **fields: Any) -> Message:
+        ok, fds = self.connection.call(operation, deadline=deadline, **fields)
+        close_all(fds)
+        return ok
+
+
+async def _end_process(pid: int, ended: int, seconds: float) -> None:
+    """Waits for a process's end, and kills it when that takes too long."""
+    loop = asyncio.get_running_loop()
+    gone = asyncio.Event()
+    loop.add_reader(ended, gone.set)
+    try:
+        try:
+            await asyncio.wait_for(gone.wait(), seconds)
+        except TimeoutError:
+            _log.error("process %d did not end within %g s: it is killed", pid, seconds)
+            signal.pidfd_send_signal(ended, signal.SIGKILL)
+            await gone.wait()
+    finally:
+        loop.remove_reader(ended)
+        os.close(ended)
+        _reap(pid)
+
+
+def _reap(pid: int) -> None:
+    """Lets go of a process that has ended, if it was started from here."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)

@@ -1,0 +1,285 @@
+"""From objects to the world and back: one step looks at all of it, and does what is next.
+
+Decisions are elsewhere and pure (`demands`, `pool_plan`, `dataset_status`, `runtime_status`); here
+they are put together. A step never waits: workers and mounts have tasks of their own.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from fluidpy.api.dataset import Dataset
+from fluidpy.api.kinds import KINDS
+from fluidpy.api.problem import LoadedObject
+from fluidpy.api.serialisation import to_dict
+from fluidpy.control.admission import Admission
+from fluidpy.control.api_server import FINALIZERS
+from fluidpy.control.dataset_status import DatasetFacts, dataset_status
+from fluidpy.control.declared_mounts import DeclaredMounts
+from fluidpy.control.demands import (
+    RUNTIME_KINDS,
+    Wanted,
+    default_runtime,
+    is_default,
+    runtime_reference,
+    runtimes_of,
+    wanted_datasets,
+)
+from fluidpy.control.event_book import EventBook
+from fluidpy.control.events import ObjectOfEvent, normal, warning
+from fluidpy.control.object_lifecycle import Document, ObjectKey
+from fluidpy.control.object_store import ObjectStore
+from fluidpy.control.observed import WorkerShare
+from fluidpy.control.pool_plan import PoolFacts, plan_pool
+from fluidpy.control.pool_worker import PoolWorker
+from fluidpy.control.runtime_status import RuntimeFacts, runtime_status
+from fluidpy.control.worker_pool import WorkerPool
+from fluidpy.namespace.definition import DatasetDefinition
+from fluidpy.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+MOVE_SECONDS: Final = 600.0
+"""How long data may move between workers before the next change waits for it no longer."""
+
+AGAIN_SECONDS: Final = 5.0
+"""Time until a Dataset that cannot be resolved is tried again: a Secret's file may be there now."""
+
+
+class Reconciler:
+    """Makes what is declared come true, a step at a time."""
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        admission: Admission,
+        pool: WorkerPool,
+        mounts: DeclaredMounts,
+        book: EventBook,
+        settings: Settings,
+    ) -> None:
+        """Does nothing yet."""
+        self._store, self._admission, self._pool = store, admission, pool
+        self._mounts, self._book, self._settings = mounts, book, settings
+        self.wanted: dict[str, Wanted] = {}
+        self.definitions: dict[str, DatasetDefinition] = {}
+        """What each Dataset is served by: the last definition that could be resolved."""
+        self._runtimes: dict[ObjectKey, LoadedObject] = {}
+        self._rows: list[Document] = []
+        self._resolved = (-1, 0.0)
+        self._served: dict[str, int] = {}
+        self._unready_since: dict[str, float] = {}
+        self._moving_since: dict[str, float] = {}
+
+    def step(self) -> None:
+        """Looks at all objects and workers, and does what is next."""
+        objects = self._admission.stored()
+        if self._mend_runtimes(objects):
+            objects = self._admission.stored()
+        self._runtimes = {
+            _key(one.object.kind, one): one for one in objects if one.object.kind in RUNTIME_KINDS
+        }
+        self._rows = self._mounts.rows()
+        self._resolve(objects)
+        releasing = self._releasing()
+        self._plan()
+        served = {k: v for k, v in self.definitions.items() if k not in releasing}
+        self._pool.want(served, releasing)
+        self._finish_deletions(releasing)
+        self._mounts.look()
+        for one in objects:
+            if isinstance(one.object, Dataset) and (key := _name(one)) in self.wanted:
+                self._note(one, self.wanted[key])
+
+    def workers_of(self, key: str) -> list[PoolWorker]:
+        """The workers that a Dataset lies on."""
+        placed = self._pool.membership.datasets.get(key)
+        names = () if placed is None else placed.members
+        return [self._pool.workers[name] for name in names if name in self._pool.workers]
+
+    def users_of(self, key: str) -> tuple[str, ...]:
+        """Who uses a Dataset, in words: mounts, and processes that have it open."""
+        namespace, _, name = key.partition("/")
+        rows = [row for row in self._rows if _is_of(row, namespace, name)]
+        words = [f"the mount {row['mountPoint']}" for row in rows]
+        known = {os.getpid(), *(int(row.get("serverPid", 0)) for row in rows)}
+        for worker in self._pool.workers.values():
+            pids = _client_pids(worker, key) - known
+            words += [f"process {pid}{_command(pid)}" for pid in sorted(pids)]
+        return tuple(dict.fromkeys(words))
+
+    def _mend_runtimes(self, objects: Sequence[LoadedObject]) -> bool:
+        """Gives a Dataset without a runtime the default one, which gives way to any other."""
+        changed = False
+        datasets = {_name(one): one for one in objects if isinstance(one.object, Dataset)}
+        for one in datasets.values():
+            found = runtimes_of(objects, one.object)
+            if not found and one.object.metadata.deletion_timestamp is None:
+                document = default_runtime(one.object)
+                self._store.create(_key("CacheRuntime", one), document)
+                changed = True
+            for other in found[1:]:
+                if is_default(other.object):
+                    self._store.delete(_key(other.object.kind, other))
+                    changed = True
+        for one in objects:
+            left = one.object.kind in RUNTIME_KINDS and _name(one) not in datasets
+            if left and is_default(one.object):
+                self._store.delete(_key(one.object.kind, one))
+                changed = True
+        return changed
+
+    def _resolve(self, objects: Sequence[LoadedObject]) -> None:
+        """Definitions change with declarations only; what could not be resolved is tried again."""
+        now = time.monotonic()
+        troubled = any(one.trouble is not None for one in self.wanted.values())
+        at, when = self._resolved
+        if at == self._store.declarations and not (troubled and now - when > AGAIN_SECONDS):
+            return
+        self.wanted = {one.key: one for one in wanted_datasets(objects, self._settings)}
+        self._resolved = self._store.declarations, now
+        for key, one in self.wanted.items():
+            if one.definition is not None:
+                self.definitions[key] = one.definition
+        for key in self.definitions.keys() - self.wanted.keys():
+            del self.definitions[key]
+
+    def _plan(self) -> None:
+        now = time.monotonic()
+        current = self._pool.membership
+        moving = {key for key, one in current.datasets.items() if one.previous}
+        self._moving_since = {key: self._moving_since.get(key, now) for key in moving}
+        overdue = {k for k, since in self._moving_since.items() if now - since > MOVE_SECONDS}
+        facts = PoolFacts(self._pool.is_settled(), frozenset(overdue), self._members_in_use())
+        plan = plan_pool(current, [one.demand for one in self.wanted.values()], facts)
+        self._pool.carry_out(plan)
+
+    def _members_in_use(self) -> frozenset[str]:
+        """Members with clients of this machine beside this process."""
+        return frozenset(
+            name
+            for name, worker in self._pool.workers.items()
+            if any(_client_pids(worker, key) - {os.getpid()} for key in self.wanted)
+        )
+
+    def _releasing(self) -> set[str]:
+        """Datasets to be deleted that nobody uses any more."""
+        return {key for key, one in self.wanted.items() if one.deleting and not self.users_of(key)}
+
+    def _finish_deletions(self, releasing: set[str]) -> None:
+        for key in releasing:
+            if any(key in worker.attached for worker in self._pool.workers.values()):
+                continue
+            one = self.wanted[key].dataset
+            self._book.add(normal(_about(one), "DatasetDeleted", "nobody uses it any more", _now()))
+            for finalizer in FINALIZERS["datasets"]:
+                self._store.finalize(_key("Dataset", one), finalizer)
+            self._served.pop(key, None)
+
+    def _note(self, one: LoadedObject, wanted: Wanted) -> None:
+        """What is seen of a Dataset and its runtime goes into their statuses."""
+        key = _key("Dataset", one)
+        if self._store.find(key) is None:
+            return
+        assert isinstance(one.object, Dataset)
+        facts = self._facts(one.object, wanted)
+        status = dataset_status(one.object, facts, _now())
+        self._store.set_status(key, to_dict(status))
+        if status.phase != one.object.status.phase:
+            self._tell_phase(one, one.object.status.phase, status.phase)
+        if wanted.deleting and facts.users:
+            message = "deletion waits: it is used by " + ", ".join(facts.users)
+            self._book.add(warning(_about(one), "DatasetInUse", message, _now()))
+        if wanted.runtime is not None:
+            self._note_runtime(wanted, facts)
+
+    def _tell_phase(self, one: LoadedObject, before: str, after: str) -> None:
+        make = warning if after == "Failed" else normal
+        message = f"the Dataset was {before or 'new'} and is {after}"
+        self._book.add(make(_about(one), f"Dataset{after}", message, _now()))
+
+    def _facts(self, dataset: Dataset, wanted: Wanted) -> DatasetFacts:
+        workers = self.workers_of(wanted.key)
+        ready = [worker for worker in workers if worker.is_ready]
+        definition = self.definitions.get(wanted.key)
+        known = definition if wanted.trouble is None and ready else None
+        if known is not None and all(worker.serves(known) for worker in ready):
+            self._served[wanted.key] = dataset.metadata.generation or 1
+        now = time.monotonic()
+        if ready:
+            self._unready_since.pop(wanted.key, None)
+        since = self._unready_since.setdefault(wanted.key, now) if not ready else now
+        served = self._served.get(wanted.key)
+        troubles = [w.troubles[wanted.key] for w in workers if wanted.key in w.troubles]
+        return DatasetFacts(
+            runtime=None if wanted.runtime is None else runtime_reference(wanted.runtime.object),
+            shares=tuple(_share(worker, wanted.key) for worker in workers),
+            served_mounts=tuple(dataset.spec.mounts) if served is not None else (),
+            served_generation=served,
+            unready_seconds=now - since,
+            trouble=wanted.trouble or next(iter(troubles), None),
+            users=self.users_of(wanted.key) if wanted.deleting else (),
+        )
+
+    def _note_runtime(self, wanted: Wanted, facts: DatasetFacts) -> None:
+        assert wanted.runtime is not None
+        key = _key(wanted.runtime.object.kind, wanted.runtime)
+        current = self._runtimes.get(key)
+        if current is None or self._store.find(key) is None:
+            return
+        mounts = [row for row in self._rows if _is_of(row, key.namespace, key.name)]
+        seen = RuntimeFacts(
+            desired_workers=wanted.demand.workers,
+            current_workers=len(facts.shares),
+            ready_workers=sum(share.ready for share in facts.shares),
+            desired_mounts=len(mounts),
+            ready_mounts=sum("holderPid" in row for row in mounts),
+            mounts=facts.served_mounts,
+            reason=next((w.failure for w in self.workers_of(wanted.key) if w.failure), ""),
+        )
+        self._store.set_status(key, to_dict(runtime_status(current.object, seen, _now())))
+
+
+def _now() -> float:
+    return time.time()
+
+
+def _name(one: LoadedObject) -> str:
+    return f"{one.object.namespace}/{one.object.name}"
+
+
+def _key(kind: str, one: LoadedObject) -> ObjectKey:
+    return ObjectKey(KINDS[kind].plural, one.object.namespace, one.object.name)
+
+
+def _about(one: LoadedObject) -> ObjectOfEvent:
+    return ObjectOfEvent.of(one.object)
+
+
+def _is_of(row: dict[str, object], namespace: str, name: str) -> bool:
+    return (row["namespace"], row["dataset"]) == (namespace, name)
+
+
+def _share(worker: PoolWorker, key: str) -> WorkerShare:
+    if worker.status is None or not worker.is_ready:
+        return WorkerShare(worker.name, ready=False)
+    share = WorkerShare.from_status(worker.name, worker.status, key)
+    return share if key in worker.attached else replace(share, ready=False)
+
+
+def _client_pids(worker: PoolWorker, key: str) -> set[int]:
+    rows = (worker.status or {}).get("datasets", ())
+    return {int(pid) for row in rows if row["key"] == key for pid in row.get("client_pids", ())}
+
+
+def _command(pid: int) -> str:
+    try:
+        return f" ({Path(f'/proc/{pid}/comm').read_text().strip()})"
+    except OSError:
+        return ""

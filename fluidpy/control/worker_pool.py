@@ -1,0 +1,192 @@
+"""The pool of workers: carries out memberships. One file says who is in it, one task keeps each."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import secrets
+import socket
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Final
+
+from fluidpy.cluster.membership import (
+    DatasetMembership,
+    Member,
+    Membership,
+    read_membership,
+    write_membership,
+)
+from fluidpy.control.pool_plan import EMPTY
+from fluidpy.control.pool_worker import PoolWorker
+from fluidpy.errors import ClusterError, ControlPlaneError
+from fluidpy.namespace.definition import DatasetDefinition
+from fluidpy.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+THREADS: Final = 64
+"""Calls of workers under way at once; a worker needs one, and blocks it while it does not answer.
+Threads are made when they are needed."""
+
+PORTS: Final = range(20000, 32768)
+"""Ports of workers: below those that the kernel gives to outgoing connections
+(`ip_local_port_range`), so that none takes a worker's while it restarts."""
+
+TOKEN_BYTES: Final = 32
+"""Length of a Dataset's token before it is written as text."""
+
+FAILURES_BEFORE_ANOTHER_PORT: Final = 2
+"""Starts that failed in a row, after which the port may be what is wrong."""
+
+
+class WorkerPool:
+    """The workers of a membership; `carry_out` makes it so."""
+
+    def __init__(self, settings: Settings, on_change: Callable[[], None]) -> None:
+        """Takes up the membership that was carried out last. Raises ControlPlaneError."""
+        self._settings = settings
+        self._on_change = on_change
+        self._folder = settings.state_dir / "pool"
+        self._file = self._folder / "membership.json"
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="worker-call")
+        self._stopping: set[asyncio.Task[None]] = set()
+        self.workers: dict[str, PoolWorker] = {}
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.membership = read_membership(self._file) if self._file.exists() else EMPTY
+        except ClusterError as error:
+            _log.error("%s: a new pool is made", error)
+            self.membership = EMPTY
+        except OSError as error:
+            raise ControlPlaneError(
+                f"{self._folder} cannot be used: {error.strerror}",
+                cure="Set FLUIDPY_STATE_DIR to a directory of your own.",
+            ) from error
+
+    def carry_out(self, plan: Membership) -> None:
+        """Writes the membership down, and starts and stops workers accordingly.
+
+        Raises ClusterError when it cannot be written: then all stays as it was.
+        """
+        plan = self._filled(plan)
+        if plan != self.membership or not self._file.exists():
+            write_membership(self._file, plan)
+            self.membership = plan
+        names = {member.name for member in plan.members}
+        for name in set(self.workers) - names:
+            self._stop(self.workers.pop(name))
+        busy = {task.get_name() for task in self._stopping}
+        for member in plan.members:
+            if member.name not in self.workers and member.name not in busy:
+                self._start(member)
+
+    def want(
+        self, definitions: Mapping[str, DatasetDefinition], evict: Collection[str] = ()
+    ) -> None:
+        """Has each worker serve the Datasets that lie on it, by these definitions."""
+        for name, worker in self.workers.items():
+            placed = {
+                key: definitions[key]
+                for key, one in self.membership.datasets.items()
+                if key in definitions and name in (*one.members, *one.previous)
+            }
+            worker.want(placed, set(evict))
+
+    def is_settled(self) -> bool:
+        """Whether every worker has moved what the present membership wants of it."""
+        return all(
+            worker.is_ready and _has_moved(worker, self.membership.generation)
+            for worker in self.workers.values()
+        )
+
+    async def close(self, *, stop: bool) -> None:
+        """Stops all workers, or lets them go on for the next control plane."""
+        workers, self.workers = list(self.workers.values()), {}
+        await asyncio.gather(*(worker.stop() if stop else worker.leave() for worker in workers))
+        await asyncio.gather(*self._stopping)
+        self._threads.shutdown(wait=False)
+
+    def _start(self, member: Member) -> None:
+        share = self._settings.default_quota_share / max(1, len(self.membership.members))
+        self.workers[member.name] = PoolWorker(
+            member.name,
+            member.address,
+            replace(self._settings, default_quota_share=share),
+            self._file,
+            self._threads,
+            self._on_change,
+        )
+
+    def _stop(self, worker: PoolWorker) -> None:
+        task = asyncio.get_running_loop().create_task(worker.stop(), name=worker.name)
+        self._stopping.add(task)
+        task.add_done_callback(self._stopped)
+
+    def _stopped(self, task: asyncio.Task[None]) -> None:
+        self._stopping.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("%s could not be stopped", task.get_name(), exc_info=error)
+        self._on_change()
+
+    def _filled(self, plan: Membership) -> Membership:
+        """The plan with addresses and tokens; a worker that does not start gets another port."""
+        taken = {member.address for member in plan.members}
+        members = tuple(self._addressed(member, taken) for member in plan.members)
+        datasets = {key: _with_token(one) for key, one in plan.datasets.items()}
+        generation = plan.generation
+        if members != plan.members and generation == self.membership.generation:
+            generation += 1
+        return replace(plan, generation=generation, members=members, datasets=datasets)
+
+    def _addressed(self, member: Member, taken: set[str]) -> Member:
+        worker = self.workers.get(member.name)
+        stuck = worker is not None and worker.state == "Failed"
+        if member.address and not (
+            stuck
+            and worker is not None
+            and worker.failures % FAILURES_BEFORE_ANOTHER_PORT == 0
+            and not _is_free(member.address)
+        ):
+            return member
+        address = _free_address(taken)
+        taken.add(address)
+        if worker is not None:
+            worker.address = address
+        return replace(member, address=address)
+
+
+def _with_token(dataset: DatasetMembership) -> DatasetMembership:
+    return dataset if dataset.token else replace(dataset, token=secrets.token_urlsafe(TOKEN_BYTES))
+
+
+def _has_moved(worker: PoolWorker, generation: int) -> bool:
+    status = worker.status or {}
+    moved = status.get("rebalance")
+    if not isinstance(moved, dict):  # it moves nothing
+        return int(status.get("generation", generation)) >= generation
+    return int(moved.get("generation", 0)) >= generation and bool(moved.get("done"))
+
+
+def _free_address(taken: Collection[str]) -> str:
+    for port in random.sample(PORTS, len(PORTS)):
+        address = f"127.0.0.1:{port}"
+        if address not in taken and _is_free(address):
+            return address
+    raise ControlPlaneError(
+        f"no port between {PORTS.start} and {PORTS.stop} is free for a worker",
+        cure="End what listens there.",
+    )
+
+
+def _is_free(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, int(port)))
+        except OSError:
+            return False
+    return True
