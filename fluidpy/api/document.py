@@ -117,9 +117,9 @@ def load_values(
     for name, value in values.items():
         reader = _ObjectReader(name, Document(value, Positions()), namespace, problems, warnings)
         loaded += reader.objects(value, ())
-    findings = check_objects([*loaded, *among], secret_known=secret_known)
-    problems += [problem for problem in findings.problems if problem.file in values]
-    warnings += [warning for warning in findings.warnings if warning.file in values]
+    findings = check_objects(loaded, among=among, secret_known=secret_known)
+    problems += findings.problems
+    warnings += findings.warnings
     objects = [one for one in loaded if not one.damaged]
     return LoadResult(objects, _in_order(problems), _in_order(warnings))
 

@@ -17,15 +17,20 @@ __all__ = ["Findings", "SecretKnown", "check_objects"]
 
 
 def check_objects(
-    objects: Sequence[LoadedObject], *, secret_known: SecretKnown | None = None
+    objects: Sequence[LoadedObject],
+    *,
+    among: Sequence[LoadedObject] = (),
+    secret_known: SecretKnown | None = None,
 ) -> Findings:
     """Problems and warnings of objects that fit their kinds; a function of its arguments alone.
+
+    They may refer to the objects in `among`, which are taken for checked.
 
     With `secret_known`, a Secret key that an object asks for must be among the objects or be known
     to it; without, Secrets may be missing.
     """
     findings = Findings()
-    around = Surroundings(index_objects(list(objects)), secret_known)
+    around = Surroundings(index_objects([*among, *objects]), secret_known)
     check_unique(objects, findings)
     for one in objects:
         check_names(one, findings)

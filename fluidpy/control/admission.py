@@ -95,7 +95,7 @@ class Admission:
         others = [one for one in self.stored() if _identity_of(one) not in declared]
         result = load_values(values, among=others)
         problems, warnings = list(result.problems), list(result.warnings)
-        sources, hints = check_declared_sources([*result.objects, *others])
+        sources, hints = check_declared_sources(result.objects, others)
         problems += [problem for problem in sources if problem.file in values]
         warnings += [hint for hint in hints if hint.file in values]
         for one in result.objects:

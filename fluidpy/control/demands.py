@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ from fluidpy.api.dataset import Dataset, RuntimeReference
 from fluidpy.api.kinds import KINDS
 from fluidpy.api.metadata import Resource
 from fluidpy.api.problem import LoadedObject
+from fluidpy.api.secret import CoreResource
 from fluidpy.client.control_client import BASE_DIRECTORY_ANNOTATION
 from fluidpy.control.dataset_status import Trouble
 from fluidpy.control.object_lifecycle import Document
@@ -23,6 +24,7 @@ from fluidpy.control.runtime_status import NATIVE_CLASS, wanted_workers
 from fluidpy.errors import FluidpyError
 from fluidpy.namespace.definition import DatasetDefinition
 from fluidpy.namespace.resolve import resolve_dataset
+from fluidpy.namespace.resolve_mounts import REFERENCE
 from fluidpy.settings import Settings
 
 RUNTIME_KINDS: Final = tuple(kind for kind in KINDS if kind.endswith("Runtime"))
@@ -58,15 +60,15 @@ class Wanted:
         return self.dataset.object.metadata.deletion_timestamp is not None
 
 
-def runtimes_of(objects: Sequence[LoadedObject], dataset: Resource) -> list[LoadedObject]:
-    """The runtimes of a Dataset's name and namespace, those made by default last."""
-    found = [
-        one
-        for one in objects
-        if one.object.kind in RUNTIME_KINDS
-        and (one.object.namespace, one.object.name) == (dataset.namespace, dataset.name)
-    ]
-    return sorted(found, key=lambda one: is_default(one.object))
+def runtimes_by_name(objects: Sequence[LoadedObject]) -> dict[str, list[LoadedObject]]:
+    """The runtimes by `namespace/name`, which is their Dataset's; those made by default last."""
+    found: dict[str, list[LoadedObject]] = {}
+    for one in objects:
+        if one.object.kind in RUNTIME_KINDS:
+            found.setdefault(f"{one.object.namespace}/{one.object.name}", []).append(one)
+    for several in found.values():
+        several.sort(key=lambda one: is_default(one.object))
+    return found
 
 
 def is_default(runtime: Resource) -> bool:
@@ -96,16 +98,53 @@ def default_runtime(dataset: Resource) -> Document:
     }
 
 
-def wanted_datasets(objects: Sequence[LoadedObject], settings: Settings) -> list[Wanted]:
-    """All Datasets with what they want; each on its own, so that a wrong one harms no other."""
-    return [_wanted(one, objects, settings) for one in objects if isinstance(one.object, Dataset)]
+class WantedDatasets:
+    """All Datasets with what they want; what a Dataset says is resolved again only if it changed.
+
+    Each is resolved on its own, so that a wrong one harms no other.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        """Has resolved nothing yet."""
+        self._settings = settings
+        self._known: dict[str, tuple[object, Wanted]] = {}
+
+    def of(self, objects: Sequence[LoadedObject]) -> list[Wanted]:
+        """The Datasets among the objects."""
+        runtimes = runtimes_by_name(objects)
+        shared = tuple(_mark(one) for one in objects if isinstance(one.object, CoreResource))
+        everything = tuple(map(_mark, objects))
+        known, self._known = self._known, {}
+        for one in objects:
+            if not isinstance(one.object, Dataset):
+                continue
+            key = f"{one.object.namespace}/{one.object.name}"
+            runtime = next(iter(runtimes.get(key, ())), None)
+            around = everything if _refers(one) else shared
+            marks = (_mark(one), None if runtime is None else _mark(runtime), around)
+            before = known.get(key)
+            if before is not None and before[0] == marks and before[1].trouble is None:
+                fresh = replace(before[1], dataset=one, runtime=runtime)
+            else:
+                fresh = _wanted(one, runtime, objects, self._settings)
+            self._known[key] = marks, fresh
+        return [wanted for _, wanted in self._known.values()]
 
 
-def _wanted(one: LoadedObject, objects: Sequence[LoadedObject], settings: Settings) -> Wanted:
+def _mark(one: LoadedObject) -> object:
+    """Changes with what an object declares, and not with its status."""
+    metadata = one.object.metadata
+    return metadata.uid, metadata.generation, tuple(sorted(metadata.annotations.items()))
+
+
+def _wanted(
+    one: LoadedObject,
+    runtime: LoadedObject | None,
+    objects: Sequence[LoadedObject],
+    settings: Settings,
+) -> Wanted:
     dataset = one.object
     key = f"{dataset.namespace}/{dataset.name}"
-    found = runtimes_of(objects, dataset)
-    runtime = found[0] if found else None
     if runtime is None:
         return Wanted(one, None, Demand(key, 0))
     workers = max(0, wanted_workers(runtime.object))
@@ -130,15 +169,23 @@ def _wanted(one: LoadedObject, objects: Sequence[LoadedObject], settings: Settin
 def _related(
     one: LoadedObject, runtime: LoadedObject, objects: Sequence[LoadedObject]
 ) -> list[LoadedObject]:
-    """What a Dataset may refer to, with its one runtime: of other runtimes those of others."""
+    """What a Dataset may refer to, with its one runtime: other Datasets only if it names some."""
     own = (one.object.namespace, one.object.name)
     return [
-        other
-        for other in objects
-        if other.object.kind not in RUNTIME_KINDS
-        or other is runtime
-        or (other.object.namespace, other.object.name) != own
+        one,
+        runtime,
+        *(
+            other
+            for other in objects
+            if isinstance(other.object, CoreResource)
+            or (_refers(one) and (other.object.namespace, other.object.name) != own)
+        ),
     ]
+
+
+def _refers(one: LoadedObject) -> bool:
+    assert isinstance(one.object, Dataset)
+    return any(mount.mount_point.startswith(REFERENCE) for mount in one.object.spec.mounts)
 
 
 def _copies(runtime: Resource) -> int:

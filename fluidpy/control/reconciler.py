@@ -20,16 +20,16 @@ from fluidpy.api.problem import LoadedObject
 from fluidpy.api.serialisation import to_dict
 from fluidpy.control.admission import Admission
 from fluidpy.control.api_server import FINALIZERS
-from fluidpy.control.dataset_status import DatasetFacts, dataset_status
+from fluidpy.control.dataset_status import GRACE_SECONDS, DatasetFacts, dataset_status
 from fluidpy.control.declared_mounts import DeclaredMounts
 from fluidpy.control.demands import (
     RUNTIME_KINDS,
     Wanted,
+    WantedDatasets,
     default_runtime,
     is_default,
     runtime_reference,
-    runtimes_of,
-    wanted_datasets,
+    runtimes_by_name,
 )
 from fluidpy.control.event_book import EventBook
 from fluidpy.control.events import ObjectOfEvent, normal, warning
@@ -72,6 +72,8 @@ class Reconciler:
         """What each Dataset is served by: the last definition that could be resolved."""
         self._runtimes: dict[ObjectKey, LoadedObject] = {}
         self._rows: list[Document] = []
+        self._wishes = WantedDatasets(settings)
+        self._noted: dict[str, object] = {}
         self._resolved = (-1, 0.0)
         self._served: dict[str, int] = {}
         self._unready_since: dict[str, float] = {}
@@ -118,8 +120,9 @@ class Reconciler:
         """Gives a Dataset without a runtime the default one, which gives way to any other."""
         changed = False
         datasets = {_name(one): one for one in objects if isinstance(one.object, Dataset)}
-        for one in datasets.values():
-            found = runtimes_of(objects, one.object)
+        runtimes = runtimes_by_name(objects)
+        for name, one in datasets.items():
+            found = runtimes.get(name, [])
             if not found and one.object.metadata.deletion_timestamp is None:
                 document = default_runtime(one.object)
                 self._store.create(_key("CacheRuntime", one), document)
@@ -142,7 +145,7 @@ class Reconciler:
         at, when = self._resolved
         if at == self._store.declarations and not (troubled and now - when > AGAIN_SECONDS):
             return
-        self.wanted = {one.key: one for one in wanted_datasets(objects, self._settings)}
+        self.wanted = {one.key: one for one in self._wishes.of(objects)}
         self._resolved = self._store.declarations, now
         for key, one in self.wanted.items():
             if one.definition is not None:
@@ -181,6 +184,7 @@ class Reconciler:
             for finalizer in FINALIZERS["datasets"]:
                 self._store.finalize(_key("Dataset", one), finalizer)
             self._served.pop(key, None)
+            self._noted.pop(key, None)
 
     def _note(self, one: LoadedObject, wanted: Wanted) -> None:
         """What is seen of a Dataset and its runtime goes into their statuses."""
@@ -189,6 +193,8 @@ class Reconciler:
             return
         assert isinstance(one.object, Dataset)
         facts = self._facts(one.object, wanted)
+        if self._is_noted(one, wanted, facts):
+            return
         status = dataset_status(one.object, facts, _now())
         self._store.set_status(key, to_dict(status))
         if status.phase != one.object.status.phase:
@@ -198,6 +204,20 @@ class Reconciler:
             self._book.add(warning(_about(one), "DatasetInUse", message, _now()))
         if wanted.runtime is not None:
             self._note_runtime(wanted, facts)
+
+    def _is_noted(self, one: LoadedObject, wanted: Wanted, facts: DatasetFacts) -> bool:
+        """Whether nothing but the time has changed since the last look."""
+        shares = tuple(replace(share, seconds=0.0) for share in facts.shares)
+        timeless = replace(
+            facts, shares=shares, unready_seconds=float(facts.unready_seconds > GRACE_SECONDS)
+        )
+        rows = [row for row in self._rows if f"{row['namespace']}/{row['dataset']}" == wanted.key]
+        runtime = None if wanted.runtime is None else wanted.runtime.object.kind
+        mark = (one, timeless, wanted.demand, runtime, rows)
+        if self._noted.get(wanted.key) == mark:
+            return True
+        self._noted[wanted.key] = mark
+        return False
 
     def _tell_phase(self, one: LoadedObject, before: str, after: str) -> None:
         make = warning if after == "Failed" else normal

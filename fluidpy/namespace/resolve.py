@@ -108,18 +108,21 @@ class _AssumedSecrets(SecretValues):
 
 
 def check_declared_sources(
-    objects: Sequence[LoadedObject],
+    objects: Sequence[LoadedObject], among: Sequence[LoadedObject] = ()
 ) -> tuple[list[Problem], list[Problem]]:
     """Problems and warnings about the sources of all Datasets, as far as the files alone tell.
+
+    They may refer to the objects in `among`, of which nothing is told.
 
     Where a source is read, what no driver takes is refused; Secrets and claims may come later.
     """
     problems: list[Problem] = []
     warnings: list[Problem] = []
-    secrets = _AssumedSecrets(objects, None, {})
+    known = [*objects, *among]
+    secrets = _AssumedSecrets(known, None, {})
     for one in objects:
         if isinstance(one.object, Dataset):
-            reader = MountReader(objects, secrets, Path(one.file).parent.resolve(), [], [], None)
+            reader = MountReader(known, secrets, Path(one.file).parent.resolve(), [], [], None)
             reader.mounts(one)
             problems += [p for p in reader.source_problems if p not in problems]
             warnings += [w for w in reader.source_warnings if w not in warnings]
