@@ -153,6 +153,17 @@ class ControlClient:
         """The control plane itself: `pid`, `workers`, `mounts`."""
         return self.request("GET", "/v1/status")
 
+    def metrics(self) -> str:
+        """The control plane's metrics in Prometheus' text form."""
+        with closing(self._connection(None)) as connection:
+            response = self._ask(connection, "GET", "/metrics", None, None)
+            if response.status >= 300:
+                self._decoded(response)
+            try:
+                return response.read().decode()
+            except TimeoutError as error:
+                raise self._late("GET", "/metrics") from error
+
     def access(
         self,
         namespace: str,

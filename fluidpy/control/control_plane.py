@@ -11,9 +11,12 @@ from typing import Any, Final
 
 from fluidpy.control.admission import Admission
 from fluidpy.control.api_server import ApiServer
+from fluidpy.control.control_samples import dataset_samples, object_samples
+from fluidpy.control.data_loads import DataLoads
 from fluidpy.control.declared_mounts import DeclaredMounts
 from fluidpy.control.demands import RUNTIME_PLURALS, scaled
-from fluidpy.control.event_book import EventBook
+from fluidpy.control.event_log import EventLog
+from fluidpy.control.loading_workers import LoadingWorkers
 from fluidpy.control.object_lifecycle import Document, ObjectKey
 from fluidpy.control.object_store import Change, ObjectStore
 from fluidpy.control.pool_worker import PoolWorker
@@ -40,6 +43,9 @@ STEP_SECONDS: Final = 1.0
 GATHER_SECONDS: Final = 0.02
 """How long a step waits for further changes: two hundred objects make few steps."""
 
+_COUNTED: Final = ("datasets", *RUNTIME_PLURALS, "dataloads")
+"""Objects that the metrics tell of."""
+
 ANSWERED_SECONDS: Final = 0.1
 """How long the answer to a stop may take on its way before the interface closes."""
 
@@ -58,10 +64,17 @@ class ControlPlane:
         self.admission = Admission(self.store, [refuse])
         self.pool = WorkerPool(settings, self.wake)
         self.mounts = DeclaredMounts(self.store, settings)
-        self.book = EventBook(self.store, time.time)
+        self.events = EventLog(self.store, time.time)
         self.reconciler = Reconciler(
-            self.store, self.admission, self.pool, self.mounts, self.book, settings
+            self.store, self.admission, self.pool, self.mounts, self.events, settings
         )
+        self.loads = DataLoads(
+            self.store,
+            LoadingWorkers(self.pool, self.reconciler),
+            self.events,
+            on_change=self._wake_from_a_thread,
+        )
+        self._loop: asyncio.AbstractEventLoop | None = None
         self.server = ApiServer(self.store, self.admission, self)
         self.store.listeners.append(self._on_change)
 
@@ -69,12 +82,17 @@ class ControlPlane:
         """Has a step made soon."""
         self._wake.set()
 
+    def _wake_from_a_thread(self) -> None:
+        if (loop := self._loop) is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(self.wake)
+
     def _on_change(self, change: Change) -> None:
         self._wake.set()
 
     async def start(self) -> None:
         """Takes up what was, and listens. Raises ControlPlaneError."""
-        self.reconciler.step()
+        self._loop = asyncio.get_running_loop()
+        self._step()
         await self.server.start(self.settings.control_socket)
 
     async def run(self) -> None:
@@ -86,6 +104,7 @@ class ControlPlane:
             steps.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await steps
+            self.loads.close()
             await self.mounts.close()
             await self.server.close()
             await self.pool.close(stop=self._stop_workers)
@@ -99,11 +118,16 @@ class ControlPlane:
             await asyncio.sleep(GATHER_SECONDS)
             self._wake.clear()
             try:
-                self.reconciler.step()
+                self._step()
             except Exception as error:  # noqa: BLE001 - logged, and tried again: workers go on
                 _log.error("a step failed", exc_info=error)
             stepped, self._stepped = self._stepped, asyncio.Event()
             stepped.set()
+
+    def _step(self) -> None:
+        self.reconciler.operations = self.loads.running()
+        self.reconciler.step()
+        self.loads.look()
 
     def end(self, reason: str) -> None:
         """Makes `run` end; harmless when done twice."""
@@ -247,7 +271,13 @@ class ControlPlane:
 
     def metrics(self) -> str:
         """See `api_server.Controlled`."""
-        return ""
+        from fluidpy.telemetry.exposition import render  # it costs 1.4 MiB, once it is asked for
+
+        documents = [one for plural in _COUNTED for one in self.store.list_objects(plural)]
+        samples = list(object_samples(documents))
+        for key in self.reconciler.wanted:
+            samples += dataset_samples(key, self.reconciler.shares_of(key))
+        return render(samples).decode()
 
 
 def _plural_of(kind: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -31,7 +31,7 @@ from fluidpy.control.demands import (
     runtime_reference,
     runtimes_by_name,
 )
-from fluidpy.control.event_book import EventBook
+from fluidpy.control.event_log import EventLog
 from fluidpy.control.events import ObjectOfEvent, normal, warning
 from fluidpy.control.object_lifecycle import Document, ObjectKey
 from fluidpy.control.object_store import ObjectStore
@@ -61,15 +61,17 @@ class Reconciler:
         admission: Admission,
         pool: WorkerPool,
         mounts: DeclaredMounts,
-        book: EventBook,
+        events: EventLog,
         settings: Settings,
     ) -> None:
         """Does nothing yet."""
         self._store, self._admission, self._pool = store, admission, pool
-        self._mounts, self._book, self._settings = mounts, book, settings
+        self._mounts, self._events, self._settings = mounts, events, settings
         self.wanted: dict[str, Wanted] = {}
         self.definitions: dict[str, DatasetDefinition] = {}
         """What each Dataset is served by: the last definition that could be resolved."""
+        self.operations: Mapping[tuple[str, str], tuple[str, ...]] = {}
+        """DataLoads under way, by namespace and name of their Dataset."""
         self._runtimes: dict[ObjectKey, LoadedObject] = {}
         self._rows: list[Document] = []
         self._wishes = WantedDatasets(settings)
@@ -104,6 +106,10 @@ class Reconciler:
         placed = self._pool.membership.datasets.get(key)
         names = () if placed is None else placed.members
         return [self._pool.workers[name] for name in names if name in self._pool.workers]
+
+    def shares_of(self, key: str) -> tuple[WorkerShare, ...]:
+        """What each of those workers says of the Dataset."""
+        return tuple(_share(worker, key) for worker in self.workers_of(key))
 
     def users_of(self, key: str) -> tuple[str, ...]:
         """Who uses a Dataset, in words: mounts, and processes that have it open."""
@@ -180,7 +186,9 @@ class Reconciler:
             if any(key in worker.attached for worker in self._pool.workers.values()):
                 continue
             one = self.wanted[key].dataset
-            self._book.add(normal(_about(one), "DatasetDeleted", "nobody uses it any more", _now()))
+            self._events.record(
+                normal(_about(one), "DatasetDeleted", "nobody uses it any more", _now())
+            )
             for finalizer in FINALIZERS["datasets"]:
                 self._store.finalize(_key("Dataset", one), finalizer)
             self._served.pop(key, None)
@@ -201,7 +209,7 @@ class Reconciler:
             self._tell_phase(one, one.object.status.phase, status.phase)
         if wanted.deleting and facts.users:
             message = "deletion waits: it is used by " + ", ".join(facts.users)
-            self._book.add(warning(_about(one), "DatasetInUse", message, _now()))
+            self._events.record(warning(_about(one), "DatasetInUse", message, _now()))
         if wanted.runtime is not None:
             self._note_runtime(wanted, facts)
 
@@ -222,7 +230,7 @@ class Reconciler:
     def _tell_phase(self, one: LoadedObject, before: str, after: str) -> None:
         make = warning if after == "Failed" else normal
         message = f"the Dataset was {before or 'new'} and is {after}"
-        self._book.add(make(_about(one), f"Dataset{after}", message, _now()))
+        self._events.record(make(_about(one), f"Dataset{after}", message, _now()))
 
     def _facts(self, dataset: Dataset, wanted: Wanted) -> DatasetFacts:
         workers = self.workers_of(wanted.key)
@@ -239,13 +247,18 @@ class Reconciler:
         troubles = [w.troubles[wanted.key] for w in workers if wanted.key in w.troubles]
         return DatasetFacts(
             runtime=None if wanted.runtime is None else runtime_reference(wanted.runtime.object),
-            shares=tuple(_share(worker, wanted.key) for worker in workers),
+            shares=self.shares_of(wanted.key),
             served_mounts=tuple(dataset.spec.mounts) if served is not None else (),
             served_generation=served,
             unready_seconds=now - since,
             trouble=wanted.trouble or next(iter(troubles), None),
+            operations=self._operations_on(dataset),
             users=self.users_of(wanted.key) if wanted.deleting else (),
         )
+
+    def _operations_on(self, dataset: Dataset) -> dict[str, tuple[str, ...]]:
+        running = self.operations.get((dataset.namespace, dataset.name), ())
+        return {"DataLoad": running} if running else {}
 
     def _note_runtime(self, wanted: Wanted, facts: DatasetFacts) -> None:
         assert wanted.runtime is not None

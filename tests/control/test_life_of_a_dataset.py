@@ -297,3 +297,40 @@ def test_up_goes_on_with_what_down_left(control: LocalControlPlane, source: Path
     control.up()
     with session(control) as pets:
         assert pets.read("labels.csv") == b"1,cat\n"
+
+
+def test_a_load_is_split_over_workers_and_tells_what_is_cached(
+    control: LocalControlPlane, source: Path
+) -> None:
+    apply_pets(control, source)
+    await_true(lambda: phase(control) == "Bound")
+    control.client.scale("datasets", "default", "pets", 2)
+    await_true(lambda: len(ready_workers(control)) == 2)
+    load = {
+        "apiVersion": "data.fluid.io/v1alpha1",
+        "kind": "DataLoad",
+        "metadata": {"name": "pets-load"},
+        "spec": {"dataset": {"name": "pets", "namespace": "default"}},
+    }
+    control.client.create("dataloads", "default", load)
+
+    def ended() -> dict[str, Any] | None:
+        status = control.client.get("dataloads", "default", "pets-load").get("status", {})
+        return status if status.get("phase") in ("Complete", "Failed") else None
+
+    status = await_true(ended)
+    assert status["phase"] == "Complete", status
+    progress = status["progress"]
+    assert (progress["files"], progress["bytes"]) == (2, len(CONTENT) + len(b"1,cat\n"))
+    states = await_true(
+        lambda: (
+            (seen := control.client.get("datasets", "default", "pets")["status"])
+            and seen.get("fileNum") == "2"
+            and seen["cacheStates"]["cachedPercentage"] == "100.0%"
+            and seen["cacheStates"]
+        )
+    )
+    assert states["cacheCapacity"]
+    text = control.client.metrics()
+    assert 'dataset_ufs_file_num{dataset="default/pets"} 2.0' in text
+    assert 'fluidpy_dataset_phase{dataset="default/pets",phase="Bound"} 1.0' in text
