@@ -11,4 +11,5 @@ package knows keys, offsets and members, never catalogs or stores.
   who owns what, and only what has to move moves; `fair_weights`: so that replicas are fair, too;
 * `peer_protocol`, `peer_client` and what they need: how workers ask one another over HTTP;
 * `peer_health`, `hedging`: who is left out for a while, and when another one is asked as well.
+* `rebalance_plan`: what one worker takes over when members come and go (pure).
 """

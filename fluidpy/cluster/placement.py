@@ -108,6 +108,12 @@ class Placement:
         """Whether the member of that name owns the unit."""
         return any(owner.name == name for owner in self.owners(unit))
 
+    def owned_before(self, name: str, unit: bytes) -> bool:
+        """Whether the member of that name owned the unit before the last change, if data moves."""
+        return bool(self._before) and any(
+            owner.name == name for owner in self._before[0].owners(unit)
+        )
+
 
 class _Ranking:
     """Members in the order of their scores for a unit, the best ones spread apart."""

@@ -19,12 +19,13 @@ from fluidpy.errors import (
     CacheError,
     CacheFullError,
     FluidpyError,
+    PeerAbsentError,
     SourceChangedError,
     SourceTimeoutError,
     WorkerError,
 )
 from fluidpy.worker.admission import Request
-from fluidpy.worker.parts import MountKey, Part
+from fluidpy.worker.parts import MountKey, Part, are_covered
 from fluidpy.worker.source_reads import comes_in_pieces, describe, read_part, stream_part
 
 if TYPE_CHECKING:
@@ -108,29 +109,36 @@ class ObjectFill:
         ahead: bool = False,
         keep: bool = True,
         for_peer: bool = False,
+        moved: bool = False,
     ) -> list[Part]:
         """The parts that bring what is missing of `[start, end)`, started where none is under way.
 
         `owner` None means that a reader waits for them; else they wait for the owner's turn.
         `ahead` parts use up the budget of read-ahead; new parts that are not to be kept (`keep`
         false) stay in memory. Parts are at most `part_bytes` long, and a quarter of the range
-        (half of one fetched ahead) where that is less, so that a range uses several requests. Parts
-        of full length do not cross its multiples, as sources may keep objects in parts like that.
+        (half of one fetched ahead, all of one moved) where that is less, so that a range uses
+        several requests. Parts of full length do not cross its multiples, as sources may keep
+        objects in parts like that.
         `for_peer`: another worker waits for them and counts on this one to fetch them itself.
+        New parts are `moved` as `Part.moved` says.
         """
         found: list[Part] = []
         block = self.table.block_bytes
         for low, high in self.missing(start, end):
-            longest = self._part_bytes(high - low, 2 if ahead else 4)
+            longest = self._part_bytes(high - low, 1 if moved else 2 if ahead else 4)
             position = low
             while position < high:
                 number = position // block
                 part = self.running.get(number) or self.unkept.get(number)
                 if part is None:
-                    part = self._launch(
-                        position, self._stop(number, high, longest), owner, ahead, for_peer
+                    part = Part(
+                        position,
+                        self._stop(number, high, longest),
+                        asyncio.get_running_loop().create_future(),
+                        ahead,
                     )
-                    part.keep = keep
+                    part.keep, part.moved = keep, moved
+                    self._launch(part, owner, for_peer=for_peer or moved)
                 elif owner is None and part.request is not None:
                     self.table.admission_of(part).hurry(part.request)
                 if for_peer and part.route is not None:
@@ -152,7 +160,7 @@ class ObjectFill:
             parts = self.parts(start, end, keep=attempt < _ATTEMPTS - 1, for_peer=for_peer)
             await self.wait(parts, deadline)
             unkept = [part for part in parts if part.data is not None]
-            if self._covered(start, end, unkept):
+            if are_covered(self.missing(start, end), end, unkept):
                 return unkept
         raise CacheError(
             f"{self.describe()}: bytes left the cache as fast as they came",
@@ -237,25 +245,17 @@ class ObjectFill:
                 return other * block
         return end
 
-    def _covered(self, start: int, end: int, unkept: list[Part]) -> bool:
-        gaps = self.missing(start, end)
-        for part in sorted(unkept, key=lambda part: part.start):
-            gaps = [(part.end if part.start <= a < part.end else a, b) for a, b in gaps]
-            gaps = [(a, b) for a, b in gaps if a < min(b, end)]
-        return not gaps
-
-    def _launch(self, start: int, end: int, owner: Hashable, ahead: bool, for_peer: bool) -> Part:
-        part = Part(start, end, asyncio.get_running_loop().create_future(), ahead)
+    def _launch(self, part: Part, owner: Hashable, *, for_peer: bool) -> None:
         self.launched += 1
         for number in self.blocks(part):
             self.running[number] = part
-        if ahead:
-            self.table.ahead_allowance -= end - start
+        length = part.end - part.start
+        if part.ahead:
+            self.table.ahead_allowance -= length
         if (peers := self.origin.peers) is not None:
-            part.route = peers.route(self.key, self.located.entry, start, for_peer=for_peer)
-        part.request = Request(self.mount_key, end - start, partial(self._start, part), owner)
+            part.route = peers.route(self.key, self.located.entry, part.start, for_peer=for_peer)
+        part.request = Request(self.mount_key, length, partial(self._start, part), owner)
         self.table.admission_of(part).enter(part.request)
-        return part
 
     def _start(self, part: Part) -> None:
         task = asyncio.get_running_loop().create_task(self._run(part))
@@ -267,10 +267,11 @@ class ObjectFill:
             await self._fetch(part)
         except FluidpyError as error:
             part.error = error
-            self.counters.count_error(type(error).__name__)
             if isinstance(error, SourceChangedError):
                 self.origin.source_changed(self.located)
-            _log.warning("%s: bytes %d to %d: %s", self.describe(), part.start, part.end, error)
+            if part.wanted:
+                self.counters.count_error(type(error).__name__)
+                _log.warning("%s: bytes %d to %d: %s", self.describe(), part.start, part.end, error)
         except BaseException:
             part.error = WorkerError(
                 f"{self.describe()}: reading bytes {part.start} to {part.end} was broken off",
@@ -307,6 +308,7 @@ class ObjectFill:
         """What another worker gave; None: it is the source's turn, and the part's turn there."""
         route = part.route
         if route is None or not route.steps:
+            self._refuse_unless_wanted(part)
             return None
         brought = await route.bring(
             self.located,
@@ -317,6 +319,8 @@ class ObjectFill:
             cached,
         )
         if brought is None:
+            self._refuse_unless_wanted(part)
+            self.counters.source_after_peers += 1
             route.at_source = True
             request, part.request = part.request, None
             assert request is not None  # it has one until it ends
@@ -328,14 +332,22 @@ class ObjectFill:
             await turn
         return brought
 
+    def _refuse_unless_wanted(self, part: Part) -> None:
+        if not part.wanted:
+            raise PeerAbsentError(
+                f"{self.describe()}: no other worker gave it", cure="Read it: its source has it."
+            )
+
     def _reserve(self, part: Part) -> CachedObject | None:
         """Room for the part in the store; None when it cannot be kept."""
         if self.cached is None or not part.keep:
             return None
-        copy = part.route is not None and part.route.copy
+        copy = part.moved or (part.route is not None and part.route.copy)
         try:
             self.cached.reserve(part.start, part.end, copy)
         except CacheError as error:
+            if not part.wanted:
+                raise
             if not (copy and isinstance(error, CacheFullError)):
                 self._not_kept(error)
             return None

@@ -45,6 +45,7 @@ class Part:
         "ends_by",
         "error",
         "keep",
+        "moved",
         "request",
         "route",
         "start",
@@ -62,6 +63,9 @@ class Part:
         """When a part that is fetched has taken too long, on the event loop's clock."""
         self.keep = True
         """Whether the store shall keep it, if it can."""
+        self.moved = False
+        """Wanted only because other workers may have it: unless somebody waits for it, its source
+        is not asked and nothing leaves the store for it."""
         self.error: FluidpyError | None = None
         self.data: Buffer | None = None
         """The bytes, when the store did not keep them."""
@@ -70,3 +74,16 @@ class Part:
         """Other workers to ask before the source, where there are any."""
         self.request: Request[MountKey] | None = None
         self.task: asyncio.Task[None] | None = None
+
+    @property
+    def wanted(self) -> bool:
+        """Whether it is to be had at any price: somebody reads it."""
+        return not self.moved or self.waiters > 0
+
+
+def are_covered(gaps: list[tuple[int, int]], end: int, parts: list[Part]) -> bool:
+    """Whether the parts hold all that the gaps lack before `end`."""
+    for part in sorted(parts, key=lambda part: part.start):
+        gaps = [(part.end if part.start <= a < part.end else a, b) for a, b in gaps]
+        gaps = [(a, b) for a, b in gaps if a < min(b, end)]
+    return not gaps

@@ -124,7 +124,6 @@ class PeerRoute:
             brought = await self._attempted(reading, step, spare)
             if brought is not None:
                 return brought
-        counters.source_after_peers += 1
         return None
 
     async def _attempted(

@@ -55,7 +55,7 @@ async def _status(session: Session) -> Reply:
 
 def state_of(worker: Worker) -> Message:
     """What a worker says of itself, at once: `status` and the metrics are made of it."""
-    datasets, pool = list(worker.datasets), worker.pool
+    datasets, pool, moving = list(worker.datasets), worker.pool, worker.rebalancing
     return {
         "pid": os.getpid(),
         "seconds": round(time.monotonic() - worker.started_at, 3),
@@ -66,6 +66,7 @@ def state_of(worker: Worker) -> Message:
         "bytes_under_way": worker.fills.admission.bytes_running,
         **_membership(pool),
         **({} if pool is None else {"generation": pool.generation}),
+        **({} if moving is None else {"rebalance": moving.to_wire()}),
     }
 
 

@@ -240,6 +240,7 @@ class SmallFetches:
             brought = await route.bring(file.located, 0, size, seconds, counters)
             if brought is not None:
                 return brought.data
+            counters.source_after_peers += 1
             slot.leave()
             route.at_source = True
             await slot.enter(self._fills.admission, file)

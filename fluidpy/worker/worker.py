@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from fluidpy.namespace.catalog_rows import Changes
     from fluidpy.namespace.listing_flights import Located
     from fluidpy.worker.pool import Pool
+    from fluidpy.worker.rebalancing import Rebalancing
 
 _log = logging.getLogger(__name__)
 
@@ -103,6 +104,8 @@ class Worker:
             self._lender.lend,
             None if self.pool is None else self.pool.peers_for,
         )
+        self.rebalancing = _rebalancing_of(self)
+        """What this worker takes over of others; None: it serves alone."""
         self.leases = Leases()
         self._connections: set[Connection] = set()
         self.sessions: set[Session] = set()
@@ -297,6 +300,8 @@ class Worker:
             connection.close()
         for task in set(self._tasks):
             task.cancel()
+        if self.rebalancing is not None:
+            await self.rebalancing.close()
         if self.pool is not None:
             await self.pool.close()
         await self.fills.close(STOP_SECONDS)
@@ -316,6 +321,14 @@ def _pool_of(settings: Settings, fills: FillTable) -> Pool | None:
     from fluidpy.worker.pool import Pool
 
     return Pool(settings, fills)
+
+
+def _rebalancing_of(worker: Worker) -> Rebalancing | None:
+    if worker.pool is None:
+        return None
+    from fluidpy.worker.rebalancing import Rebalancing
+
+    return Rebalancing(worker.pool, worker.datasets, worker.fills)
 
 
 def _limits_of(located: Located) -> MountLimits:

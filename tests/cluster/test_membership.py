@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fluidpy.cluster.membership import (
@@ -40,6 +40,7 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["members"]
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(), unique=True, max_size=5), st.integers(0, 1 << 60), st.text())
 def test_any_names_cross_the_file(names: list[str], number: int, word: str) -> None:
     members = tuple(Member(name, word, word, number, word) for name in names)

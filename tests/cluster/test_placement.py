@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fluidpy.cluster.fair_weights import chances_of, fair_weights, shares_by_capacity
@@ -83,6 +83,7 @@ def test_a_member_that_comes_or_goes_moves_hardly_more_than_it_must(
     assert owned(drained, replicas) == without
 
 
+@settings(deadline=None)
 @given(st.integers(1, 12), st.integers(1, 4), st.integers(0, 11), st.binary(max_size=40))
 def test_among_equals_nothing_moves_but_to_who_came_and_from_who_went(
     count: int, replicas: int, at: int, unit: bytes
@@ -110,6 +111,7 @@ def members_anywhere() -> st.SearchStrategy[list[Member]]:
     )
 
 
+@settings(deadline=None)
 @given(members_anywhere(), st.integers(1, 4), st.binary(max_size=20))
 def test_owners_lie_as_far_apart_as_they_can(
     members: list[Member], replicas: int, unit: bytes
@@ -122,6 +124,7 @@ def test_owners_lie_as_far_apart_as_they_can(
     assert len({owner.machine for owner in owners}) >= min(replicas, len(machines))
 
 
+@settings(deadline=None)
 @given(members_anywhere(), st.integers(1, 4), st.binary(max_size=20), st.randoms())
 def test_all_workers_rank_alike_in_whatever_order_the_members_are_listed(
     members: list[Member], replicas: int, unit: bytes, random: object
@@ -255,6 +258,7 @@ def test_units_are_objects_or_pieces() -> None:
     ]
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0.01, 100), min_size=1, max_size=8), st.integers(1, 4))
 def test_weights_give_each_the_chance_that_its_capacity_asks_for(
     capacities: list[float], count: int

@@ -117,6 +117,7 @@ class Pool:
         self.quota_bytes = quota_bytes
         self.previous: tuple[str, ...] = ()
         self.draining: tuple[str, ...] = ()
+        self.members: tuple[str, ...] = ()
         self.workers: dict[str, PoolWorker] = {}
         self.generation = 0
         self._new_runtime = new_runtime
@@ -151,9 +152,8 @@ class Pool:
             )
             for each in self.workers.values()
         )
-        placed = DatasetMembership(
-            names or tuple(self.workers), self.replicas, self.previous, TOKEN
-        )
+        self.members = names or tuple(self.workers)
+        placed = DatasetMembership(self.members, self.replicas, self.previous, TOKEN)
         membership = Membership(self.generation, members, {DATASET: placed})
         write_membership(self.file, membership)
         for worker in self.workers.values():
