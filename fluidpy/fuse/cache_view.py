@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from fluidpy.cache.cached_files import CachedFiles
+from fluidpy.client.protocol import EntryTuple
 from fluidpy.errors import CacheError
-from fluidpy.namespace.catalog import CatalogReader, Entry
+from fluidpy.namespace.catalog import CatalogReader
 from fluidpy.namespace.object_keys import KeySource, ObjectKeys
 
 _FIELDS: Final = ("index", "sources")
@@ -38,18 +39,19 @@ class CacheView:
             self._keys = ObjectKeys(self._catalog, map(KeySource.from_wire, sources))
             self._files = CachedFiles(index)
 
-    def open(self, entry: Entry) -> int | None:
+    def open(self, entry: EntryTuple) -> int | None:
         """An fd (the caller's) of the file with all bytes of this version, in about 20 µs.
 
         None: ask the worker.
         """
-        if self._files is None or self._keys is None or not entry.size:
+        if self._files is None or self._keys is None or not entry[4]:
             return None
         try:
-            key = self._keys.key_of(entry)
+            tag = self._catalog.mount_tag(entry[9])
+            key = tag and self._keys.key_in(tag, entry[1], entry[2], entry[8])
         except CacheError:
             return None
-        return None if key is None else self._files.open_complete(key, entry.size)
+        return self._files.open_complete(key, entry[4]) if isinstance(key, bytes) else None
 
     def close(self) -> None:
         """Ends the connection to the index."""

@@ -7,9 +7,12 @@ whole) and who reads it by another way meanwhile find them still.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from fluidpy.client.protocol import EntryTuple
+from fluidpy.fuse.expected_reads import ExpectedReads
 from fluidpy.fuse.open_files import HeldFd, OpenFile
 from fluidpy.fuse.read_modes import LARGE_FILE_BYTES
 from fluidpy.namespace.catalog import Entry
@@ -18,13 +21,14 @@ DROP_BYTES: Final = 32 * 1024 * 1024
 """How much of a large file is read before its cache file's pages up to there are dropped."""
 
 DROP_FILES: Final = 64
-"""Small files read to their end that are closed, their pages dropped, together."""
+"""Small files read to their end that are kept: with each one more the oldest is closed and its
+pages are dropped, while the reader takes what it has got."""
 
 
 class OpensCacheFiles(Protocol):
     """What opens complete cache files."""
 
-    def open(self, entry: Entry) -> int | None:
+    def open(self, entry: EntryTuple) -> int | None:
         """An fd of the whole file, the caller's; None when there is none."""
 
 
@@ -42,18 +46,45 @@ class DirectFiles:
         self._view = view
         self._on_used = on_used
         self._close = close
-        self._read_whole: list[OpenFile] = []
+        self._read_whole: deque[OpenFile] = deque()
+        self._expected = ExpectedReads(self._open_complete)
         self.kernel_keeps_pages = True
         """Whether pages of cache files are of no use once they were read."""
 
-    def open(self, file: OpenFile, entry: Entry) -> None:
-        """Opens the cache file of a small file if it is complete; large ones are the worker's."""
-        if self._view is None or entry.size >= LARGE_FILE_BYTES:
-            return
-        fd = self._view.open(entry)
+    def looked_up(self, entry: EntryTuple) -> None:
+        """The kernel asked for the name of a file, and may read it next."""
+        self._expected.looked_up(entry)
+
+    def open(self, row: int, find: Callable[[int], Entry | None]) -> OpenFile | None:
+        """The file of a row as it is held from now on, with its cache file if it is a small one
+        that is complete; large ones are the worker's to open.
+
+        `find` asks the catalog; None for a row that it does not have.
+        """
+        expected = self._expected.take(row)
+        if expected is None:
+            entry: EntryTuple | None = find(row)
+            if entry is None:
+                return None
+            fd = None
+        else:
+            entry, fd = expected.entry, expected.fd
+        if fd is None:
+            fd = self._open_complete(entry)
+        file = OpenFile(row, entry[4])
         if fd is not None:
             file.held, file.complete = HeldFd(fd), True
-            self._on_used(file.row)
+            self._on_used(row)
+        return file
+
+    def _open_complete(self, entry: EntryTuple) -> int | None:
+        if self._view is None or entry[4] >= LARGE_FILE_BYTES:
+            return None
+        return self._view.open(entry)
+
+    def needs_no_pages(self, file: OpenFile) -> bool:
+        """Whether the pages of a small file are of no use once it was read to its end."""
+        return self.kernel_keeps_pages and file.handle is None and file.size < LARGE_FILE_BYTES
 
     def was_read(self, file: OpenFile, end: int, length: int) -> None:
         """`length` bytes up to `end` were given to the kernel."""
@@ -66,11 +97,19 @@ class DirectFiles:
                 file.unneeded = 0
         elif end == file.size and file.handle is None:
             self._read_whole.append(file)
-            if len(self._read_whole) >= DROP_FILES:
-                self.close_read_whole()
+            if len(self._read_whole) > DROP_FILES:
+                self._close(self._read_whole.popleft())
 
     def close_read_whole(self) -> None:
         """Closes the small files that were read to their end."""
-        files, self._read_whole = self._read_whole, []
-        for file in files:
-            self._close(file)
+        while self._read_whole:
+            self._close(self._read_whole.popleft())
+
+    def sweep(self) -> None:
+        """Closes what was read, and what was not read for a while, after a look-up."""
+        self.close_read_whole()
+        self._expected.sweep()
+
+    def close(self) -> None:
+        """Closes what is held for reads to come."""
+        self._expected.close()

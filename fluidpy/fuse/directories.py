@@ -116,6 +116,8 @@ class Directories:
         self._deadline = deadline
         self._block = DirectoryBlock(attributes)
         self._kept: set[int] = set()
+        self.on_file: Callable[[EntryTuple], object] = lambda _entry: None
+        """Hears of files of the catalog that were looked up, after the kernel has the answer."""
 
     def lookup(self, unique: int, node: int, name: bytes) -> None:
         """LOOKUP."""
@@ -124,6 +126,8 @@ class Directories:
         if left > 0.0:
             entry = self._catalog.lookup(parent, name)
             self._device.reply(unique, self._entry_payload(entry, left))
+            if entry is not None and entry.kind == Kind.FILE:
+                self.on_file(entry)
             return
         if not self._live(parent):  # the kernel then walks the path again from the top
             self._device.reply_error(unique, errno.ESTALE)

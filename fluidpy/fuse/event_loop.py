@@ -51,6 +51,7 @@ class EventLoop:
         self._timers: list[tuple[float, int, Timer]] = []
         self._order = count()
         self._calls: deque[Callback] = deque()
+        self._soon: list[Callback] = []
         self._door = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._running = False
         self.watch(self._door, self._open_door)
@@ -80,6 +81,10 @@ class EventLoop:
         heapq.heappush(self._timers, (self.clock() + seconds, next(self._order), timer))
         return timer
 
+    def call_soon(self, callback: Callback) -> None:
+        """Calls once, when the fds that are ready now had their turn."""
+        self._soon.append(callback)
+
     def call_from_thread(self, callback: Callback) -> None:
         """Calls soon, in the loop's thread; safe from any thread."""
         self._calls.append(callback)
@@ -99,6 +104,8 @@ class EventLoop:
                 callback = callbacks.get(fd)
                 if callback is not None:  # it may have been unwatched just now
                     callback(events)
+            if self._soon:
+                self._run_soon()
             if self._timers:
                 self._run_timers()
 
@@ -106,7 +113,14 @@ class EventLoop:
         """Ends `run` after the callbacks at hand."""
         self._running = False
 
+    def _run_soon(self) -> None:
+        callbacks, self._soon = self._soon, []
+        for callback in callbacks:
+            callback()
+
     def _until_next_timer(self) -> float | None:
+        if self._soon:
+            return 0.0
         if not self._timers:
             return None
         return max(0.0, self._timers[0][0] - self.clock())

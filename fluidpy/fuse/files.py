@@ -22,7 +22,7 @@ from fluidpy.fuse.open_files import HeldFd, OpenFile, OpenFileTable
 from fluidpy.fuse.range_reader import Piece, RangeReader
 from fluidpy.fuse.requests_in_flight import RequestsInFlight
 from fluidpy.fuse.worker_link import Answer, LinkLostError, WorkerLink
-from fluidpy.namespace.catalog import CatalogReader, Entry
+from fluidpy.namespace.catalog import CatalogReader
 from fluidpy.storage.under_storage import Kind
 
 SWEEP_SECONDS: Final = 1.0
@@ -117,12 +117,12 @@ class Files:
         row = row_of_node(node)
         file = self._table.get(row, self._loop.clock())
         if file is None:
-            entry = self._catalog.get(row)
-            if entry is None:
+            file = self.direct.open(row, self._catalog.get)
+            if file is None:
                 self._device.reply_error(unique, errno.ESTALE)
                 return
-            file = self._new(entry)
-            self.direct.open(file, entry)
+            self._table.add(file, self._loop.clock())
+            self._close_surplus()
         end = min(start + size, file.size)
         if start >= end:
             self._device.reply(unique)
@@ -133,12 +133,6 @@ class Files:
             file.reads += 1
             self._waiting.begin(unique)
             self._ask(_Read(unique, start, end, self._loop.clock() + self._deadline), file)
-
-    def _new(self, entry: Entry) -> OpenFile:
-        file = OpenFile(row=entry[0], size=entry[4])
-        self._table.add(file, self._loop.clock())
-        self._close_surplus()
-        return file
 
     def _open_at_worker(self, file: OpenFile) -> bool:
         return (
@@ -260,7 +254,10 @@ class Files:
             held.use()
             read.pieces.append(Piece(held.fd, read.start, read.end - read.start))
         self._reader.send(
-            read.unique, read.pieces, lambda error: self._sent(read, file, held, error)
+            read.unique,
+            read.pieces,
+            lambda error: self._sent(read, file, held, error),
+            unneeded=read.end == file.size and self.direct.needs_no_pages(file),
         )
 
     def _sent(
@@ -320,7 +317,7 @@ class Files:
             self._close(file)
 
     def _sweep(self) -> None:
-        self.direct.close_read_whole()
+        self.direct.sweep()
         self._close_surplus()
         self._loop.call_later(SWEEP_SECONDS, self._sweep)
 
@@ -346,6 +343,7 @@ class Files:
 
     def close(self) -> None:
         """Closes all fds."""
+        self.direct.close()
         for file in self._table:
             file.close_fd()
 

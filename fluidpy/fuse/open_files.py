@@ -21,6 +21,9 @@ IDLE_BYTES: Final = 256 * 1024 * 1024
 IDLE_SECONDS: Final = 10.0
 """How long they are kept."""
 
+ACTIVE_SECONDS: Final = 1.0
+"""How long after its last read a file counts as open where the kernel does not say (no-open)."""
+
 
 class HeldFd:
     """The fd of a cache file, closed when nobody wants it and the last read of it has ended."""
@@ -77,6 +80,8 @@ class OpenFile:
     opening: bool = False
     dropped: bool = False
     used_at: float = 0.0
+    release_seen: bool = False
+    """Whether the kernel said that it has the file open no more."""
     unneeded: int = 0
     """Bytes read since pages of the cache file were dropped, where they are."""
 
@@ -84,6 +89,10 @@ class OpenFile:
     def busy(self) -> bool:
         """Whether something is under way that the file must be held for."""
         return bool(self.reads or self.opening)
+
+    def may_be_open(self, now: float) -> bool:
+        """Whether somebody may have it open still though the kernel did not say so."""
+        return not self.release_seen and now - self.used_at < ACTIVE_SECONDS
 
     def holds(self, start: int, end: int, block_bytes: int) -> bool:
         """Whether the cache file is known to have these bytes."""
@@ -143,6 +152,7 @@ class OpenFileTable:
         file = self._idle.pop(row, None)
         if file is not None:
             self._idle_bytes -= file.size
+            file.release_seen = False
 
     def release(self, row: int) -> None:
         """The kernel has it open once less (an open that an earlier server answered is unknown)."""
@@ -150,6 +160,7 @@ class OpenFileTable:
         if count > 1:
             self._references[row] = count - 1
         elif (file := self._files.get(row)) is not None:
+            file.release_seen = True
             self._set_idle(file)
 
     def _set_idle(self, file: OpenFile) -> None:
@@ -162,8 +173,7 @@ class OpenFileTable:
         taken = []
         while self._idle:
             file = next(iter(self._idle.values()))
-            crowded = len(self._idle) > IDLE_FILES or self._idle_bytes > IDLE_BYTES
-            if not crowded and now - file.used_at < IDLE_SECONDS:
+            if len(self._idle) <= IDLE_FILES and now - file.used_at < IDLE_SECONDS:
                 break
             if file.busy:
                 self._idle.move_to_end(file.row)
@@ -172,10 +182,21 @@ class OpenFileTable:
                 file.used_at = now
                 continue
             taken.append(self._take(file))
+        if self._idle_bytes > IDLE_BYTES:
+            taken.extend(self._too_many_bytes(now))
         excess = len(self._files) - self._limit
         if excess > 0:
             unused = [f for f in self._files.values() if not f.busy]
             taken.extend(self._take(file) for file in unused[:excess])
+        return taken
+
+    def _too_many_bytes(self, now: float) -> list[OpenFile]:
+        taken = []
+        for file in list(self._idle.values()):
+            if not (file.busy or file.may_be_open(now)):
+                taken.append(self._take(file))
+                if self._idle_bytes <= IDLE_BYTES:
+                    break
         return taken
 
     def drop(self, file: OpenFile) -> None:

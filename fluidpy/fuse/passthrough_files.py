@@ -130,7 +130,7 @@ class PassthroughFiles:
         """
         if len(self._ids) >= self._limit and entry[4] < LARGE_FILE_BYTES:
             return False
-        fd = self._view.open(Entry._make(entry))
+        fd = self._view.open(entry)
         if fd is None:
             return False
         if entry[0] in self._asking:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fluidpy.client.protocol import EVENT_EVICTED, Message
+from fluidpy.client.protocol import EVENT_EVICTED, EntryTuple, Message
 from fluidpy.errors import FluidpyError, MountError
 from fluidpy.fuse.cache_leases import CacheLeases
 from fluidpy.fuse.cache_view import CacheView
@@ -122,6 +122,11 @@ class Reading:
             return TreeShape(*reader.sizes(LARGE_FILE_BYTES))
         finally:
             reader.close()
+
+    def looked_up(self, entry: EntryTuple) -> None:
+        """The kernel asked for the name of a file, and has the answer."""
+        if self.opens.mode is not ReadMode.PASSTHROUGH:
+            self.files.direct.looked_up(entry)
 
     def on_backing(self, answer: Message) -> None:
         """What the holder says of a backing id that was asked for."""

@@ -178,6 +178,7 @@ class MountServer:
         self._reader = RangeReader(loop, device, LARGEST_READ_BYTES)
         places = cache_directories(definition, self._settings)
         self._reading = self._assemble_reading(device, block_bytes, node_ids, places)
+        self._directories.on_file = self._reading.looked_up
         return FuseSession(
             loop,
             device,

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fluidpy.fuse.open_files import (
+    ACTIVE_SECONDS,
     IDLE_BYTES,
     IDLE_FILES,
     IDLE_SECONDS,
@@ -41,8 +42,19 @@ def test_an_open_file_stays_and_a_closed_one_leaves_after_a_while() -> None:
 
 def test_a_large_closed_file_leaves_at_once() -> None:
     table = OpenFileTable(100)
+    table.acquire(5)
     table.add(OpenFile(row=5, size=IDLE_BYTES + 1), 0.0)
+    table.release(5)
     assert [file.row for file in table.surplus(0.0)] == [5]
+
+
+def test_a_large_file_whose_opens_nobody_sees_stays_while_it_is_read() -> None:
+    table = OpenFileTable(100)
+    table.add(OpenFile(row=5, size=IDLE_BYTES + 1), 0.0)
+    for turn in range(4):
+        assert table.get(5, turn * ACTIVE_SECONDS / 2) is not None
+        assert table.surplus(turn * ACTIVE_SECONDS / 2) == []
+    assert [file.row for file in table.surplus(3 * ACTIVE_SECONDS)] == [5]
 
 
 def test_what_is_being_read_is_never_taken() -> None:
@@ -83,4 +95,4 @@ def test_idle_files_stay_within_bounds(steps: list[tuple[str, int]], limit: int)
         assert len(held) <= limit
         idle = [file for file in held if not opened[file.row]]
         assert len(idle) <= IDLE_FILES
-        assert sum(file.size for file in idle) <= IDLE_BYTES
+        assert sum(file.size for file in idle if not file.may_be_open(now)) <= IDLE_BYTES
