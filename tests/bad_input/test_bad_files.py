@@ -100,9 +100,9 @@ def test_which_dataset_is_meant(refusals: Refusals, tmp_path: Path) -> None:
 def test_a_dataset_nobody_knows(refusals: Refusals, tmp_path: Path) -> None:
     known = (
         "cure: Name its YAML file (-f FILE; in Python storage_options={'file': FILE}), "
-        "set FLUIDPY_PATH to folders of YAML, or mount it."
+        "set FLUIDPY_PATH to folders of YAML, mount it, or apply it (`fluidpy up`)."
     )
-    wanted = f"no Dataset pets; looked in the Datasets that are mounted\n{known}"
+    wanted = f"no Dataset pets; looked in the Datasets that are mounted; the control plane\n{known}"
     assert refusals.said("mount", "pets", tmp_path) == wanted
     assert refusals.said("cat", "fluid://pets/a") == wanted
 
