@@ -12,6 +12,7 @@ from typing import Any, cast
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fluidpy.client.protocol import EntryTuple
 from fluidpy.fuse.backing_ids import BackingIds
 from fluidpy.fuse.cache_leases import CacheLeases
 from fluidpy.fuse.device import Device
@@ -126,8 +127,8 @@ class Bed:
     class View:
         bed: Bed
 
-        def open(self, entry: Entry) -> int | None:
-            if entry.id not in self.bed.whole:
+        def open(self, entry: EntryTuple) -> int | None:
+            if entry[0] not in self.bed.whole:
                 return None
             fd = os.memfd_create("cache-file", os.MFD_CLOEXEC)
             self.bed.cache_files.append((fd, os.fstat(fd).st_ino))
