@@ -62,6 +62,7 @@ class DeclaredMounts:
         self._settings = settings
         self._attempts: dict[str, _Attempts] = {}
         self._tasks: set[asyncio.Task[Document]] = set()
+        self._paused = False
 
     def rows(self) -> list[Document]:
         """Each declared mount with its record, or why it is not mounted, for `status`."""
@@ -115,6 +116,8 @@ class DeclaredMounts:
 
     def look(self) -> None:
         """Begins to mount what is declared and not there."""
+        if self._paused:
+            return
         for one in self._store.list_objects(PLURAL):
             spec = one["spec"]
             attempts = self._of(spec["directory"])
@@ -126,10 +129,15 @@ class DeclaredMounts:
 
     async def unmount_all(self, *, lazy: bool) -> None:
         """Unmounts all; all stay declared. Raises MountError of the first that is in use."""
+        self._paused = True
         await self.close()
-        for one in self._store.list_objects(PLURAL):
-            if self._record(one["spec"]["directory"]) is not None:
-                await self._unmount(one["spec"]["directory"], lazy=lazy)
+        try:
+            for one in self._store.list_objects(PLURAL):
+                if self._record(one["spec"]["directory"]) is not None:
+                    await self._unmount(one["spec"]["directory"], lazy=lazy)
+        except BaseException:
+            self._paused = False  # nothing ends after all: what was unmounted is mounted again
+            raise
 
     async def close(self) -> None:
         """Ends what is being tried; what is mounted stays."""
