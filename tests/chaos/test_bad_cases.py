@@ -49,7 +49,7 @@ exec "$@"
 """A `/dev/fuse` that is no device, as a careless container image has it."""
 
 READER = """
-import os, sys
+import errno, os, sys
 top = sys.argv[1]
 print("reading", flush=True)
 while True:
@@ -63,7 +63,7 @@ while True:
             except OSError as error:
                 sys.exit(error.errno)
     if not os.path.exists(top + "/labels.csv"):
-        sys.exit(os.statvfs(top) and 99)
+        sys.exit(99 if os.path.ismount(top) else errno.ENOENT)  # 99: a live mount lost a file
 """
 
 

@@ -49,7 +49,7 @@ def test_a_record_is_private_and_comes_back(fuse_settings: Settings, tmp_path: P
     assert read_records(fuse_settings) == [record(tmp_path)]
     assert set(record(tmp_path).to_wire()) == {
         "mountPoint", "dataset", "namespace", "holderPid", "serverPid", "readMode", "startedAt",
-        "file", "url", "readModeReason", "restarts", "failure",
+        "file", "url", "readModeReason", "restarts", "failure", "managed",
     }  # fmt: skip
 
 
