@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import time
 from collections.abc import AsyncIterator
@@ -32,6 +33,13 @@ class ChangingStorage(HeldStorage):
         yield ListPage([ObjectInfo("f", Kind.FILE, len(self.data), 0, self.version)], [])
 
 
+class _Peer:
+    """A connection that is asked for nothing but its process."""
+
+    def peer_pid(self) -> int:
+        return os.getpid()
+
+
 class Bench:
     """A worker without its socket, and one client of it."""
 
@@ -41,7 +49,7 @@ class Bench:
         runtime.mkdir()
         settings = Settings(cache_dir=directory / "cache", runtime_dir=runtime)
         self.worker = Worker(settings, open_storage=self._open_storage)
-        self.session = Session(self.worker, cast(Connection, object()))
+        self.session = Session(self.worker, cast(Connection, _Peer()))
 
     def _open_storage(self, source: MountSource, _: Settings) -> UnderStorage:
         storage = self.storages[source.url] = ChangingStorage(b"data" * 50_000)
