@@ -8,10 +8,7 @@ is no list of revoked ones.
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
-import os
-import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,6 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from fluidpy.cluster.private_files import replace_privately
 from fluidpy.errors import ClusterError
 
 AUTHORITY_DAYS: Final = 3650
@@ -88,7 +86,7 @@ def issue(
             .add_extension(x509.ExtendedKeyUsage(_USES), critical=False)
             .sign(signing, hashes.SHA256())
         )
-        _write(path, _pem(key) + certificate.public_bytes(serialization.Encoding.PEM))
+        replace_privately(path, _pem(key) + certificate.public_bytes(serialization.Encoding.PEM))
     except (OSError, ValueError) as error:
         raise _failure(path, error) from error
     return True
@@ -107,8 +105,9 @@ def _make_authority(authority: Authority, at: datetime) -> None:
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
-    _write(authority.key, _pem(key))  # first: a certificate without its key is made again
-    _write(authority.certificate, certificate.public_bytes(serialization.Encoding.PEM))
+    # The key first: a certificate without its key is made again.
+    replace_privately(authority.key, _pem(key))
+    replace_privately(authority.certificate, certificate.public_bytes(serialization.Encoding.PEM))
 
 
 _SIGNS: Final = x509.KeyUsage(
@@ -193,21 +192,6 @@ def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Replaces a file, for its owner only (as `mkstemp` makes it), whole or not at all."""
-    fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(fd, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(temporary).unlink()
-        raise
 
 
 def _failure(path: Path, error: Exception) -> ClusterError:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fluidpy.cluster.private_files import replace_privately
 from fluidpy.errors import ClusterError
 
 _CURE = "Run `fluidpy up`, which writes it anew."
@@ -129,30 +129,12 @@ def write_membership(path: Path, membership: Membership) -> None:
     _check_names(membership)
     content = json.dumps(membership.to_wire(), separators=(",", ":")).encode()
     try:
-        _replace(path, content)
+        replace_privately(path, content)
     except OSError as error:
         raise ClusterError(
             f"The membership file {path} cannot be written: {error.strerror}",
             cure="Free space there or make its folder writable; the workers keep the last one.",
         ) from error
-
-
-def _replace(path: Path, content: bytes) -> None:
-    fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(fd, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(temporary).replace(path)
-    except OSError:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _check_names(membership: Membership) -> None:
