@@ -113,8 +113,10 @@ class ControlPlane:
 
     async def _step_on(self) -> None:
         while True:
+            # Not `wait_for`: in Python 3.11 it swallows a cancellation that comes with the event.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), STEP_SECONDS)
+                async with asyncio.timeout(STEP_SECONDS):
+                    await self._wake.wait()
             await asyncio.sleep(GATHER_SECONDS)
             self._wake.clear()
             try:
@@ -168,7 +170,8 @@ class ControlPlane:
                 raise self._not_served(key)
             stepped = self._stepped
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stepped.wait(), left)
+                async with asyncio.timeout(left):
+                    await stepped.wait()
 
     def _serving(self, key: str, member: str) -> PoolWorker | None:
         """A worker that serves the Dataset as it is declared: the named one, or the least busy."""

@@ -157,7 +157,7 @@ def _findings(
 
 def _ready(facts: DatasetFacts, phase: DatasetPhase) -> tuple[str, bool, str, str]:
     ready = sum(share.ready for share in facts.shares)
-    if phase in ("Bound", "Updating") and ready:
+    if phase in ("Bound", "Updating") and ready and facts.served_generation is not None:
         message = f"the Dataset can be read; {ready} of {len(facts.shares)} workers serve it"
         return "Ready", True, "DatasetReady", message
     if facts.trouble is not None:

@@ -257,7 +257,8 @@ class PoolWorker:
                     signal.pidfd_send_signal(ended, signal.SIGKILL)
                     self._silent = 0
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), LOOK_SECONDS)
+                    async with asyncio.timeout(LOOK_SECONDS):
+                        await self._wake.wait()
         finally:
             loop.remove_reader(ended)
             _reap(pid)
@@ -333,7 +334,8 @@ async def _end_process(pid: int, ended: int, seconds: float) -> None:
     loop.add_reader(ended, gone.set)
     try:
         try:
-            await asyncio.wait_for(gone.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await gone.wait()
         except TimeoutError:
             _log.error("process %d did not end within %g s: it is killed", pid, seconds)
             signal.pidfd_send_signal(ended, signal.SIGKILL)

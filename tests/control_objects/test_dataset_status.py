@@ -148,6 +148,12 @@ def test_options_of_mounts_do_not_come_back_in_the_status() -> None:
     assert "hush" not in str(status.model_dump())
 
 
+def test_workers_that_are_back_and_do_not_serve_it_yet_are_not_said_to() -> None:
+    bound = after(dataset(), BOUND)
+    back = after(bound, replace(BOUND, served_generation=None))
+    assert (back.status.phase, ready(back.status).status) == ("Bound", "False")
+
+
 @pytest.mark.parametrize("facts", [DatasetFacts(None), BOUND, replace(BOUND, users=("x",))])
 def test_looking_again_changes_nothing(facts: DatasetFacts) -> None:
     once = after(dataset(), facts, NOW)
@@ -189,7 +195,8 @@ def test_whatever_is_seen_the_status_is_valid_and_consistent(history: list[Datas
         assert len(kinds) == len(set(kinds))
         assert kinds[0] == "Ready"
         assert all(c.reason and c.message is not None for c in status.conditions)
-        can_read = any(each.ready for each in facts.shares)
+        served = facts.served_generation is not None
+        can_read = served and any(each.ready for each in facts.shares)
         assert (ready(status).status == "True") <= can_read
         if phase == "Bound" and can_read:
             assert facts.served_generation == 3
