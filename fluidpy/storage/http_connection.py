@@ -155,9 +155,12 @@ class HttpConnection(asyncio.BufferedProtocol):
         received = None if nothing else self._filled
         self._answer.set_exception(ConnectionBrokenError(received, exc))
 
-    def get_buffer(self, sizehint: int) -> bytearray | memoryview:
-        """Part of the protocol: the scratch until the head is there, then the body's place."""
-        return self._scratch if self._body is None else self._view
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Part of the protocol: the scratch until the head is there, then the body's place.
+
+        A view, since asyncio's TLS fills slices of what it gets: those of a bytearray are copies.
+        """
+        return memoryview(self._scratch) if self._body is None else self._view
 
     def buffer_updated(self, nbytes: int) -> None:
         """Part of the protocol: so many bytes lie in what `get_buffer` gave."""

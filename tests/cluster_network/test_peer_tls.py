@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import os
 import stat
@@ -16,6 +18,7 @@ from fluidpy.cluster.certificates import MEMBER_DAYS, Authority, ensure_authorit
 from fluidpy.cluster.peer_client import PeerClient
 from fluidpy.cluster.peer_tls import PeerTls
 from fluidpy.errors import ClusterError, PeerUnreachableError
+from fluidpy.storage.http_connection import SCRATCH_BYTES, connect
 from fluidpy.testing.servers.object_server import ObjectServer
 from tests.cluster_network.bed import BLOCK, Bed, bed_of, membership
 from tests.cluster_network.raw_http import tcp_proxy
@@ -78,6 +81,27 @@ async def test_many_bytes_over_tls(bed: Bed) -> None:
     data = os.urandom(100 * BLOCK)
     request = await bed.put("big", data)
     assert await bed.read(request) == data
+
+
+async def test_a_head_and_its_body_in_one_receive_are_whole_over_tls(own: Pool) -> None:
+    """Records after the first were lost where the head's place had room for more of them."""
+    data = os.urandom(100_000)
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            while await reader.readuntil(b"\r\n\r\n"):
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(data) + data)
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=own.tls.server)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        scratch = bytearray(SCRATCH_BYTES)
+        connection = await connect("127.0.0.1", port, scratch, 5.0, own.tls.client)
+        for _ in range(20):
+            got = await connection.ask(b"GET / HTTP/1.1\r\n\r\n", lambda head: head.length or 0)
+            assert got.body == data
+        connection.end()
 
 
 async def test_a_worker_of_another_pool_is_refused(bed: Bed, tmp_path: Path) -> None:
