@@ -85,6 +85,13 @@ class PoolWorker(Machine):
     def read(self, path: str) -> bytes:
         return self.main.read(path)
 
+    def end(self) -> None:
+        """Killed, and not started again by those who were connected."""
+        self.kill()
+        for session in self.sessions:
+            session.close()
+            session.connection.close()
+
     def kill(self) -> None:
         pid = int(self.status()["pid"])
         os.kill(pid, signal.SIGKILL)
@@ -118,6 +125,7 @@ class Pool:
         self.previous: tuple[str, ...] = ()
         self.draining: tuple[str, ...] = ()
         self.members: tuple[str, ...] = ()
+        self.dead: tuple[Member, ...] = ()
         self.workers: dict[str, PoolWorker] = {}
         self.generation = 0
         self._new_runtime = new_runtime
@@ -152,6 +160,7 @@ class Pool:
             )
             for each in self.workers.values()
         )
+        members += self.dead
         self.members = names or tuple(self.workers)
         placed = DatasetMembership(self.members, self.replicas, self.previous, TOKEN)
         membership = Membership(self.generation, members, {DATASET: placed})

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
-from tests.cluster_reading.bed import BLOCK, Pool
+import pytest
+
+from fluidpy.client.session import DatasetSession
+from fluidpy.cluster.membership import Member
+from tests.cluster_reading.bed import BLOCK, GIB, Pool, PoolWorker
 from tests.cluster_reading.conftest import MakePool
+from tests.cluster_reading.proxies import proxy_before
 
 MIB = 1024 * 1024
 
@@ -78,4 +85,168 @@ def test_a_drained_worker_hands_over_before_it_goes(make_pool: MakePool) -> None
     settle(pool)
     for name in pool.workers:
         pool.check(name, files)
+    assert sum(pool.server.bytes.values()) == 0
+
+
+def load_all(pool: Pool) -> None:
+    """Each worker has what it owns, and nothing else."""
+    for worker in pool.workers.values():
+        answer = worker.ask(worker.main, "load", deadline=60.0, owned=True)
+        assert answer["failures"] == []
+    pool.server.bytes.clear()
+
+
+def test_readers_notice_nothing_of_a_worker_that_comes_and_one_that_goes(
+    make_pool: MakePool,
+) -> None:
+    files = contents(2)
+    pool = make_pool(files, "abc")
+    load_all(pool)
+    ending = threading.Event()
+
+    def read_on(number: int, session: DatasetSession) -> int:
+        chance, reads = random.Random(number), 0
+        while not ending.is_set():
+            path = chance.choice(sorted(files))
+            assert session.read(path) == files[path]
+            reads += 1
+        return reads
+
+    sessions = [pool.workers[name].session(pool.definition) for name in "abab"]
+    with ThreadPoolExecutor(len(sessions)) as threads:
+        reading = threads.map(read_on, range(4), sessions)
+        try:
+            pool.add("d")
+            change(pool)
+            await_settled(pool)
+            settle(pool)
+            pool.draining = ("c",)
+            change(pool, "a", "b", "d")
+            await_settled(pool)
+            settle(pool, "a", "b", "d")
+            pool.workers.pop("c").close()
+        finally:
+            ending.set()
+        assert min(reading) > 0
+    pool.check("abd", files)
+    assert sum(pool.server.bytes.values()) == 0
+
+
+def test_a_worker_killed_while_it_takes_over_goes_on_where_it_was(make_pool: MakePool) -> None:
+    files = {f"d/{n}": random.Random(n).randbytes(40 * BLOCK) for n in range(12)}
+    pool = make_pool(files, "ab")
+    load_all(pool)
+    pool.add("e")
+    with proxy_before(pool.workers["a"].address) as slow:
+        slow.bytes_per_second = 4e6
+        pool.previous = pool.members
+        pool.publish(addresses={"a": slow.address})
+        newcomer = pool.workers["e"]
+        before = await_moved(newcomer, MIB)
+        assert not before["done"]
+        newcomer.kill()
+        assert newcomer.read("d/0") == files["d/0"]
+        told = await_settled(pool)["e"]
+    owned = sum(len(data) for path, data in files.items() if "e" in pool.owners(path))
+    assert before["moved_bytes"] + told["moved_bytes"] <= owned + 16 * 4 * MIB
+    assert 0 < told["moved_bytes"] < owned
+    settle(pool)
+    pool.check("e", files)
+    assert sum(pool.server.bytes.values()) == 0
+
+
+def await_moved(worker: PoolWorker, least: int) -> dict[str, int]:
+    limit = time.monotonic() + 20
+    while True:
+        told: dict[str, int] = worker.status()["rebalance"]
+        if told["moved_bytes"] >= least:
+            return told
+        assert time.monotonic() < limit, told
+
+
+def test_replicas_move_once_and_stay_two(make_pool: MakePool) -> None:
+    files = contents(3)
+    pool = make_pool(files, "abc", replicas=2)
+    load_all(pool)
+    pool.add("d")
+    change(pool)
+    told = await_settled(pool)
+    owned = sum(len(data) for path, data in files.items() if "d" in pool.owners(path))
+    assert {name: one["moved_bytes"] for name, one in told.items()} == {
+        "a": 0,
+        "b": 0,
+        "c": 0,
+        "d": owned,
+    }
+    settle(pool)
+    first = {path: pool.owners(path)[0] for path in files}
+    pool.workers["d"].kill()
+    pool.check("abc", [path for path, name in first.items() if name == "d"])
+    assert sum(pool.server.bytes.values()) == 0
+
+
+def test_a_tier_that_is_full_of_its_own_takes_nothing_over(make_pool: MakePool) -> None:
+    files = {f"d/{n:02}": random.Random(n).randbytes(4 * BLOCK) for n in range(60)}
+    pool = make_pool(files, "ab", quota_bytes=total({p: files[p] for p in files}) * 6 // 10)
+    load_all(pool)
+    mine = [path for path in files if pool.owners(path) == ("a",)]
+    pool.draining = ("b",)
+    change(pool, "a")
+    told = await_settled(pool)["a"]
+    assert told["left_objects"] > 0
+    pool.check("a", mine)
+    assert sum(pool.server.bytes.values()) == 0
+
+
+def test_what_was_handed_over_makes_room_for_what_is_owned(make_pool: MakePool) -> None:
+    files = {f"d/{n:02}": random.Random(n).randbytes(4 * BLOCK) for n in range(60)}
+    later = {f"e/{n:02}": random.Random(-n).randbytes(4 * BLOCK) for n in range(20)}
+    pool = make_pool({**files, **later}, "ab", quota_bytes=total(files) * 6 // 10)
+    for worker in pool.workers.values():
+        worker.ask(worker.main, "load", deadline=60.0, owned=True, paths=["d"])
+    pool.add("c")
+    change(pool)
+    await_settled(pool)
+    settle(pool)
+    await_settled(pool)
+    for worker in pool.workers.values():
+        worker.ask(worker.main, "load", deadline=60.0, owned=True, paths=["e"])
+    pool.server.bytes.clear()
+    pool.check("abc", {**files, **later})
+    assert sum(pool.server.bytes.values()) == 0
+
+
+@pytest.mark.slow
+def test_a_former_owner_that_is_gone_holds_nobody_up_for_ever(make_pool: MakePool) -> None:
+    files = contents(4)
+    pool = make_pool(files, "abc")
+    load_all(pool)
+    lost = sum(len(data) for path, data in files.items() if pool.owners(path) == ("c",))
+    gone = pool.workers.pop("c")
+    gone.end()
+    pool.dead = (Member("c", gone.address, "m", GIB),)
+    change(pool, "a", "b")
+    told = await_settled(pool, 60.0)
+    assert sum(one["left_objects"] for one in told.values()) > 0
+    assert sum(one["source_bytes"] for one in told.values()) == 0
+    pool.dead = ()
+    settle(pool)
+    pool.check("ab", files)
+    assert sum(pool.server.bytes.values()) == lost
+
+
+@pytest.mark.slow
+def test_pieces_of_large_objects_move_by_themselves(make_pool: MakePool) -> None:
+    files = {"large": random.Random(9).randbytes(MIB) * 260 + b"the end"}
+    pool = make_pool(files, "ab", block_bytes=MIB)
+    load_all(pool)
+    pool.add("c", "d")
+    change(pool)
+    told = await_settled(pool, 60.0)
+    moved = told["c"]["moved_bytes"] + told["d"]["moved_bytes"]
+    assert moved in {
+        64 * MIB * pieces + rest for pieces in range(1, 5) for rest in (0, 4 * MIB + 7)
+    }
+    settle(pool)
+    pool.check("cd", files)
     assert sum(pool.server.bytes.values()) == 0
