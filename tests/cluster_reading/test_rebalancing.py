@@ -250,3 +250,24 @@ def test_pieces_of_large_objects_move_by_themselves(make_pool: MakePool) -> None
     settle(pool)
     pool.check("cd", files)
     assert sum(pool.server.bytes.values()) == 0
+
+
+@pytest.mark.slow
+def test_who_waits_for_what_is_on_its_way_gets_it_from_the_source_at_last(
+    make_pool: MakePool,
+) -> None:
+    files = {f"d/{n}": random.Random(n).randbytes(40 * BLOCK) for n in range(12)}
+    pool = make_pool(files, "ab")
+    load_all(pool)
+    pool.add("e")
+    with proxy_before(pool.workers["a"].address) as stalling:
+        stalling.stall_after = 4096  # what `a` has it still tells
+        pool.previous = pool.members
+        pool.publish(addresses={"a": stalling.address, "b": stalling.address})
+        moving = [path for path in files if pool.owners(path) == ("e",)]
+        with ThreadPoolExecutor(len(moving)) as threads:
+            sessions = [pool.workers["e"].session(pool.definition) for _ in moving]
+            read = list(threads.map(lambda session, path: session.read(path), sessions, moving))
+        assert read == [files[path] for path in moving]
+        told = await_settled(pool)["e"]
+    assert told["source_bytes"] == sum(pool.server.bytes.values()) > 0
