@@ -177,17 +177,17 @@ class Pool:
         tier = TierDefinition(str(directory / "tier"), self.quota_bytes)
         return replace(self.definition, tiers=(tier,))
 
-    def owners(self, path: str) -> tuple[str, ...]:
-        """Who owns an object of one unit."""
-        placement = Placement(
-            Membership(
-                1,
-                tuple(Member(w.name, w.address, "m", GIB) for w in self.workers.values()),
-                {DATASET: DatasetMembership(tuple(self.workers), self.replicas, (), TOKEN)},
-            ),
-            DATASET,
-        )
+    def owners(self, path: str, names: Iterable[str] = ()) -> tuple[str, ...]:
+        """Who owns an object of one unit, if these (by default all) are the members."""
+        names = tuple(names) or tuple(self.workers)
+        placed = DatasetMembership(names, self.replicas, (), TOKEN)
+        members = tuple(Member(name, "127.0.0.1:1", "m", GIB) for name in names)
+        placement = Placement(Membership(1, members, {DATASET: placed}), DATASET)
         return tuple(owner.name for owner in placement.owners(self.key(path)))
+
+    def owned(self, name: str, names: Iterable[str], paths: Iterable[str]) -> list[str]:
+        """Which of these objects a member owns, if the members are `names`."""
+        return [path for path in paths if name in self.owners(path, names)]
 
     def key(self, path: str) -> bytes:
         session = next(iter(self.workers.values())).main

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+import sqlite3
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
 
@@ -52,7 +54,7 @@ def total(files: dict[str, bytes]) -> int:
 
 def test_a_worker_that_comes_is_filled_by_the_others(make_pool: MakePool) -> None:
     files = contents()
-    pool = make_pool(files)
+    pool = make_pool(files, "ab")
     for name in pool.workers:
         pool.check(name, files)
     pool.server.bytes.clear()
@@ -61,7 +63,7 @@ def test_a_worker_that_comes_is_filled_by_the_others(make_pool: MakePool) -> Non
     told = await_settled(pool)
     owned = sum(len(data) for path, data in files.items() if "e" in pool.owners(path))
     assert told["e"]["moved_bytes"] == owned > 0
-    assert all(told[name]["moved_bytes"] == 0 for name in "abcd")
+    assert all(told[name]["moved_bytes"] == 0 for name in "ab")
     settle(pool)
     await_settled(pool)
     for name in pool.workers:
@@ -71,12 +73,12 @@ def test_a_worker_that_comes_is_filled_by_the_others(make_pool: MakePool) -> Non
 
 def test_a_drained_worker_hands_over_before_it_goes(make_pool: MakePool) -> None:
     files = contents(1)
-    pool = make_pool(files)
+    pool = make_pool(files, "abd")
     pool.check("a", files)
     owned = sum(len(data) for path, data in files.items() if "d" in pool.owners(path))
     pool.server.bytes.clear()
     pool.draining = ("d",)
-    change(pool, "a", "b", "c")
+    change(pool, "a", "b")
     told = await_settled(pool)
     moved = sum(one["moved_bytes"] for one in told.values())
     assert 0 < moved <= owned  # `a` had copies of some of it
@@ -96,6 +98,7 @@ def load_all(pool: Pool) -> None:
     pool.server.bytes.clear()
 
 
+@pytest.mark.slow
 def test_readers_notice_nothing_of_a_worker_that_comes_and_one_that_goes(
     make_pool: MakePool,
 ) -> None:
@@ -132,38 +135,47 @@ def test_readers_notice_nothing_of_a_worker_that_comes_and_one_that_goes(
     assert sum(pool.server.bytes.values()) == 0
 
 
+@pytest.mark.slow
 def test_a_worker_killed_while_it_takes_over_goes_on_where_it_was(make_pool: MakePool) -> None:
-    files = {f"d/{n}": random.Random(n).randbytes(40 * BLOCK) for n in range(12)}
+    size = 2 * BLOCK
+    files = {f"d/{n}": random.Random(n).randbytes(size) for n in range(150)}
     pool = make_pool(files, "ab")
     load_all(pool)
     pool.add("e")
-    with proxy_before(pool.workers["a"].address) as slow:
-        slow.bytes_per_second = 4e6
+    newcomer = pool.workers["e"]
+    owned = len(pool.owned("e", "abe", files))
+    with (
+        proxy_before(pool.workers["a"].address) as before_a,
+        proxy_before(pool.workers["b"].address) as before_b,
+    ):
+        before_a.bytes_per_second = before_b.bytes_per_second = 2 * size  # objects a second
         pool.previous = pool.members
-        pool.publish(addresses={"a": slow.address})
-        newcomer = pool.workers["e"]
-        before = await_moved(newcomer, MIB)
-        assert not before["done"]
+        pool.publish(addresses={"a": before_a.address, "b": before_b.address})
+        noted = await_noted(newcomer, 4)
         newcomer.kill()
+        before_a.bytes_per_second = before_b.bytes_per_second = None
         assert newcomer.read("d/0") == files["d/0"]
         told = await_settled(pool)["e"]
-    owned = sum(len(data) for path, data in files.items() if "e" in pool.owners(path))
-    assert before["moved_bytes"] + told["moved_bytes"] <= owned + 16 * 4 * MIB
-    assert 0 < told["moved_bytes"] < owned
+    assert 0 < told["moved_bytes"] <= (owned - noted) * size
     settle(pool)
     pool.check("e", files)
     assert sum(pool.server.bytes.values()) == 0
 
 
-def await_moved(worker: PoolWorker, least: int) -> dict[str, int]:
-    limit = time.monotonic() + 20
-    while True:
-        told: dict[str, int] = worker.status()["rebalance"]
-        if told["moved_bytes"] >= least:
-            return told
-        assert time.monotonic() < limit, told
+def await_noted(worker: PoolWorker, least: int) -> int:
+    """How many objects a worker's index knows, once they are so many."""
+    (index,) = worker.settings.cache_dir.rglob("index.sqlite")
+    limit = time.monotonic() + 30
+    with closing(sqlite3.connect(f"file:{index}?mode=ro", uri=True)) as reading:
+        while True:
+            (noted,) = reading.execute("SELECT count(*) FROM file WHERE complete").fetchone()
+            if noted >= least:
+                return int(noted)
+            assert time.monotonic() < limit, worker.status()
+            time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_replicas_move_once_and_stay_two(make_pool: MakePool) -> None:
     files = contents(3)
     pool = make_pool(files, "abc", replicas=2)
@@ -185,35 +197,66 @@ def test_replicas_move_once_and_stay_two(make_pool: MakePool) -> None:
     assert sum(pool.server.bytes.values()) == 0
 
 
+def candidates(folder: str, count: int) -> dict[str, bytes]:
+    """Files of one block; who owns which of them is for the test to look up."""
+    return {f"{folder}/{n:03}": random.Random(n).randbytes(BLOCK) for n in range(count)}
+
+
+def load(pool: Pool, name: str, paths: list[str]) -> None:
+    worker = pool.workers[name]
+    answer = worker.ask(worker.main, "load", deadline=60.0, owned=True, paths=paths)
+    assert (answer["failures"], answer["done_files"]) == ([], len(paths))
+
+
+@pytest.mark.slow
 def test_a_tier_that_is_full_of_its_own_takes_nothing_over(make_pool: MakePool) -> None:
-    files = {f"d/{n:02}": random.Random(n).randbytes(4 * BLOCK) for n in range(60)}
-    pool = make_pool(files, "ab", quota_bytes=total({p: files[p] for p in files}) * 6 // 10)
-    load_all(pool)
-    mine = [path for path in files if pool.owners(path) == ("a",)]
+    files = candidates("d", 120)
+    pool = make_pool(files, "ab", quota_bytes=40 * BLOCK)
+    mine = pool.owned("a", "ab", files)[:34]  # 85 %: less than what begins an eviction
+    theirs = pool.owned("b", "ab", files)[:12]
+    load(pool, "a", mine)
+    load(pool, "b", theirs)
+    pool.server.bytes.clear()
     pool.draining = ("b",)
     change(pool, "a")
     told = await_settled(pool)["a"]
-    assert told["left_objects"] > 0
+    assert (told["moved_objects"], told["left_objects"]) == (6, 6)
     pool.check("a", mine)
     assert sum(pool.server.bytes.values()) == 0
 
 
 def test_what_was_handed_over_makes_room_for_what_is_owned(make_pool: MakePool) -> None:
-    files = {f"d/{n:02}": random.Random(n).randbytes(4 * BLOCK) for n in range(60)}
-    later = {f"e/{n:02}": random.Random(-n).randbytes(4 * BLOCK) for n in range(20)}
-    pool = make_pool({**files, **later}, "ab", quota_bytes=total(files) * 6 // 10)
-    for worker in pool.workers.values():
-        worker.ask(worker.main, "load", deadline=60.0, owned=True, paths=["d"])
+    files = {**candidates("d", 200), **candidates("e", 200)}
+    pool = make_pool(files, "ab", quota_bytes=40 * BLOCK)
+    before, after = pool.owned("a", "ab", files), pool.owned("a", "abc", files)
+    staying = [path for path in before if path in after and path < "e"][:5]
+    going = [path for path in before if path not in after][:20]
+    load(pool, "a", staying)  # first: so these were used longest ago
+    load(pool, "a", going)
     pool.add("c")
     change(pool)
-    await_settled(pool)
+    assert await_settled(pool)["c"]["moved_objects"] == len(going)
     settle(pool)
-    await_settled(pool)
-    for worker in pool.workers.values():
-        worker.ask(worker.main, "load", deadline=60.0, owned=True, paths=["e"])
+    await_noted_as_copies(pool.workers["a"], len(going))
+    coming = [path for path in after if path >= "e"][:25]
+    load(pool, "a", coming)
     pool.server.bytes.clear()
-    pool.check("abc", {**files, **later})
+    pool.check("a", staying + coming)
+    pool.check("c", going)
     assert sum(pool.server.bytes.values()) == 0
+
+
+def await_noted_as_copies(worker: PoolWorker, count: int) -> None:
+    """Until the worker's index has so many objects as copies."""
+    limit = time.monotonic() + 30
+    (index,) = worker.directory.rglob("index.sqlite")
+    with closing(sqlite3.connect(f"file:{index}?mode=ro", uri=True)) as reading:
+        while True:
+            (noted,) = reading.execute("SELECT count(*) FROM file WHERE last_use < 0").fetchone()
+            if noted >= count:
+                return
+            assert time.monotonic() < limit, (noted, worker.status())
+            time.sleep(0.02)
 
 
 @pytest.mark.slow
