@@ -43,6 +43,7 @@ case, ours derives from it too, so that both idioms catch it.
     │   ├── ObjectConflictError         the object changed meanwhile           ESTALE
     │   ├── WatchExpiredError           a watch asks for what is forgotten     ESTALE
     │   └── InUseError                  somebody uses what was to end          EBUSY
+    ├── RuntimePluginError              a runtime plug-in cannot be used       EINVAL
     └── MountError                      mounting or unmounting failed          EIO
 """
 
@@ -287,6 +288,12 @@ class InUseError(ControlPlaneError):
     """Somebody uses what was to be stopped or deleted."""
 
     errno_code = errno.EBUSY
+
+
+class RuntimePluginError(FluidpyError):
+    """A runtime plug-in is not known, or cannot be loaded, built or installed."""
+
+    errno_code = errno.EINVAL
 
 
 class MountError(FluidpyError, OSError):

@@ -53,6 +53,9 @@ class Settings:
     secret_directory: Path | None = None
     """A directory of secret files `<secret>/<key>`, as Kubernetes mounts them."""
 
+    runtime_path: str = ""
+    """Folders of runtime plug-ins, separated by `:`; looked at before those that are installed."""
+
     worker_runtime_dir: Path | None = None
     """Where the worker's socket lies, if not in `runtime_dir`: it is one of the control plane's."""
     member_name: str = ""
@@ -87,6 +90,11 @@ class Settings:
     def mounts_dir(self) -> Path:
         """Records of this user's mounts, one JSON file each."""
         return self.runtime_dir / "mounts"
+
+    @property
+    def plugins_dir(self) -> Path:
+        """Installed runtime plug-ins, one folder each."""
+        return self.state_dir / "runtimes"
 
     @property
     def catalogs_dir(self) -> Path:

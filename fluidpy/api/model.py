@@ -13,6 +13,7 @@ from pydantic.alias_generators import to_camel
 
 _ALIASES = {
     "from_": "from",
+    "class_": "class",
     "mount_ufs": "mountUFS",
     "pod_ip": "podIP",
     "external_ips": "externalIPs",

@@ -6,21 +6,23 @@ So an unknown field in one mount does not hide that two other mounts clash.
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, TypeVar
 
 import pydantic
 
-from fluidpy.api.metadata import Resource
+from fluidpy.api.model import Model
 from fluidpy.api.problem import FieldPath
 from fluidpy.api.schema_problems import Finding, findings_of
 
 _MAX_ROUNDS = 10
 """Removing a struct may leave its own holder incomplete; no kind is nested deeper than this."""
 
+M = TypeVar("M", bound=Model)
+
 
 def validate_object(
-    value: dict[str, Any], model: type[Resource]
-) -> tuple[Resource | None, list[Finding], list[FieldPath]]:
+    value: dict[str, Any], model: type[M]
+) -> tuple[M | None, list[Finding], list[FieldPath]]:
     """The object, what is wrong with it, and the paths left out because of that.
 
     None stands for an object that cannot be without what is wrong.
@@ -45,7 +47,7 @@ def validate_object(
     return None, findings, removed
 
 
-def _validate(value: dict[str, Any], model: type[Resource]) -> Resource:
+def _validate(value: dict[str, Any], model: type[M]) -> M:
     return model.model_validate(value, by_alias=True, by_name=False)
 
 

@@ -20,6 +20,7 @@ from fluidpy.control.object_lifecycle import Document, ObjectKey
 from fluidpy.control.object_store import ObjectStore
 from fluidpy.errors import UsageError, ValidationError
 from fluidpy.namespace.resolve import check_declared_sources
+from fluidpy.storage.plugins import InstalledPlugin
 
 PLURALS: Final[Mapping[str, KindInfo]] = {info.plural: info for info in KINDS.values()}
 """Kinds by the plural that paths name them with."""
@@ -40,9 +41,14 @@ class Reviewed:
 class Admission:
     """Checks documents against their kinds and against the objects of a store."""
 
-    def __init__(self, store: ObjectStore, refusals: Sequence[Refusal] = ()) -> None:
-        """`refusals` say what is valid and still not served."""
-        self._store = store
+    def __init__(
+        self,
+        store: ObjectStore,
+        refusals: Sequence[Refusal] = (),
+        plugins: Callable[[], Sequence[InstalledPlugin]] = tuple,
+    ) -> None:
+        """`refusals` say what is valid and still not served; `plugins` are those installed now."""
+        self._store, self._plugins = store, plugins
         self._refusals = tuple(refusals)
         self._loaded: dict[ObjectKey, tuple[str, LoadedObject]] = {}
 
@@ -95,7 +101,7 @@ class Admission:
         others = [one for one in self.stored() if _identity_of(one) not in declared]
         result = load_values(values, among=others)
         problems, warnings = list(result.problems), list(result.warnings)
-        sources, hints = check_declared_sources(result.objects, others)
+        sources, hints = check_declared_sources(result.objects, others, plugins=self._plugins())
         problems += [problem for problem in sources if problem.file in values]
         warnings += [hint for hint in hints if hint.file in values]
         for one in result.objects:

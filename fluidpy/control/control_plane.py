@@ -34,6 +34,7 @@ from fluidpy.errors import (
     ValidationError,
 )
 from fluidpy.settings import Settings
+from fluidpy.storage.plugins import installed_plugins
 
 _log = logging.getLogger(__name__)
 
@@ -61,7 +62,9 @@ class ControlPlane:
         self._stepped = asyncio.Event()
         self._ending = asyncio.Event()
         self._stop_workers = False
-        self.admission = Admission(self.store, [refuse])
+        self.admission = Admission(
+            self.store, [refuse], lambda: installed_plugins(settings.plugins_dir)
+        )
         self.pool = WorkerPool(settings, self.wake)
         self.mounts = DeclaredMounts(self.store, settings)
         self.events = EventLog(self.store, time.time)

@@ -33,6 +33,7 @@ from fluidpy.namespace.resolve_secrets import SecretValues
 from fluidpy.namespace.resolve_tiers import TierReader
 from fluidpy.namespace.tree import lay_out
 from fluidpy.settings import Settings
+from fluidpy.storage.plugins import InstalledPlugin, installed_plugins
 from fluidpy.storage.under_storage import MountSource
 
 TTL_ANNOTATION = "fluidpy.io/metadata-ttl"
@@ -108,11 +109,15 @@ class _AssumedSecrets(SecretValues):
 
 
 def check_declared_sources(
-    objects: Sequence[LoadedObject], among: Sequence[LoadedObject] = ()
+    objects: Sequence[LoadedObject],
+    among: Sequence[LoadedObject] = (),
+    *,
+    plugins: Sequence[InstalledPlugin] = (),
 ) -> tuple[list[Problem], list[Problem]]:
     """Problems and warnings about the sources of all Datasets, as far as the files alone tell.
 
-    They may refer to the objects in `among`, of which nothing is told.
+    They may refer to the objects in `among`, of which nothing is told. `plugins` are the runtime
+    plug-ins that are installed here.
 
     Where a source is read, what no driver takes is refused; Secrets and claims may come later.
     """
@@ -122,7 +127,8 @@ def check_declared_sources(
     secrets = _AssumedSecrets(known, None, {})
     for one in objects:
         if isinstance(one.object, Dataset):
-            reader = MountReader(known, secrets, Path(one.file).parent.resolve(), [], [], None)
+            base = Path(one.file).parent.resolve()
+            reader = MountReader(known, secrets, base, [], [], None, plugins)
             reader.mounts(one)
             problems += [p for p in reader.source_problems if p not in problems]
             warnings += [w for w in reader.source_warnings if w not in warnings]
@@ -144,7 +150,13 @@ class _Resolver:
         self._warnings: list[str] = []
         secrets = SecretValues(objects, settings.secret_directory, environ)
         self._mounts = MountReader(
-            objects, secrets, base_directory, self._problems, self._warnings, settings
+            objects,
+            secrets,
+            base_directory,
+            self._problems,
+            self._warnings,
+            settings,
+            installed_plugins(settings.plugins_dir),
         )
 
     def resolve(self, one: LoadedObject) -> Resolved:

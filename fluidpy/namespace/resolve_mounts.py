@@ -18,6 +18,7 @@ from fluidpy.errors import SourceConfigurationError
 from fluidpy.namespace.definition import MountDefinition
 from fluidpy.namespace.resolve_secrets import SecretValues
 from fluidpy.settings import Settings
+from fluidpy.storage.plugins import InstalledPlugin
 from fluidpy.storage.source_check import check_source
 from fluidpy.storage.under_storage import MountSource
 
@@ -39,16 +40,18 @@ class MountReader:
         problems: list[Problem],
         warnings: list[str],
         settings: Settings | None,
+        plugins: Sequence[InstalledPlugin] = (),
     ) -> None:
         """`base_directory` is what relative paths of sources are relative to.
 
         Without `settings` sources are checked as they are declared, whatever this machine has.
+        `plugins` are the runtime plug-ins that are installed.
         """
         self.source_problems: list[Problem] = []
         """What makes a source unusable."""
         self.source_warnings: list[Problem] = []
         """Options that have no effect."""
-        self._settings = settings
+        self._settings, self._plugins = settings, plugins
         self._datasets = {
             (one.object.namespace, one.object.name): one
             for one in objects
@@ -118,7 +121,12 @@ class MountReader:
         A training process resolves Datasets too, and need not have the packages of their stores.
         """
         try:
-            warnings = check_source(source, self._settings, drivers_here=self._settings is None)
+            warnings = check_source(
+                source,
+                self._settings,
+                drivers_here=self._settings is None,
+                plugins=self._plugins,
+            )
         except SourceConfigurationError as error:
             self.source_problems.append(one.problem(at, error.message, error.cure))
             return

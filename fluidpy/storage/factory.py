@@ -9,9 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import entry_points
+from typing import Any
 
 from fluidpy.settings import Settings
 from fluidpy.storage.options import Limits, canonical_options, limits_of, object_store_options
+from fluidpy.storage.plugins import (
+    InstalledPlugin,
+    installed_plugins,
+    load_plugin_class,
+    plugin_of_scheme,
+    with_plugin_options,
+)
 from fluidpy.storage.retry_policy import RetryPolicy
 from fluidpy.storage.retrying import RetryingStorage
 from fluidpy.storage.source_check import ENTRY_POINT_GROUP, unknown_scheme, wants_fsspec
@@ -25,7 +33,8 @@ def open_storage(source: MountSource, settings: Settings) -> UnderStorage:
     """The storage of one mount, with retries and limits; cheap, and asks no server.
 
     A driver is chosen by the option `client: fsspec`, else by scheme: built in, an entry point of
-    group `fluidpy.storages`, an installed fsspec protocol. Raises SourceConfigurationError when
+    group `fluidpy.storages`, a plug-in of `fluidpy runtime install`, an installed fsspec protocol.
+    Raises SourceConfigurationError when
     the scheme is unknown or the options cannot work.
     """
     limits = limits_of(source)
@@ -57,6 +66,8 @@ def _driver(source: MountSource, settings: Settings, policy: RetryPolicy) -> Und
         return HttpStorage(source)
     if maker := _plugin(scheme):
         return maker(source, settings)
+    if installed := plugin_of_scheme(installed_plugins(settings.plugins_dir), scheme):
+        return _installed(installed, source, settings, policy)
     return _fsspec(source, settings, policy)
 
 
@@ -93,6 +104,33 @@ def _fsspec(source: MountSource, settings: Settings, policy: RetryPolicy) -> Und
         source,
         fsspec_storage.filesystem_class(source, scheme),
         arguments,
+        threads=max(4, settings.fetch_concurrency),
+        deadline_seconds=policy.deadline_seconds,
+    )
+
+
+def _installed(
+    plugin: InstalledPlugin, source: MountSource, settings: Settings, policy: RetryPolicy
+) -> UnderStorage:
+    source = with_plugin_options(plugin, source)
+    return plugin_storage(load_plugin_class(plugin), source, settings, policy)
+
+
+def plugin_storage(
+    made_by: Any, source: MountSource, settings: Settings, policy: RetryPolicy
+) -> UnderStorage:
+    """The storage of a plug-in's class: one of fsspec, or a callable as in `fluidpy.storages`."""
+    from fsspec import AbstractFileSystem
+
+    if not (isinstance(made_by, type) and issubclass(made_by, AbstractFileSystem)):
+        storage: UnderStorage = made_by(source, settings)
+        return storage
+    from fluidpy.storage import fsspec_storage
+
+    return fsspec_storage.FsspecStorage(
+        source,
+        made_by,
+        fsspec_storage.plain_arguments(source),
         threads=max(4, settings.fetch_concurrency),
         deadline_seconds=policy.deadline_seconds,
     )

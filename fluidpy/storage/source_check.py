@@ -6,6 +6,7 @@ Importable where no object store library may be: in training processes and the c
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from importlib.metadata import entry_points
 from urllib.parse import urlsplit
 
@@ -14,6 +15,11 @@ from fluidpy.settings import Settings
 from fluidpy.storage.object_store_address import store_address
 from fluidpy.storage.option_names import HTTP_OPTIONS
 from fluidpy.storage.options import canonical_options, limits_of, object_store_options
+from fluidpy.storage.plugins import (
+    InstalledPlugin,
+    plugin_of_scheme,
+    with_plugin_options,
+)
 from fluidpy.storage.under_storage import MountSource
 
 ENTRY_POINT_GROUP = "fluidpy.storages"
@@ -23,7 +29,11 @@ BUILT_IN = ("file", "http", "https", "local", "oss", "pvc", "s3")
 
 
 def check_source(
-    source: MountSource, settings: Settings | None, *, drivers_here: bool = True
+    source: MountSource,
+    settings: Settings | None,
+    *,
+    drivers_here: bool = True,
+    plugins: Sequence[InstalledPlugin] = (),
 ) -> tuple[str, ...]:
     """Options that are accepted and mean nothing here, as sentences.
 
@@ -31,6 +41,7 @@ def check_source(
     What `pvc://` claims stand for is looked up if `settings` are given; what plug-ins and classes
     of fsspec make of their options shows only when they are opened. Without `drivers_here` a scheme
     that nothing in this process reads is let through: a worker may have the package that does.
+    `plugins` are those installed; their options are checked as their manifests declare them.
     """
     limits_of(source)
     scheme, fsspec = source.scheme, wants_fsspec(source)
@@ -44,12 +55,20 @@ def check_source(
     if not fsspec and scheme in ("http", "https"):
         canonical_options(source, HTTP_OPTIONS)
         check_http_url(source)
+    elif plugin := _plugin_of(source, plugins):
+        with_plugin_options(plugin, source)
     elif drivers_here and (fsspec or scheme not in known_schemes()):
         from fluidpy.storage.fsspec_storage import known_protocols
 
         if scheme not in known_protocols():
             raise unknown_scheme(source)
     return ()
+
+
+def _plugin_of(source: MountSource, plugins: Sequence[InstalledPlugin]) -> InstalledPlugin | None:
+    if wants_fsspec(source) or source.scheme in known_schemes():
+        return None
+    return plugin_of_scheme(plugins, source.scheme)
 
 
 def _check_local(source: MountSource, settings: Settings | None) -> tuple[str, ...]:

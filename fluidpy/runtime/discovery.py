@@ -1,0 +1,185 @@
+"""Where plug-ins are found, and which one serves a runtime object.
+
+In this order, the first of a name wins: the folders of `FLUIDPY_RUNTIME_PATH`, what
+`fluidpy runtime install` put into `runtimes` of the state directory, and packages with an entry
+point of the group `fluidpy.runtimes` (its value is a package that has `runtime.yaml` in it).
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from fluidpy.api.metadata import Resource
+from fluidpy.api.runtimes.cache import CacheRuntime, CacheRuntimeClass
+from fluidpy.api.runtimes.thin import ThinRuntime, ThinRuntimeProfile
+from fluidpy.errors import FluidpyError, RuntimePluginError, ValidationError
+from fluidpy.runtime.driver import EmbeddedDriver, RuntimeDriver
+from fluidpy.runtime.manifest import FILE_NAME, Manifest, load_manifest
+from fluidpy.settings import Settings
+from fluidpy.storage.plugins import PLUGIN_FOLDER, add_to_path
+
+ENTRY_POINT_GROUP = "fluidpy.runtimes"
+PLUGIN_ANNOTATION = "fluidpy.io/plugin"
+"""On a ThinRuntimeProfile or CacheRuntimeClass: the name of the plug-in that serves it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """A plug-in that was found."""
+
+    manifest: Manifest
+    directory: Path
+    """Where `runtime.yaml` lies, and what goes with it."""
+    origin: str
+    """How it was found, for people: `installed`, `FLUIDPY_RUNTIME_PATH`, or a package's name."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the manifest."""
+        return self.manifest.name
+
+
+@dataclass(frozen=True, slots=True)
+class Discovered:
+    """All plug-ins by name, and what is wrong with those that cannot be used."""
+
+    plugins: Mapping[str, Plugin] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+
+
+def discover(settings: Settings) -> Discovered:
+    """Every plug-in of this user. One that is broken is told of and hides no other."""
+    plugins: dict[str, Plugin] = {}
+    problems: list[str] = []
+    for origin, directory in _candidates(settings, problems):
+        try:
+            manifest = load_manifest(directory)
+        except ValidationError as error:
+            problems.append(error.message)
+            continue
+        plugins.setdefault(manifest.name, Plugin(manifest, directory, origin))
+    return Discovered(plugins, tuple(problems))
+
+
+def _candidates(settings: Settings, problems: list[str]) -> Iterator[tuple[str, Path]]:
+    for text in filter(None, settings.runtime_path.split(os.pathsep)):
+        folder = Path(text).expanduser()
+        if not folder.is_dir():
+            problems.append(f"FLUIDPY_RUNTIME_PATH: {folder} is no folder")
+        yield from (("FLUIDPY_RUNTIME_PATH", one) for one in _plugin_folders(folder))
+    for one in sorted(settings.plugins_dir.glob(f"*/{PLUGIN_FOLDER}/{FILE_NAME}")):
+        yield "installed", one.parent
+    for point in entry_points(group=ENTRY_POINT_GROUP):
+        package = point.dist.name if point.dist is not None else point.value
+        found = importlib.util.find_spec(point.value)
+        places = [] if found is None else list(found.submodule_search_locations or ())
+        if not places:
+            problems.append(f"{package}: its entry point {point.name} names no package")
+        yield from ((package, Path(place)) for place in places[:1])
+
+
+def _plugin_folders(folder: Path) -> list[Path]:
+    """The folder itself, or those below it that have a manifest."""
+    if (folder / FILE_NAME).is_file():
+        return [folder]
+    return sorted(file.parent for file in folder.glob(f"*/{FILE_NAME}"))
+
+
+def plugin_named(found: Discovered, name: str) -> Plugin:
+    """The plug-in of that name. Raises RuntimePluginError with those that are there."""
+    if name in found.plugins:
+        return found.plugins[name]
+    known = ", ".join(sorted(found.plugins)) or "none"
+    raise RuntimePluginError(
+        f"no runtime plug-in {name} is known here (known: {known})",
+        cure="`fluidpy runtime install DIR` makes one known.",
+    )
+
+
+def plugin_for(
+    plugins: Mapping[str, Plugin], runtime: Resource | None, profile: Resource | None
+) -> Plugin | None:
+    """The plug-in that a runtime object asks for; None leaves it to fluidpy's own engine. Pure.
+
+    A ThinRuntime's is that which its profile names by annotation, by its own name, or by its
+    `fileSystemType`; a CacheRuntime's likewise by its class; other kinds have an engine that names
+    them in its manifest.
+    """
+    if isinstance(runtime, CacheRuntime):
+        wanted = runtime.spec.runtime_class_name
+    elif isinstance(runtime, ThinRuntime):
+        wanted = runtime.spec.profile_name
+    else:
+        return None if runtime is None else _engine_for(plugins, runtime.kind)
+    if profile is not None and (named := profile.metadata.annotations.get(PLUGIN_ANNOTATION)):
+        return plugins.get(named)
+    if wanted in plugins:
+        return plugins[wanted]
+    kind = _filesystem_type(profile)
+    return next((one for one in plugins.values() if kind and _mounts(one.manifest, kind)), None)
+
+
+def _filesystem_type(profile: Resource | None) -> str:
+    if isinstance(profile, ThinRuntimeProfile):
+        return profile.spec.file_system_type
+    return profile.file_system_type if isinstance(profile, CacheRuntimeClass) else ""
+
+
+def _mounts(manifest: Manifest, filesystem_type: str) -> bool:
+    return manifest.mount is not None and manifest.mount.filesystem_type == filesystem_type
+
+
+def _engine_for(plugins: Mapping[str, Plugin], kind: str) -> Plugin | None:
+    for one in plugins.values():
+        if one.manifest.engine is not None and kind in one.manifest.engine.runtime_kinds:
+            return one
+    return None
+
+
+def driver_of(plugin: Plugin | None) -> RuntimeDriver:
+    """The driver of a plug-in; None stands for fluidpy's own engine. Raises RuntimePluginError.
+
+    A mount plug-in's driver is made by `fluidpy.runtime.mount_driver`, from its manifest.
+    """
+    if plugin is None or plugin.manifest.storage is not None:
+        return EmbeddedDriver()
+    if plugin.manifest.engine is not None:
+        return _engine_driver(plugin, plugin.manifest.engine.class_)
+    module = importlib.import_module("fluidpy.runtime.mount_driver")
+    driver: RuntimeDriver = module.MountDriver(plugin.manifest)
+    return driver
+
+
+def _engine_driver(plugin: Plugin, spec: str) -> RuntimeDriver:
+    """The engine's own class, called without arguments."""
+    made = load_class(plugin, spec)()
+    if not isinstance(made, RuntimeDriver):
+        raise RuntimePluginError(
+            f"{spec} of the plug-in {plugin.name} is no RuntimeDriver",
+            cure="Give it the methods of fluidpy.runtime.driver.RuntimeDriver.",
+        )
+    return made
+
+
+def load_class(plugin: Plugin, spec: str) -> Any:
+    """`MODULE:NAME` of a plug-in, imported. Raises RuntimePluginError saying what is missing."""
+    module, _, name = spec.partition(":")
+    if not module.startswith("fluidpy."):
+        add_to_path([plugin.directory, plugin.directory.parent / "site"], sys.path)
+    try:
+        return getattr(importlib.import_module(module), name)
+    except FluidpyError:
+        raise
+    except Exception as error:
+        raise RuntimePluginError(
+            f"{spec} of the plug-in {plugin.name} cannot be loaded: {error}",
+            cure=f"Mend the package in {plugin.directory}, and install it again.",
+        ) from error
