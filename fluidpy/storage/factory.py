@@ -22,7 +22,13 @@ from fluidpy.storage.plugins import (
 )
 from fluidpy.storage.retry_policy import RetryPolicy
 from fluidpy.storage.retrying import RetryingStorage
-from fluidpy.storage.source_check import ENTRY_POINT_GROUP, unknown_scheme, wants_fsspec
+from fluidpy.storage.source_check import (
+    ENTRY_POINT_GROUP,
+    MOUNTED,
+    mounted_source,
+    unknown_scheme,
+    wants_fsspec,
+)
 from fluidpy.storage.throttled import ThrottledStorage
 from fluidpy.storage.under_storage import MountSource, UnderStorage
 
@@ -58,7 +64,7 @@ def _driver(source: MountSource, settings: Settings, policy: RetryPolicy) -> Und
         from fluidpy.storage.object_store import ObjectStorage
 
         return ObjectStorage(source, object_store_options(source)[0], policy)
-    if scheme in ("local", "file", "pvc"):
+    if scheme in ("local", "file", "pvc", MOUNTED):
         return _local(source, settings, policy)
     if scheme in ("http", "https"):
         from fluidpy.storage.http import HttpStorage
@@ -75,6 +81,9 @@ def _local(source: MountSource, settings: Settings, policy: RetryPolicy) -> Unde
     from fluidpy.storage.local import LocalStorage, directory_of
     from fluidpy.storage.pvc import directory_of_claim
 
+    mounted_as = None
+    if source.scheme == MOUNTED:
+        mounted_as, source = mounted_source(source)
     canonical_options(source, ())
     if source.scheme == "pvc":
         directory = directory_of_claim(source, settings.pvc_directories)
@@ -85,6 +94,7 @@ def _local(source: MountSource, settings: Settings, policy: RetryPolicy) -> Unde
         policy.label,
         threads=max(4, settings.fetch_concurrency),
         deadline_seconds=policy.deadline_seconds,
+        mounted_as=mounted_as,
     )
 
 

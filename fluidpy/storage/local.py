@@ -1,6 +1,7 @@
 """Directories of this machine: a NAS, a host directory, a claim's directory.
 
-Forms: an absolute path, `local:///directory`, `file:///directory`.
+Forms: an absolute path, `local:///directory`, `file:///directory`. `mounted:///directory` is where
+the client of another file system mounts: see `local_files.Root`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from urllib.parse import unquote
 from fluidpy.errors import SourceConfigurationError, SourceError, SourceNotFoundError
 from fluidpy.storage import local_files
 from fluidpy.storage.blocking_calls import BlockingCalls
+from fluidpy.storage.local_files import Root
 from fluidpy.storage.under_storage import (
     Buffer,
     ListPage,
@@ -34,16 +36,28 @@ class LocalStorage:
     """An `UnderStorage` over one directory; blocking calls run in threads with a deadline."""
 
     def __init__(
-        self, directory: str, label: str, *, threads: int, deadline_seconds: float
+        self,
+        directory: str,
+        label: str,
+        *,
+        threads: int,
+        deadline_seconds: float,
+        mounted_as: str | None = None,
     ) -> None:
-        """`directory` is absolute; nothing is opened yet."""
-        self._root = directory
+        """`directory` is absolute; nothing is opened yet.
+
+        `mounted_as` says that another file system is mounted there, and names what it shows.
+        """
+        self._root = Root(directory, mounted=mounted_as is not None)
+        self._mounted_as = mounted_as
         self._calls = BlockingCalls(label, threads, deadline_seconds)
 
     @property
     def source_id(self) -> str:
-        """The directory's path."""
-        return f"local:{self._root}"
+        """The directory's path, and what is mounted there."""
+        if self._mounted_as is not None:
+            return f"mounted:{self._root.directory}:{self._mounted_as}"
+        return f"local:{self._root.directory}"
 
     @property
     def identity(self) -> bytes:
@@ -86,12 +100,13 @@ class LocalStorage:
         except OSError as error:
             if isinstance(error, SourceError):
                 raise
-            if not path and (useless := _useless_root(error, self._root)) is not None:
+            if not path and (useless := _useless_root(error, self._root.directory)) is not None:
                 raise useless from error
             raise local_files.error_of_os(error, self._shown(path)) from error
 
     def _shown(self, path: str) -> str:
-        shown = f"{self._root}/{path}" if path else self._root
+        root = self._root.directory
+        shown = f"{root}/{path}" if path else root
         return shown.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
     async def close(self) -> None:

@@ -13,6 +13,7 @@ import stat as stat_module
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from fluidpy.errors import (
@@ -44,14 +45,48 @@ _PATH_FLAGS = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
+@dataclass(frozen=True, slots=True)
+class Root:
+    """The directory that a mount shows.
+
+    A `mounted` one is where a client of a network file system mounts: while nothing is mounted
+    there, it is not an empty directory but unavailable; and inode numbers are no part of versions,
+    for many FUSE clients number anew what the kernel had forgotten.
+    """
+
+    directory: str
+    mounted: bool = False
+
+    def open(self) -> int:
+        """A descriptor (O_PATH) of the directory. Raises OSError, SourceUnavailableError."""
+        descriptor = os.open(self.directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        if self.mounted:
+            above = Path(self.directory).parent.stat()
+            if os.fstat(descriptor).st_dev == above.st_dev:
+                os.close(descriptor)
+                raise SourceUnavailableError(
+                    f"nothing is mounted at {self.directory}",
+                    cure="It is mounted again soon, or `fluidpy describe` says why it is not.",
+                )
+        return descriptor
+
+    def version(self, status: os.stat_result) -> bytes:
+        """The version that a status stands for, whatever its age."""
+        inode = 0 if self.mounted else status.st_ino
+        return _VERSION.pack(status.st_mtime_ns, status.st_ctime_ns, status.st_size, inode)
+
+
+_PLAIN = Root("")
+
+
 def pack_version(status: os.stat_result) -> bytes:
     """The version a status stands for: times, size and inode, whatever its age."""
-    return _VERSION.pack(status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
+    return _PLAIN.version(status)
 
 
-def settled_version(status: os.stat_result, now_ns: int) -> bytes:
+def settled_version(status: os.stat_result, now_ns: int, root: Root = _PLAIN) -> bytes:
     """The version of a file, volatile if it changed in the last 2 s or by a clock ahead."""
-    version = pack_version(status)
+    version = root.version(status)
     if now_ns - status.st_ctime_ns < SETTLED_NS or 0 <= now_ns - status.st_mtime_ns < SETTLED_NS:
         return volatile(version)
     return version
@@ -101,9 +136,12 @@ def error_of_os(error: OSError, shown: str) -> SourceError:
 
 
 @contextmanager
-def folder(root: str, parts: list[str]) -> Iterator[int]:
-    """A descriptor (O_PATH) of the folder at `parts` below `root`, for `dir_fd`. Raises OSError."""
-    current = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+def folder(root: Root, parts: list[str]) -> Iterator[int]:
+    """A descriptor (O_PATH) of the folder at `parts` below `root`, for `dir_fd`.
+
+    Raises OSError, SourceUnavailableError.
+    """
+    current = root.open()
     try:
         for part in parts:
             following = os.open(part, _PATH_FLAGS, dir_fd=current)
@@ -115,7 +153,7 @@ def folder(root: str, parts: list[str]) -> Iterator[int]:
 
 
 def entry_of(
-    parent: int, name: str, path: str, status: os.stat_result, now_ns: int
+    root: Root, parent: int, name: str, path: str, status: os.stat_result, now_ns: int
 ) -> ObjectInfo | None:
     """The entry for a file's status; None for devices, sockets and pipes."""
     kind = kind_of_mode(status.st_mode)
@@ -124,23 +162,24 @@ def entry_of(
     mode = stat_module.S_IMODE(status.st_mode)
     if kind is Kind.DIRECTORY:
         return ObjectInfo(path, kind, mtime_ns=status.st_mtime_ns, mode=mode)
-    version = settled_version(status, now_ns)
+    version = settled_version(status, now_ns, root)
     target = os.readlink(name, dir_fd=parent) if kind is Kind.SYMLINK else None
     return ObjectInfo(path, kind, status.st_size, status.st_mtime_ns, version, mode, target)
 
 
-def stat_below(root: str, path: str, now_ns: int) -> ObjectInfo:
+def stat_below(root: Root, path: str, now_ns: int) -> ObjectInfo:
     """The entry at `path`. Raises OSError and SourceNotFoundError."""
     parts = parts_of(path)
     if not parts:
-        status = Path(root).stat()
+        with folder(root, parts) as top:
+            status = os.fstat(top)
         if not stat_module.S_ISDIR(status.st_mode):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         mode = stat_module.S_IMODE(status.st_mode)
         return ObjectInfo("", Kind.DIRECTORY, mtime_ns=status.st_mtime_ns, mode=mode)
     with folder(root, parts[:-1]) as parent:
         status = os.stat(parts[-1], dir_fd=parent, follow_symlinks=False)
-        entry = entry_of(parent, parts[-1], path, status, now_ns)
+        entry = entry_of(root, parent, parts[-1], path, status, now_ns)
     if entry is None:
         raise SourceNotFoundError(
             f"{path} is {SPECIAL_FILE}", cure="Only files, folders and symbolic links are shown."
@@ -148,7 +187,7 @@ def stat_below(root: str, path: str, now_ns: int) -> ObjectInfo:
     return entry
 
 
-def pages_of_folder(root: str, path: str, now_ns: int, size: int) -> Iterator[ListPage]:
+def pages_of_folder(root: Root, path: str, now_ns: int, size: int) -> Iterator[ListPage]:
     """The children of a folder in pages of `size`. Raises OSError and SourceNotFoundError."""
     with folder(root, parts_of(path)) as parent:
         scanned = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=parent)
@@ -156,7 +195,8 @@ def pages_of_folder(root: str, path: str, now_ns: int, size: int) -> Iterator[Li
     try:
         with os.scandir(scanned) as children:
             for child in children:
-                _add(page, scanned, child, f"{path}/{child.name}" if path else child.name, now_ns)
+                shown = f"{path}/{child.name}" if path else child.name
+                _add(page, root, scanned, child, shown, now_ns)
                 if len(page.entries) + len(page.omitted) >= size:
                     yield page
                     page = ListPage([], [])
@@ -165,12 +205,14 @@ def pages_of_folder(root: str, path: str, now_ns: int, size: int) -> Iterator[Li
     yield page
 
 
-def _add(page: ListPage, parent: int, child: os.DirEntry[str], path: str, now_ns: int) -> None:
+def _add(
+    page: ListPage, root: Root, parent: int, child: os.DirEntry[str], path: str, now_ns: int
+) -> None:
     # A child that is gone by now is no child.
     with suppress(FileNotFoundError):
         try:
             status = child.stat(follow_symlinks=False)
-            entry = entry_of(parent, child.name, path, status, now_ns)
+            entry = entry_of(root, parent, child.name, path, status, now_ns)
         except PermissionError:
             page.omitted.append(OmittedKey(path, NOT_READABLE))
             return
@@ -180,7 +222,7 @@ def _add(page: ListPage, parent: int, child: os.DirEntry[str], path: str, now_ns
             page.entries.append(entry)
 
 
-def pages_of_tree(root: str, path: str, now_ns: int, size: int) -> Iterator[ListPage]:
+def pages_of_tree(root: Root, path: str, now_ns: int, size: int) -> Iterator[ListPage]:
     """All below a folder, folders too. Raises OSError for the folder itself alone."""
     todo = [path]
     while todo:
@@ -198,7 +240,7 @@ def pages_of_tree(root: str, path: str, now_ns: int, size: int) -> Iterator[List
             yield ListPage([], [OmittedKey(current, NOT_READABLE)])
 
 
-def read_below(root: str, path: str, start: int, end: int, version: bytes, shown: str) -> bytes:
+def read_below(root: Root, path: str, start: int, end: int, version: bytes, shown: str) -> bytes:
     """The bytes `[start, end)` of that version. Raises OSError and kinds of SourceError."""
     parts, expected = parts_of(path), version.removeprefix(VOLATILE)
     if not parts:
@@ -209,13 +251,13 @@ def read_below(root: str, path: str, start: int, end: int, version: bytes, shown
         before = os.fstat(descriptor)
         if not stat_module.S_ISREG(before.st_mode):
             raise SourceNotFoundError(f"{shown} is not a file", cure="Read a regular file.")
-        if expected and pack_version(before) != expected:
+        if expected and root.version(before) != expected:
             raise _changed(shown)
         data = _read_range(descriptor, start, end)
         after = os.fstat(descriptor)
     finally:
         os.close(descriptor)
-    if expected and pack_version(after) != expected:
+    if expected and root.version(after) != expected:
         raise _changed(shown)
     if len(data) != end - start:
         raise _changed(shown)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import entry_points
 from urllib.parse import urlsplit
 
@@ -25,7 +26,13 @@ from fluidpy.storage.under_storage import MountSource
 ENTRY_POINT_GROUP = "fluidpy.storages"
 """Name: a scheme. Value: a callable (MountSource, Settings) -> UnderStorage."""
 
-BUILT_IN = ("file", "http", "https", "local", "oss", "pvc", "s3")
+BUILT_IN = ("file", "http", "https", "local", "mounted", "oss", "pvc", "s3")
+
+MOUNTED = "mounted"
+"""`mounted:///directory`: where the client of another file system mounts."""
+
+MOUNTED_AS = "mounted_as"
+"""Option of such a mount: text that names what is mounted there, and so its cached bytes."""
 
 
 def check_source(
@@ -50,7 +57,9 @@ def check_source(
         if not fsspec:
             store_address(source, options)
         return warnings
-    if not fsspec and scheme in ("local", "file", "pvc"):
+    if not fsspec and scheme == MOUNTED:
+        source = mounted_source(source)[1]
+    if not fsspec and scheme in ("local", "file", "pvc", MOUNTED):
         return _check_local(source, settings)
     if not fsspec and scheme in ("http", "https"):
         canonical_options(source, HTTP_OPTIONS)
@@ -81,6 +90,12 @@ def _check_local(source: MountSource, settings: Settings | None) -> tuple[str, .
     elif settings is not None:
         directory_of_claim(source, settings.pvc_directories)
     return warnings
+
+
+def mounted_source(source: MountSource) -> tuple[str, MountSource]:
+    """What is mounted in the directory of a `mounted://` source, and the source without that."""
+    options = dict(source.options)
+    return options.pop(MOUNTED_AS, ""), replace(source, options=options)
 
 
 def check_http_url(source: MountSource) -> None:

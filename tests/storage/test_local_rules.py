@@ -130,7 +130,7 @@ def test_a_change_during_the_read_is_caught(
 
     monkeypatch.setattr(local_files, "_read_range", change)
     with pytest.raises(SourceChangedError):
-        local_files.read_below(str(tmp_path), "file", 0, 5, version, "file")
+        local_files.read_below(local_files.Root(str(tmp_path)), "file", 0, 5, version, "file")
 
 
 async def test_a_hung_call_is_given_up_and_others_go_on() -> None:

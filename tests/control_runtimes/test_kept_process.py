@@ -1,0 +1,190 @@
+"""Programs that mount, kept running: real processes, real mounts, and programs that misbehave."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from fluidpy.control import linux_processes as linux
+from fluidpy.control.kept_process import KeptProcess
+from fluidpy.control.process_order import LOG_FILE, ProcessOrder
+
+root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting without FUSE needs root")
+
+MOUNTS = 'mount -t tmpfs client "$TARGET" && exec sleep 1000'
+
+
+class Bed:
+    """A kept process of a test's own, and what is to be mounted by it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.target = directory / "mount" / "thin-fuse"
+        self.process = KeptProcess(directory / "process")
+
+    def order(self, script: str, **more: object) -> ProcessOrder:
+        values: dict[str, object] = {"ready_seconds": 20.0, "stop_seconds": 5.0, **more}
+        return ProcessOrder(
+            "the client",
+            ("/bin/sh", "-c", script),
+            target=str(self.target),
+            environment={"TARGET": str(self.target)},
+            **values,  # type: ignore[arg-type]
+        )
+
+    def await_true(self, what: Callable[[], object], seconds: float = 40.0) -> None:
+        limit = time.monotonic() + seconds
+        while not what():
+            assert time.monotonic() < limit, (self.process.state(), self.log())
+            time.sleep(0.02)
+
+    def ready(self, order: ProcessOrder) -> None:
+        self.process.begin(order)
+        self.await_true(lambda: self.process.seen().ready)
+
+    def failure(self, script: str, **more: object) -> str:
+        """What is said of a program that does not do."""
+        self.process.begin(self.order(script, **more))
+        self.await_true(lambda: self.process.seen().failure)
+        return self.process.seen().failure
+
+    def log(self) -> str:
+        path = self.process.directory / LOG_FILE
+        return path.read_text() if path.exists() else ""
+
+    def is_mounted(self) -> bool:
+        return linux.type_at(str(self.target), linux.mount_table()) is not None
+
+
+@pytest.fixture
+def bed(tmp_path: Path) -> Iterator[Bed]:
+    bed = Bed(tmp_path)
+    yield bed
+    bed.process.end()
+    assert not [m for m in linux.mount_table() if m.mount_point.startswith(str(tmp_path))]
+    assert not linux.processes_with("FLUIDPY_RUNTIME_PROCESS", str(bed.process.directory))
+    assert not bed.process.directory.exists()
+
+
+@root
+def test_it_is_ready_once_its_mount_is_there_and_leaves_nothing(bed: Bed) -> None:
+    order = bed.order(MOUNTS, filesystem_type="tmpfs")
+    bed.ready(order)
+    assert bed.is_mounted()
+    assert bed.process.follows(order)
+    assert not bed.process.follows(bed.order("true"))
+    bed.process.begin(order)
+    assert bed.process.seen().restarts == 0, "it runs already"
+    bed.process.end()
+    assert not bed.is_mounted()
+
+
+@root
+@pytest.mark.parametrize("killed", ["client", "supervisor"])
+def test_it_comes_back_after_a_kill(bed: Bed, killed: str) -> None:
+    order = bed.order(MOUNTS)
+    bed.ready(order)
+    state = bed.process.state()
+    assert state is not None
+    if killed == "client":
+        os.kill(state.client, signal.SIGKILL)
+        bed.await_true(lambda: bed.process.seen().restarts == 1)
+    else:
+        os.kill(state.supervisor, signal.SIGKILL)
+        bed.await_true(lambda: bed.process.supervisor_pid() is None)
+        assert not bed.process.seen().ready
+        bed.process.begin(order)
+    bed.await_true(lambda: bed.process.seen().ready)
+    assert len([m for m in linux.mount_table() if m.mount_point == str(bed.target)]) == 1
+
+
+@root
+def test_it_sees_directories_at_other_places_and_all_see_what_it_mounts(bed: Bed) -> None:
+    place, configuration = bed.directory / "etc-fluid", bed.directory / "configuration"
+    configuration.mkdir()
+    (configuration / "config.json").write_text("{}")
+    script = f'cat {place}/config.json >"$TARGET.seen" && {MOUNTS}'
+    bed.ready(bed.order(script, binds={str(place): str(configuration)}))
+    assert bed.target.with_name("thin-fuse.seen").read_text() == "{}"
+    assert bed.is_mounted()
+    assert list(place.iterdir()) == [], "nobody else sees it there"
+
+
+def test_secrets_are_kept_out_of_the_log(bed: Bed) -> None:
+    script = "echo key hunter22; printf hunt; sleep 0.1; echo er22 again; exit 7"
+    failure = bed.failure(script, redacted=("hunter22",))
+    assert "exit status 7 before anything was mounted" in failure
+    assert "hunter22" not in failure + bed.log()
+    assert "key ***\n" in bed.log()
+    state = bed.process.state()
+    assert state is not None
+    assert state.hidden >= 2
+
+
+def test_ended_with_status_0(bed: Bed) -> None:
+    assert "has to stay in the foreground" in bed.failure("echo ready")
+
+
+def test_what_it_leaves_running_is_killed(bed: Bed) -> None:
+    bed.failure("setsid sleep 1234 & sleep 0.1; exit 0")
+    mine = str(bed.process.directory)
+    assert len(linux.processes_with("FLUIDPY_RUNTIME_PROCESS", mine)) <= 3, "the next life's alone"
+
+
+def test_nothing_mounted(bed: Bed) -> None:
+    failure = bed.failure("echo waiting for the master; exec sleep 100", ready_seconds=0.5)
+    assert "nothing was mounted at" in failure
+    assert 'it said last: "waiting for the master"' in failure
+    assert "readySeconds" in failure
+
+
+@root
+def test_mounted_elsewhere(bed: Bed) -> None:
+    other = bed.directory / "other"
+    other.mkdir()
+    script = f"mount -t tmpfs client {other}; exec sleep 100"
+    try:
+        failure = bed.failure(script, ready_seconds=2.0)
+        assert f"mounted at {other} and not at {bed.target}" in failure
+    finally:
+        bed.process.end()
+        while linux.type_at(str(other), linux.mount_table()):
+            subprocess.run(["umount", str(other)], check=True)
+
+
+@root
+def test_wrong_type(bed: Bed) -> None:
+    failure = bed.failure(MOUNTS, filesystem_type="fuse.starfs")
+    assert "of type tmpfs, and fuse.starfs is declared" in failure
+    assert "runtime.yaml" in failure
+
+
+@root
+def test_unmounted_behind_its_back(bed: Bed) -> None:
+    bed.ready(bed.order(MOUNTS))
+    subprocess.run(["umount", str(bed.target)], check=True)
+    bed.await_true(lambda: bed.process.seen().restarts == 1)
+    assert "went away while the client ran" in bed.log()
+    bed.await_true(lambda: bed.process.seen().ready)
+
+
+@root
+def test_ignores_sigterm(bed: Bed) -> None:
+    stubborn = 'trap "" TERM; mount -t tmpfs client "$TARGET"; while :; do sleep 0.2; done'
+    bed.ready(bed.order(stubborn, stop_seconds=0.5))
+    log = bed.directory / "kept.log"
+    os.link(bed.process.directory / LOG_FILE, log)
+    bed.process.end()
+    assert "did not end within 0.5 s of SIGTERM and was killed" in log.read_text()
+
+
+def test_no_program(bed: Bed) -> None:
+    bed.process.begin(ProcessOrder("the client", ("/no/program",), target=str(bed.target)))
+    bed.await_true(lambda: bed.process.seen().failure)
+    assert "/no/program is not there" in bed.process.seen().failure
