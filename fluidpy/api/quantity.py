@@ -155,3 +155,16 @@ def format_bytes(count: int | float) -> str:
             return f"{size:.2f}{unit}"
         size /= 1024
     return f"{size:.2f}EiB"
+
+
+def format_ratio(part: float, whole: float) -> str:
+    """A share as Fluid prints it: `12.3%`; `0.0%` of nothing.
+
+    Rounded down where it would else say that nothing is missing.
+    """
+    if whole <= 0:
+        return "0.0%"
+    share = min(1.0, part / whole)
+    if share < 1:
+        share = min(share, 0.999)
+    return f"{share * 100:.1f}%"

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Self
 
-from fluidpy.api.quantity import format_bytes
+from fluidpy.api.quantity import format_bytes, format_ratio
 from fluidpy.control.observed import SourceTotals, TierFacts, WorkerShare, source_totals
 
 CALCULATING: Final = "[Calculating]"
@@ -78,35 +78,22 @@ def cache_states(
         "cached": format_bytes(cached),
         "cachedPercentage": _percentage(cached, source_totals(shares), replicas),
         "cacheCapacity": format_bytes(sum(tier.quota_bytes for tier in tiers)),
-        "cacheHitRatio": ratio(read.local + read.remote, read.total),
-        "localHitRatio": ratio(read.local, read.total),
-        "remoteHitRatio": ratio(read.remote, read.total),
-        "cacheThroughputRatio": ratio(lately.local + lately.remote, lately.total),
-        "localThroughputRatio": ratio(lately.local, lately.total),
-        "remoteThroughputRatio": ratio(lately.remote, lately.total),
+        "cacheHitRatio": format_ratio(read.local + read.remote, read.total),
+        "localHitRatio": format_ratio(read.local, read.total),
+        "remoteHitRatio": format_ratio(read.remote, read.total),
+        "cacheThroughputRatio": format_ratio(lately.local + lately.remote, lately.total),
+        "localThroughputRatio": format_ratio(lately.local, lately.total),
+        "remoteThroughputRatio": format_ratio(lately.remote, lately.total),
         "lowWaterMark": _mark(tiers, "low"),
         "highWaterMark": _mark(tiers, "high"),
         "nonCacheable": format_bytes(not_kept),
     }
 
 
-def ratio(part: float, whole: float) -> str:
-    """A share as Fluid prints it: `12.3%`; `0.0%` of nothing.
-
-    Rounded down where it would else say that nothing is missing.
-    """
-    if whole <= 0:
-        return "0.0%"
-    share = min(1.0, part / whole)
-    if share < 1:
-        share = min(share, 0.999)
-    return f"{share * 100:.1f}%"
-
-
 def _percentage(cached: int, totals: SourceTotals | None, replicas: int) -> str:
     if totals is None or not totals.complete:
         return ""
-    return ratio(cached, totals.bytes * replicas) if totals.bytes else "100.0%"
+    return format_ratio(cached, totals.bytes * replicas) if totals.bytes else "100.0%"
 
 
 def _mark(tiers: Sequence[TierFacts], name: str) -> str:

@@ -2,7 +2,8 @@
 
 In this order, the first of a name wins: the folders of `FLUIDPY_RUNTIME_PATH`, what
 `fluidpy runtime install` put into `runtimes` of the state directory, and packages with an entry
-point of the group `fluidpy.runtimes` (its value is a package that has `runtime.yaml` in it).
+point of the group `fluidpy.runtimes` (its value is a package that has `runtime.yaml` in it), and
+the engines that fluidpy brings.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ from fluidpy.runtime.driver import EmbeddedDriver, RuntimeDriver
 from fluidpy.runtime.manifest import FILE_NAME, Manifest, load_manifest
 from fluidpy.settings import Settings
 from fluidpy.storage.plugins import PLUGIN_FOLDER, add_to_path
+
+_OWN = Path(__file__).parent
+"""Engines that fluidpy brings lie beside this module."""
 
 ENTRY_POINT_GROUP = "fluidpy.runtimes"
 PLUGIN_ANNOTATION = "fluidpy.io/plugin"
@@ -84,6 +88,7 @@ def _candidates(settings: Settings, problems: list[str]) -> Iterator[tuple[str, 
         if not places:
             problems.append(f"{package}: its entry point {point.name} names no package")
         yield from ((package, Path(place)) for place in places[:1])
+    yield from (("fluidpy", one.parent) for one in sorted(_OWN.glob(f"*/{FILE_NAME}")))
 
 
 def _plugin_folders(folder: Path) -> list[Path]:

@@ -21,6 +21,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from fluidpy.api.dataset import Dataset
 from fluidpy.api.metadata import Resource
+from fluidpy.cache.tier import TierDefinition
 from fluidpy.namespace.definition import MountDefinition
 
 SecretValue: TypeAlias = tuple[str, str]
@@ -53,6 +54,8 @@ class RuntimeRequest:
     """The ThinRuntimeProfile or CacheRuntimeClass that the runtime names."""
     secrets: Mapping[SecretValue, str] = field(default_factory=dict, repr=False)
     """Values that the objects refer to, by Secret and key."""
+    tiers: Sequence[TierDefinition] = ()
+    """Cache levels that the runtime declares, checked; none where it declares none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,8 @@ class Command:
     """Added to the environment of whoever runs it."""
     files: tuple[PrivateFile, ...] = ()
     deadline_seconds: float = 60.0
+    redacted: tuple[str, ...] = field(default=(), repr=False)
+    """Values that are replaced in what is told of its output."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +106,18 @@ class LongRunning:
 
 
 @dataclass(frozen=True, slots=True)
+class Reading:
+    """A text that a driver wants to see in `observe`: a file's, or what a command prints."""
+
+    name: str
+    """The key in `Seen.texts`."""
+    file: Path | None = None
+    command: Command | None = None
+    every_seconds: float = 1.0
+    """It is read at most this often."""
+
+
+@dataclass(frozen=True, slots=True)
 class Desired:
     """What is to be true of this machine: commands in order, then processes, all at once."""
 
@@ -109,6 +126,8 @@ class Desired:
     processes: tuple[LongRunning, ...] = ()
     directories: tuple[Path, ...] = ()
     """Made with mode 0700 before anything runs."""
+    readings: tuple[Reading, ...] = ()
+    """Read while the processes are ready; what cannot be read is not among the texts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +167,19 @@ class RuntimeState:
     """Why it is not ready, for people."""
     cache_states: Mapping[str, str] = field(default_factory=dict)
     """Fluid's keys (`cached`, `cachedPercentage`, …); empty leaves them to the worker."""
+    files: int | None = None
+    """Files of the Dataset, where the runtime knows; None leaves them to the worker."""
+    bytes: int | None = None
+    """Bytes of all of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOutcome:
+    """What the commands of a load came to."""
+
+    files: int
+    cached: float
+    """Share of their bytes that is cached now, 0 to 1."""
 
 
 Plan: TypeAlias = Any
@@ -184,6 +216,25 @@ class RuntimeDriver(Protocol):
 
     def teardown(self, plan: Plan) -> Teardown:
         """What is to be done when the Dataset is deleted."""
+        ...
+
+
+@runtime_checkable
+class EngineDriver(RuntimeDriver, Protocol):
+    """The driver of an engine that caches itself: the worker in front of it keeps nothing."""
+
+    def missing(self) -> str:
+        """What this machine lacks to run the engine, with the cure; empty if nothing."""
+        ...
+
+    def load_with(
+        self, plan: Plan, paths: Sequence[str], options: Mapping[str, str]
+    ) -> tuple[Command, ...]:
+        """As `load`, with the options of the DataLoad. Raises ValidationError."""
+        ...
+
+    def loaded(self, plan: Plan, outputs: Sequence[str]) -> LoadOutcome:
+        """What came of a load, from what its commands printed, in order."""
         ...
 
 

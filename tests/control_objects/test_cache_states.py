@@ -7,7 +7,8 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fluidpy.control.cache_states import ReadBytes, cache_states, ratio
+from fluidpy.api.quantity import format_ratio
+from fluidpy.control.cache_states import ReadBytes, cache_states
 from fluidpy.control.observed import SourceTotals, WorkerShare, source_totals
 from tests.control_objects.objects import MIB, share
 
@@ -50,9 +51,9 @@ def test_marks_and_what_was_not_kept() -> None:
 
 
 def test_nearly_all_is_not_all() -> None:
-    assert ratio(999_999, 1_000_000) == "99.9%"
-    assert ratio(1_000_000, 1_000_000) == "100.0%"
-    assert ratio(3, 2) == "100.0%"
+    assert format_ratio(999_999, 1_000_000) == "99.9%"
+    assert format_ratio(1_000_000, 1_000_000) == "100.0%"
+    assert format_ratio(3, 2) == "100.0%"
 
 
 def test_an_empty_source_is_cached_as_a_whole() -> None:
