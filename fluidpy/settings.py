@@ -68,6 +68,10 @@ class Settings:
     """PEM file with this worker's certificate and key: workers then speak TLS with one another."""
     authority_file: Path | None = None
     """PEM file with the certificate that signed those of all workers of the pool."""
+    pool_host: str = "127.0.0.1"
+    """This machine's address at which the control plane's workers reach one another."""
+    pool_tls: bool = False
+    """Whether the control plane's workers speak TLS on loopback, too."""
     plain_network: bool = False
     """Whether workers may speak without TLS on an address that other machines reach."""
 

@@ -19,7 +19,10 @@ _CURE = "Run `fluidpy up`, which makes certificates for all workers."
 
 
 class PeerTls:
-    """The two contexts of one worker, `server` and `client`."""
+    """The two contexts of one worker, `server` and `client`.
+
+    An authority that was replaced is trusted beside the one before, until the worker ends.
+    """
 
     def __init__(self, certificate: Path, authority: Path) -> None:
         """`certificate` is a PEM file with the worker's certificate and key, `authority` one with
@@ -40,23 +43,28 @@ class PeerTls:
         self._load_certificate()
 
     def refresh(self) -> bool:
-        """Takes up the certificate if its file is another one than before; whether it was.
+        """Takes up certificate and authority if a file is another one than before; whether it was.
 
-        Raises ClusterError when it cannot be used; the one before holds on then.
+        Raises ClusterError when one cannot be used; those before hold on then.
         """
         seen = self._look()
         if seen == self._seen:
             return False
         self._load_certificate()
+        for context in (self.server, self.client):
+            self._load(context.load_verify_locations, self._authority)
         self._seen = seen
         return True
 
-    def _look(self) -> tuple[int, int]:
-        try:
-            facts = self._certificate.stat()
-        except OSError as error:
-            raise _unusable(self._certificate, error) from error
-        return facts.st_ino, facts.st_mtime_ns
+    def _look(self) -> tuple[int, ...]:
+        found: list[int] = []
+        for path in (self._certificate, self._authority):
+            try:
+                facts = path.stat()
+            except OSError as error:
+                raise _unusable(path, error) from error
+            found += (facts.st_ino, facts.st_mtime_ns)
+        return tuple(found)
 
     def _load_certificate(self) -> None:
         for context in (self.server, self.client):

@@ -276,9 +276,23 @@ class PoolWorker:
             self.status, self.failure = None, str(error)
         else:
             self._silent = 0
-            self.status, self.state, self.failure = status, "Ready", ""
+            if self._is_outdated(status):
+                await self._in_thread(self._ask_to_end)
+                self.status = None
+            else:
+                self.status, self.state, self.failure = status, "Ready", ""
         if before != (self.state, self.attached, self.troubles):
             self._changed()
+
+    def _is_outdated(self, status: Message) -> bool:
+        """Whether the worker speaks another way with its peers than it is to by now."""
+        wanted = (self.address, self.settings.certificate_file is not None)
+        return (status.get("address"), status.get("tls", False)) != wanted
+
+    def _ask_to_end(self) -> None:
+        _log.info("%s: its address or its certificate is another one now", self.name)
+        with contextlib.suppress(FluidpyError):  # it is asked again at the next look
+            self._call(Operation.STOP, ANSWER_SECONDS)
 
     def _changed(self) -> None:
         self.changes += 1

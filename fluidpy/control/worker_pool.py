@@ -19,6 +19,7 @@ from fluidpy.cluster.membership import (
     read_membership,
     write_membership,
 )
+from fluidpy.control.pool_certificates import PoolCertificates, needs_tls
 from fluidpy.control.pool_plan import EMPTY
 from fluidpy.control.pool_worker import PoolWorker
 from fluidpy.errors import ClusterError, ControlPlaneError
@@ -51,6 +52,7 @@ class WorkerPool:
         self._on_change = on_change
         self._folder = settings.state_dir / "pool"
         self._file = self._folder / "membership.json"
+        self._certificates = PoolCertificates(settings) if needs_tls(settings) else None
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="worker-call")
         self._stopping: set[asyncio.Task[None]] = set()
         self.workers: dict[str, PoolWorker] = {}
@@ -69,9 +71,12 @@ class WorkerPool:
     def carry_out(self, plan: Membership) -> None:
         """Writes the membership down, and starts and stops workers accordingly.
 
-        Raises ClusterError when it cannot be written: then all stays as it was.
+        Raises ClusterError when it, or a certificate that it needs, cannot be written: then all
+        stays as it was.
         """
         plan = self._filled(plan)
+        if self._certificates is not None:
+            self._certificates.keep(plan.members)
         if plan != self.membership or not self._file.exists():
             write_membership(self._file, plan)
             self.membership = plan
@@ -111,10 +116,17 @@ class WorkerPool:
 
     def _start(self, member: Member) -> None:
         share = self._settings.default_quota_share / max(1, len(self.membership.members))
+        certificates = self._certificates
+        settings = replace(
+            self._settings,
+            default_quota_share=share,
+            certificate_file=None if certificates is None else certificates.of(member.name),
+            authority_file=None if certificates is None else certificates.authority,
+        )
         self.workers[member.name] = PoolWorker(
             member.name,
             member.address,
-            replace(self._settings, default_quota_share=share),
+            settings,
             self._file,
             self._threads,
             self._on_change,
@@ -136,22 +148,30 @@ class WorkerPool:
         taken = {member.address for member in plan.members}
         members = tuple(self._addressed(member, taken) for member in plan.members)
         datasets = {key: _with_token(one) for key, one in plan.datasets.items()}
-        generation = plan.generation
-        if members != plan.members and generation == self.membership.generation:
-            generation += 1
-        return replace(plan, generation=generation, members=members, datasets=datasets)
+        authority = None if self._certificates is None else self._certificates.authority
+        filled = replace(
+            plan,
+            members=members,
+            datasets=datasets,
+            tls=authority is not None,
+            ca_file=authority,
+        )
+        if filled != plan and plan.generation == self.membership.generation:
+            return replace(filled, generation=plan.generation + 1)
+        return filled
 
     def _addressed(self, member: Member, taken: set[str]) -> Member:
         worker = self.workers.get(member.name)
         stuck = worker is not None and worker.state == "Failed"
-        if member.address and not (
+        host = self._settings.pool_host
+        if _host_of(member.address) == host and not (
             stuck
             and worker is not None
             and worker.failures % FAILURES_BEFORE_ANOTHER_PORT == 0
             and not _is_free(member.address)
         ):
             return member
-        address = _free_address(taken)
+        address = _free_address(host, taken)
         taken.add(address)
         if worker is not None:
             worker.address = address
@@ -170,23 +190,30 @@ def _has_moved(worker: PoolWorker, generation: int) -> bool:
     return int(moved.get("generation", 0)) >= generation and bool(moved.get("done"))
 
 
-def _free_address(taken: Collection[str]) -> str:
+def _host_of(address: str) -> str:
+    return address.rpartition(":")[0].strip("[]")
+
+
+def _free_address(host: str, taken: Collection[str]) -> str:
+    written = f"[{host}]" if ":" in host else host
     for port in random.sample(PORTS, len(PORTS)):
-        address = f"127.0.0.1:{port}"
+        address = f"{written}:{port}"
         if address not in taken and _is_free(address):
             return address
     raise ControlPlaneError(
-        f"no port between {PORTS.start} and {PORTS.stop} is free for a worker",
-        cure="End what listens there.",
+        f"no worker can listen at {host}: no port between {PORTS.start} and {PORTS.stop} is free",
+        cure="Set pool_host to an address of this machine, or end what listens there.",
     )
 
 
 def _is_free(address: str) -> bool:
-    host, _, port = address.rpartition(":")
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, int(port)))
-        except OSError:
-            return False
+    try:
+        family, kind, _, _, place = socket.getaddrinfo(
+            _host_of(address), int(address.rpartition(":")[2]), type=socket.SOCK_STREAM
+        )[0]
+        with socket.socket(family, kind | socket.SOCK_CLOEXEC) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(place)
+    except OSError:
+        return False
     return True

@@ -59,6 +59,11 @@ class Pool:
         self.reads = PeerReads(self._client, PeerHealth(), Hedging(), fills.may_log)
 
     @property
+    def tls(self) -> bool:
+        """Whether it speaks TLS with the others."""
+        return self._tls is not None
+
+    @property
     def generation(self) -> int:
         """That of the membership in use; 0 before there is one."""
         return self.membership.generation

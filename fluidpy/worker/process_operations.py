@@ -37,7 +37,9 @@ def hello(session: Session, request: Message, _: Progress) -> Answer:
 
 def _membership(pool: Pool | None) -> Message:
     """What a worker of a pool is in it."""
-    return {} if pool is None else {"member": pool.name, "address": pool.address}
+    if pool is None:
+        return {}
+    return {"member": pool.name, "address": pool.address, "tls": pool.tls}
 
 
 def status(session: Session, request: Message, _: Progress) -> Answer:

@@ -23,13 +23,14 @@ Document = dict[str, Any]
 class LocalControlPlane:
     """Starts, kills and ends one user's control plane."""
 
-    def __init__(self, directory: Path, runtime: Path) -> None:
+    def __init__(self, directory: Path, runtime: Path, **settings: Any) -> None:
         self.directory = directory
         self.settings = Settings(
             cache_dir=directory / "cache",
             runtime_dir=runtime,
             state_dir=directory / "state",
             block_bytes=65536,
+            **settings,
         )
         self.client = ControlClient(self.settings, deadline=30.0)
         self.pid = 0
@@ -56,10 +57,10 @@ def control(tmp_path: Path) -> Iterator[LocalControlPlane]:
 
 
 @contextlib.contextmanager
-def local_control_plane(directory: Path) -> Iterator[LocalControlPlane]:
+def local_control_plane(directory: Path, **settings: Any) -> Iterator[LocalControlPlane]:
     # A unix socket's path is short: pytest's own directories may be too long for it.
     with tempfile.TemporaryDirectory(prefix="fluidpy-", dir="/tmp") as runtime:
-        control = LocalControlPlane(directory, Path(runtime))
+        control = LocalControlPlane(directory, Path(runtime), **settings)
         control.up()
         try:
             yield control
