@@ -15,7 +15,10 @@ from benchmarks.pairs import Outcome
 from benchmarks.report import keep, table
 
 SCENARIOS: Final = {
+    "grow": "benchmarks.cluster.grow",
+    "kill": "benchmarks.cluster.kill",
     "once": "benchmarks.cluster.once",
+    "shrink": "benchmarks.cluster.shrink",
     "transport": "benchmarks.cluster.transport",
 }
 """Name of a scenario and the module whose `run(talk, quick=…)` it is."""

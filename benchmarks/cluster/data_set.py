@@ -23,6 +23,8 @@ class Sizes(NamedTuple):
 
 
 FULL, QUICK = Sizes(4, 128 * MIB, 5000), Sizes(2, 16 * MIB, 100)
+SPREAD, QUICK_SPREAD = Sizes(24, 16 * MIB, 2000), Sizes(24, MIB, 60)
+"""So many files of like size that each worker owns about as much of them as the others."""
 
 
 def fill(source: LimitedSource, sizes: Sizes, seed: int = 1) -> int:

@@ -12,6 +12,22 @@ def test_a_source_gives_each_byte_once(capfd: pytest.CaptureFixture[str]) -> Non
     assert "source bytes of the data set" in capfd.readouterr().out
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "figure"),
+    [
+        ("grow", "bytes moved by the least possible"),
+        ("shrink", "hit ratio of the next epoch"),
+        ("kill", "slowest read"),
+    ],
+)
+def test_members_change_and_readers_go_on(
+    name: str, figure: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--only", name, "--quick"]) == 0
+    assert figure in capfd.readouterr().out
+
+
 def test_an_unknown_scenario_is_a_wrong_usage(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["--only", "twice"])
