@@ -79,6 +79,17 @@ class RoomMaker:
             self.evict(tier, must, max(must, should), _BATCH, growing)
         return account.used + need <= account.quota and not account.lacks(need)
 
+    def resize(self, quota_bytes: int) -> None:
+        """Lets the last tier hold so much from now on; upkeep evicts what is too much.
+
+        Takes the store's lock itself.
+        """
+        with self._table.lock:
+            tier = self._table.tiers[-1]
+            tier.account.quota = quota_bytes
+            if tier.account.used > quota_bytes * tier.definition.high:
+                tier.evicting = True
+
     def trim(self, tier: Tier) -> int:
         """One batch of an eviction that the high mark started; 0 when the low mark is reached."""
         excess = tier.account.used - int(tier.account.quota * tier.definition.low)

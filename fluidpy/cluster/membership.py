@@ -69,6 +69,19 @@ class Membership:
         """The member of that name, or None."""
         return next((member for member in self.members if member.name == name), None)
 
+    def sharing(self, name: str) -> int:
+        """How many workers, that one included, share the free space of its machine.
+
+        While data moves, for who had it those of before count: he throws nothing away that another
+        one has still to take over.
+        """
+        own = self.member(name)
+        if own is None:
+            return 1
+        here = sum(member.machine == own.machine for member in self.members)
+        before = (len(one.previous) for one in self.datasets.values() if name in one.previous)
+        return min(here, *before, here)
+
     def to_wire(self) -> dict[str, Any]:
         """Plain JSON values, tokens included."""
         return {

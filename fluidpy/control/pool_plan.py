@@ -18,7 +18,8 @@ EMPTY: Final = Membership(0, (), {})
 """The pool before the first Dataset."""
 
 EQUAL_CAPACITY: Final = 1 << 30
-"""Weight of each member, in bytes: workers of one machine have the same tiers, so equal shares."""
+"""Weight of each member, in bytes. They are equal since capacities are: every worker has the quotas
+that a Dataset's runtime declares, and default tiers share the free space evenly (`Stores`)."""
 
 _PREFIX: Final = "worker-"
 

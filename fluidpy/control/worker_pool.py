@@ -115,11 +115,9 @@ class WorkerPool:
         self._threads.shutdown(wait=False)
 
     def _start(self, member: Member) -> None:
-        share = self._settings.default_quota_share / max(1, len(self.membership.members))
         certificates = self._certificates
         settings = replace(
             self._settings,
-            default_quota_share=share,
             certificate_file=None if certificates is None else certificates.of(member.name),
             authority_file=None if certificates is None else certificates.authority,
         )

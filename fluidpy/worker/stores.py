@@ -44,6 +44,9 @@ class Stores:
         self._settings = settings
         self._open_store = open_store
         self._by_directories: dict[tuple[str, ...], BlockStore] = {}
+        self._default: dict[Path, str] = {}
+        """Default tiers that are open: medium by directory."""
+        self._sharing = 1
 
     def __iter__(self) -> Iterator[BlockStore]:
         """All open stores."""
@@ -60,7 +63,8 @@ class Stores:
         Raises CacheDirectoryError when a directory cannot be used or belongs to another set,
         ValidationError when a Dataset that must stay off disks names a disk tier.
         """
-        tiers = self._own(definition.tiers) or (self._default_tier(definition),)
+        declared = self._own(definition.tiers)
+        tiers = declared or (self._default_tier(definition),)
         if not definition.keep_on_disk:
             _refuse_disks(definition, tiers)
         directories = tuple(os.path.realpath(tier.directory) for tier in tiers)
@@ -75,7 +79,22 @@ class Stores:
                 )
         store = self._open_store(tiers, self._settings.block_bytes, _clean_token())
         self._by_directories[directories] = store
+        if not declared:
+            self._default[Path(tiers[0].directory)] = tiers[0].medium
         return store
+
+    def share_among(self, workers: int) -> None:
+        """This worker's default tiers are one of so many on this machine, all of the same size.
+
+        What is open grows or shrinks accordingly, from now on.
+        """
+        if workers == self._sharing:
+            return
+        self._sharing = workers
+        for directory, medium in self._default.items():
+            store = self._by_directories[(os.path.realpath(directory),)]
+            kept = store.usage()[-1].kept
+            store.room.resize(self._shared_tier(directory, medium, kept).quota_bytes)
 
     def flush(self) -> None:
         """Writes queued index rows of all stores. Raises CacheError when one could not be written;
@@ -107,13 +126,16 @@ class Stores:
         return tuple(replace(tier, directory=_beside(tier.directory, name)) for tier in tiers)
 
     def _default_tier(self, definition: DatasetDefinition) -> TierDefinition:
-        share = self._settings.default_quota_share
         if definition.keep_on_disk:
             directory, medium = self._settings.cache_dir / "store", "SSD"
         else:
             directory, medium = MEMORY_DIRECTORY / f"fluidpy-{os.getuid()}" / "store", "MEM"
             directory = Path(_beside(str(directory), self._settings.member_name))
         kept = indexed_bytes(directory / "index.sqlite")
+        return self._shared_tier(directory, medium, kept)
+
+    def _shared_tier(self, directory: Path, medium: str, kept: int) -> TierDefinition:
+        share = self._settings.default_quota_share / self._sharing
         return default_tier(directory, share, kept_bytes=kept, medium=medium)
 
 

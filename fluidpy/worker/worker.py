@@ -140,8 +140,9 @@ class Worker:
 
     async def start(self) -> None:
         """Joins the pool, where there is one. Raises UsageError, ClusterError when it cannot."""
-        if self.pool is not None:
-            await self.pool.start(
+        if (pool := self.pool) is not None:
+            pool.on_change.append(lambda all_: self.stores.share_among(all_.sharing(pool.name)))
+            await pool.start(
                 self.datasets, lambda: worker_samples(process_operations.state_of(self))
             )
 

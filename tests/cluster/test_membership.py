@@ -142,3 +142,12 @@ def test_errors_of_peers_cross_the_wire() -> None:
         assert type(again) is kind
         assert isinstance(again, ConnectionError)
         assert str(again) == "a: b. c"
+
+
+def test_who_has_data_to_hand_over_keeps_his_room_until_it_is_taken() -> None:
+    members = tuple(Member(f"w{n}", f"127.0.0.1:{n}", "m" if n < 3 else "n", 1) for n in range(4))
+    settled = DatasetMembership(("w0", "w1", "w2"))
+    moving = DatasetMembership(("w0", "w1", "w2"), previous=("w0",))
+    pool = Membership(1, members, {"a/a": settled, "a/b": moving})
+    assert [pool.sharing(f"w{n}") for n in range(5)] == [1, 3, 3, 1, 1]
+    assert Membership(2, members, {"a/a": settled, "a/b": settled}).sharing("w0") == 3

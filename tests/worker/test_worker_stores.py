@@ -31,6 +31,35 @@ def _no_walk(*_: Any) -> Iterator[Any]:
     raise AssertionError("the store's directory is walked")
 
 
+def test_workers_of_one_machine_share_its_free_space_evenly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.statvfs(tmp_path)
+
+    class Fixed:
+        f_bavail, f_frsize, f_blocks, f_flag = 1000, BLOCK, real.f_blocks, real.f_flag
+
+    monkeypatch.setattr("fluidpy.cache.tier.os.statvfs", lambda _: Fixed())
+    stores = Stores(Settings(tmp_path / "cache", tmp_path / "run", block_bytes=BLOCK))
+    declared = DatasetDefinition("b", "default", (), (TierDefinition(str(tmp_path / "t"), 8192),))
+    small = stores.store_for(declared)
+    store = stores.store_for(DatasetDefinition("a", "default", ()))
+    for number in range(300):
+        item = store.create(b"%016d" % number, BLOCK)
+        item.reserve(0, BLOCK)
+        item.write(0, bytes(BLOCK))
+        item.commit(0, BLOCK)
+    assert store.usage()[0].quota_bytes == 500 * BLOCK
+    stores.share_among(4)  # of 1000 blocks that are free and 300 that are kept
+    assert store.usage()[0].quota_bytes == 1300 * BLOCK // 8
+    store.maintain()
+    assert 0 < store.usage()[0].used <= 1300 * BLOCK // 8
+    stores.share_among(1)
+    assert store.usage()[0].quota_bytes > 500 * BLOCK
+    assert small.usage()[0].quota_bytes == 8192
+    stores.close()
+
+
 def test_the_default_quota_counts_what_is_kept_without_walking_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
