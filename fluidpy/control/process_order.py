@@ -45,6 +45,8 @@ class ProcessOrder:
     redacted: tuple[str, ...] = field(default=(), repr=False)
     binds: Mapping[str, str] = field(default_factory=dict)
     """Directories that the program sees at other places: place → directory. Needs root."""
+    files: str = ""
+    """Digest over the files that were written for it."""
 
     def digest(self) -> str:
         """32 hexadecimal digits over all of it; tells changes."""

@@ -159,7 +159,7 @@ def driver_of(plugin: Plugin | None) -> RuntimeDriver:
     if plugin.manifest.engine is not None:
         return _engine_driver(plugin, plugin.manifest.engine.class_)
     module = importlib.import_module("fluidpy.runtime.mount_driver")
-    driver: RuntimeDriver = module.MountDriver(plugin.manifest)
+    driver: RuntimeDriver = module.MountDriver(plugin.manifest, plugin.directory)
     return driver
 
 

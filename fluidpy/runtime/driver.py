@@ -103,6 +103,9 @@ class LongRunning:
     """Run after the process; `umount` of the target if empty."""
     redacted: tuple[str, ...] = field(default=(), repr=False)
     """Values that are replaced in what is kept of the process's output."""
+    binds: tuple[tuple[Path, Path], ...] = ()
+    """Directories that the process alone sees at other places: (place, directory). Without root
+    they stay where they are."""
 
 
 @dataclass(frozen=True, slots=True)

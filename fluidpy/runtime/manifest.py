@@ -56,7 +56,14 @@ class MountSection(Model):
     """
 
     command: list[str] = Field(
-        description="Program and arguments; it stays in the foreground.", min_length=1
+        description="Program and arguments; it stays in the foreground. A program that begins with "
+        "./ lies beside runtime.yaml.",
+        min_length=1,
+    )
+    contract: Literal["arguments", "fluid"] = defaulted(
+        "arguments",
+        "How the program is told what to mount: by its arguments, one program a mount, or in "
+        "Fluid's way by /etc/fluid/config/config.json, one program for the whole Dataset.",
     )
     environment: StringMap = mapping("Variables added for the program.")
     filesystem_type: str = Field(

@@ -109,7 +109,7 @@ def _mount(manifest: Manifest, mount: MountSection) -> Iterator[Finding]:
         used.update(found)
         for one in found:
             yield from _placeholder(path, one, secret, in_environment)
-    if "target" not in used:
+    if "target" not in used and mount.contract == "arguments":
         message = "the program is not told where to mount"
         yield Finding(("mount", "command"), message, "add the argument '{target}'")
 

@@ -1,0 +1,64 @@
+"""Commands that a runtime's driver asks for, each run to its end and within its deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from typing import Final
+
+from fluidpy.control.process_supervisor import PASSED_ON
+from fluidpy.control.redaction import Redactor
+from fluidpy.errors import ControlPlaneError, ControlPlaneTimeoutError
+from fluidpy.runtime.driver import Command
+
+_SHOWN_CHARACTERS: Final = 500
+
+
+async def run_command(command: Command) -> str:
+    """What a command prints. Raises ControlPlaneError with the end of it should it fail.
+
+    It is killed with all it has started when the deadline passes or nobody waits for it any more.
+    """
+    kept = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *command.arguments,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            cwd="/",
+            env={**kept, **command.environment},
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise ControlPlaneError(
+            f"{command.name} cannot be started: {error.strerror}",
+            cure=f"Install {command.arguments[0]}.",
+        ) from error
+    try:
+        async with asyncio.timeout(command.deadline_seconds):
+            output, talk = await process.communicate()
+    except TimeoutError:
+        raise ControlPlaneTimeoutError(
+            f"{command.name} did not end within {command.deadline_seconds:g} s",
+            cure="Look whether what it talks to can be reached.",
+        ) from None
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+    if process.returncode != 0:
+        said = _clean(command, talk or output)
+        raise ControlPlaneError(
+            f"{command.name} failed with exit status {process.returncode}: {said}",
+            cure="Correct what it says.",
+        )
+    return output.decode("utf-8", "replace")
+
+
+def _clean(command: Command, output: bytes) -> str:
+    redactor = Redactor(command.redacted)
+    lines = [*redactor.lines(output), *redactor.end()]
+    return b"".join(lines).decode("utf-8", "replace").strip()[-_SHOWN_CHARACTERS:]

@@ -1,0 +1,90 @@
+"""All runtimes of this machine that need processes of their own: a keeper for each.
+
+They outlive the control plane. The next one takes them over, and ends those that nobody wants.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from fluidpy.control.runtime_keeper import Assignment, RuntimeKeeper, directory_of
+from fluidpy.errors import FluidpyError
+from fluidpy.runtime.driver import RuntimeState
+from fluidpy.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+THREADS: Final = 16
+"""Blocking calls under way at once: looks are short, an end may wait for a program."""
+
+
+class RuntimeExecutor:
+    """Carries out what is wanted of runtimes; nothing here blocks but `close`."""
+
+    def __init__(self, settings: Settings, on_change: Callable[[], None]) -> None:
+        """Looks for what an earlier control plane has left at the first `want`."""
+        self._settings, self._on_change = settings, on_change
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="runtime")
+        self._keepers: dict[str, RuntimeKeeper] = {}
+        self._ending: dict[str, asyncio.Task[None]] = {}
+        self._looked = False
+
+    def want(self, wanted: Mapping[str, Assignment]) -> None:
+        """Has these runtimes run, by `namespace/name` of their Datasets, and no others."""
+        if not self._looked:
+            self._looked = True
+            for key in self._left():
+                if key not in wanted:
+                    self._keepers[key] = self._keeper(key)
+        for key in self._keepers.keys() - wanted.keys():
+            self._ending[key] = asyncio.get_running_loop().create_task(
+                self._end(key, self._keepers.pop(key))
+            )
+        for key, assignment in wanted.items():
+            if key in self._ending:
+                continue  # it is begun once it has ended
+            if key not in self._keepers:
+                self._keepers[key] = self._keeper(key)
+            self._keepers[key].want(assignment)
+
+    def state(self, key: str) -> RuntimeState | None:
+        """What is seen of a runtime; None of one that is not kept here."""
+        keeper = self._keepers.get(key)
+        return None if keeper is None else keeper.state
+
+    def is_there(self, key: str) -> bool:
+        """Whether anything of a runtime is left."""
+        return key in self._keepers or key in self._ending
+
+    async def close(self, *, stop: bool) -> None:
+        """Lets go of all runtimes; with `stop` they end."""
+        for task in list(self._ending.values()):
+            await asyncio.gather(task, return_exceptions=True)
+        keepers = list(self._keepers.values())
+        acts = (one.end(teardown=False) if stop else one.leave() for one in keepers)
+        for one in await asyncio.gather(*acts, return_exceptions=True):
+            if isinstance(one, BaseException):
+                _log.error("a runtime does not end: %s", one)
+        self._threads.shutdown(wait=False)
+
+    def _keeper(self, key: str) -> RuntimeKeeper:
+        directory = directory_of(self._settings.runtime_dir, key)
+        return RuntimeKeeper(key, directory, self._threads, self._on_change)
+
+    def _left(self) -> list[str]:
+        root = self._settings.runtime_dir / "runtimes"
+        return [f"{one.parent.name}/{one.name}" for one in root.glob("*/*") if one.is_dir()]
+
+    async def _end(self, key: str, keeper: RuntimeKeeper) -> None:
+        try:
+            await keeper.end(teardown=True)
+        except (FluidpyError, OSError) as error:
+            _log.error("the runtime of %s does not end, and is tried again: %s", key, error)
+            self._keepers[key] = keeper
+        finally:
+            del self._ending[key]
+            self._on_change()
