@@ -22,7 +22,16 @@ PEER_BYTES: Final = (
     "bytes_from_replica",
     "bytes_from_former_owner",
 )
-"""Counters of bytes that one worker read from another's cache."""
+"""Counters of bytes that one worker read from another."""
+
+READ_COUNTERS: Final = (
+    "bytes_from_cache",
+    *PEER_BYTES,
+    "bytes_fetched_for_peers",
+    "bytes_from_source",
+    "loaded_bytes",
+)
+"""All counters that `ReadBytes` is made of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,23 +51,16 @@ class ReadBytes:
     def of(cls, counters: Iterable[Mapping[str, int]]) -> Self:
         """The sum over the counters of several workers.
 
-        What a load fetched nobody has read yet: it is no miss.
+        What a load fetched nobody has read yet: it is no miss. What a worker fetched because
+        another one read it comes from the source, although that one had it from the worker.
         """
         local = remote = source = 0
         for one in counters:
             local += one.get("bytes_from_cache", 0)
             remote += sum(one.get(name, 0) for name in PEER_BYTES)
+            remote -= one.get("bytes_fetched_for_peers", 0)
             source += max(0, one.get("bytes_from_source", 0) - one.get("loaded_bytes", 0))
-        return cls(local, remote, source)
-
-    def since(self, before: ReadBytes) -> ReadBytes:
-        """What was read after `before`; a worker that began anew counts from zero."""
-        pairs = (
-            (self.local, before.local),
-            (self.remote, before.remote),
-            (self.source, before.source),
-        )
-        return ReadBytes(*(now - then if now >= then else now for now, then in pairs))
+        return cls(local, max(0, remote), source)
 
 
 def cache_states(

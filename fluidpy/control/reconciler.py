@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -38,6 +39,7 @@ from fluidpy.control.object_store import ObjectStore
 from fluidpy.control.observed import WorkerShare
 from fluidpy.control.pool_plan import PoolFacts, plan_pool
 from fluidpy.control.pool_worker import PoolWorker
+from fluidpy.control.recent_reads import RecentReads
 from fluidpy.control.runtime_status import RuntimeFacts, runtime_status
 from fluidpy.control.worker_pool import WorkerPool
 from fluidpy.namespace.definition import DatasetDefinition
@@ -80,6 +82,7 @@ class Reconciler:
         self._served: dict[str, int] = {}
         self._unready_since: dict[str, float] = {}
         self._moving_since: dict[str, float] = {}
+        self._reads: defaultdict[str, RecentReads] = defaultdict(RecentReads)
 
     def step(self) -> None:
         """Looks at all objects and workers, and does what is next."""
@@ -193,6 +196,7 @@ class Reconciler:
                 self._store.finalize(_key("Dataset", one), finalizer)
             self._served.pop(key, None)
             self._noted.pop(key, None)
+            self._reads.pop(key, None)
 
     def _note(self, one: LoadedObject, wanted: Wanted) -> None:
         """What is seen of a Dataset and its runtime goes into their statuses."""
@@ -239,7 +243,7 @@ class Reconciler:
         known = definition if wanted.trouble is None and ready else None
         if known is not None and all(worker.serves(known) for worker in ready):
             self._served[wanted.key] = dataset.metadata.generation or 1
-        now = time.monotonic()
+        now, shares = time.monotonic(), self.shares_of(wanted.key)
         if ready:
             self._unready_since.pop(wanted.key, None)
         since = self._unready_since.setdefault(wanted.key, now) if not ready else now
@@ -247,7 +251,9 @@ class Reconciler:
         troubles = [w.troubles[wanted.key] for w in workers if wanted.key in w.troubles]
         return DatasetFacts(
             runtime=None if wanted.runtime is None else runtime_reference(wanted.runtime.object),
-            shares=self.shares_of(wanted.key),
+            shares=shares,
+            lately=self._reads[wanted.key].note(shares, now),
+            replicas=max(1, min(wanted.demand.copies, len(shares))),
             served_mounts=tuple(dataset.spec.mounts) if served is not None else (),
             served_generation=served,
             unready_seconds=now - since,

@@ -26,6 +26,7 @@ COUNTERS: Final[Mapping[str, str]] = {
     "bytes_from_owner": "bytes that came from the worker that owns them",
     "bytes_from_replica": "bytes that came from another worker that keeps them",
     "bytes_from_former_owner": "bytes that came from a worker that owned them before a change",
+    "bytes_fetched_for_peers": "bytes fetched from the source because another worker wanted them",
     "peers_absent": "requests to workers that did not have what was asked for",
     "peers_slow": "requests to workers given up because no answer came in time",
     "peers_failed": "requests to workers that failed",
@@ -59,6 +60,7 @@ class Counters:
     bytes_from_owner: int
     bytes_from_replica: int
     bytes_from_former_owner: int
+    bytes_fetched_for_peers: int
     peers_absent: int
     peers_slow: int
     peers_failed: int

@@ -193,7 +193,9 @@ class PeerObjects:
         located = _located(dataset, request)
         fill = self._fills.acquire(key, located, cached, _PeerOrigin(dataset))
         try:
-            return await _filled(fill, request, deadline)
+            served = await _filled(fill, request, deadline)
+            dataset.counters.bytes_fetched_for_peers += served.length
+            return served
         finally:
             self._fills.release(fill)
 

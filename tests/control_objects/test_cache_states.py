@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from fluidpy.api.quantity import format_ratio
 from fluidpy.control.cache_states import ReadBytes, cache_states
 from fluidpy.control.observed import SourceTotals, WorkerShare, source_totals
+from fluidpy.control.recent_reads import RecentReads
 from tests.control_objects.objects import MIB, share
 
 FLUIDS_NAMES = {
@@ -39,9 +40,29 @@ def test_what_was_read_of_late_makes_the_throughput_ratios() -> None:
     assert states["remoteThroughputRatio"] == "25.0%"
 
 
-def test_a_worker_that_began_anew_counts_from_zero() -> None:
-    before, now = ReadBytes(100, 50, 10), ReadBytes(5, 60, 10)
-    assert now.since(before) == ReadBytes(5, 10, 0)
+def test_what_one_worker_fetched_for_another_is_a_miss() -> None:
+    first = share(bytes_from_owner=40 * MIB, bytes_from_cache=20 * MIB)
+    owner = share("worker-1", bytes_from_source=40 * MIB, bytes_fetched_for_peers=40 * MIB)
+    states = cache_states([first, owner])
+    assert states["remoteHitRatio"] == "0.0%"
+    assert states["cacheHitRatio"] == "33.3%"
+
+
+def test_what_was_read_in_the_last_minute_counts_as_of_late() -> None:
+    recent = RecentReads()
+    assert recent.note([share(bytes_from_source=100)], 1000.0) == ReadBytes()
+    assert recent.note([share(bytes_from_source=100, bytes_from_cache=7)], 1010.0).local == 7
+    for at in range(1015, 1071, 5):
+        seen = recent.note([share(bytes_from_source=100, bytes_from_cache=7)], float(at))
+    assert seen == ReadBytes()
+
+
+def test_a_worker_that_began_anew_or_came_counts_from_zero() -> None:
+    recent = RecentReads()
+    recent.note([share(bytes_from_source=100, bytes_from_owner=50)], 0.0)
+    again = [share(bytes_from_source=5, bytes_from_owner=60), share("new", bytes_from_cache=3)]
+    assert recent.note(again, 1.0) == ReadBytes(local=3, remote=60, source=5)
+    assert recent.note([WorkerShare("worker-0", ready=False)], 2.0) == ReadBytes()
 
 
 def test_marks_and_what_was_not_kept() -> None:
