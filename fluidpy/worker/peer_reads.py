@@ -1,6 +1,7 @@
 """Bytes of a part from other workers of the pool, before its source is asked.
 
-Workers are asked in the order of `peer_routes`. One that is slow is not waited for alone: a replica
+Workers are asked in the order of `peer_routes`; when none of the owners answers, one that stands in
+for them. One that is slow is not waited for alone: a replica
 is asked as well, and where there is none, whether the worker still answers at all. One that failed
 is passed over for a while. All of that may take half the time that the source has for an answer, so
 that the source can be asked after it.
@@ -29,7 +30,7 @@ from fluidpy.errors import (
 from fluidpy.storage.under_storage import may_be_kept
 from fluidpy.worker.awaited_reads import alone_while, ended, first_of
 from fluidpy.worker.load_share import LoadShare
-from fluidpy.worker.peer_routes import Role, Step, route
+from fluidpy.worker.peer_routes import Role, Step, route, stand_in
 from fluidpy.worker.small_peer_reads import SmallPeerReads
 
 if TYPE_CHECKING:
@@ -72,14 +73,21 @@ class Brought(NamedTuple):
 class PeerRoute:
     """The workers to ask for one part, and what is under way for it."""
 
-    __slots__ = ("_attempt", "_dataset", "at_source", "copy", "for_peer", "steps")
+    __slots__ = ("_attempt", "_dataset", "at_source", "copy", "for_peer", "steps", "unit")
 
     def __init__(
-        self, dataset: DatasetPeers, steps: Sequence[Step], *, copy: bool, for_peer: bool
+        self,
+        dataset: DatasetPeers,
+        unit: bytes,
+        steps: Sequence[Step],
+        *,
+        copy: bool,
+        for_peer: bool,
     ) -> None:
         """`copy`: others keep the bytes, so that what is kept of them here is only a copy."""
         self._dataset = dataset
         self._attempt: asyncio.Task[Brought] | None = None
+        self.unit = unit
         self.steps = steps
         self.copy = copy
         self.for_peer = for_peer
@@ -124,7 +132,12 @@ class PeerRoute:
             brought = await self._attempted(reading, step, spare)
             if brought is not None:
                 return brought
-        return None
+        step = None if self.for_peer else self._dataset.stand_in(self.unit)
+        if step is None:
+            return None
+        return await self._attempted(
+            PeerReading(reads, counters, request, cached, ends), step, None
+        )
 
     async def _attempted(
         self, reading: PeerReading, step: Step, spare: Step | None
@@ -337,7 +350,15 @@ class DatasetPeers:
         owners = placement.owners(unit)
         steps = route(owners, placement.former_owners(unit), self.pool.name, asked_by_peer=for_peer)
         copy = all(owner.name != self.pool.name for owner in owners)
-        return PeerRoute(self, steps, copy=copy, for_peer=for_peer)
+        return PeerRoute(self, unit, steps, copy=copy, for_peer=for_peer)
+
+    def stand_in(self, unit: bytes) -> Step | None:
+        """Whom to ask to fetch while no owner of the unit answers; None: the source."""
+        placement = self.placement
+        if placement is None:
+            return None
+        is_well = self.pool.reads.health.is_well
+        return stand_in(placement.ranked(unit), placement.owners(unit), self.pool.name, is_well)
 
     def share(self, replicas: int) -> LoadShare | None:
         """What this worker loads of the Dataset, when each unit is to be on `replicas` workers (0:

@@ -1,13 +1,14 @@
 """Whom to ask for bytes that are not here, before their source: pure.
 
-The best owner of a unit fetches it for all, so it asks nobody to fetch; others ask it. What a
+The best owner of a unit fetches it for all, so it asks nobody to fetch; others ask it. While no
+owner answers, the member that would come next stands in for them, so that still one fetches. What a
 worker is asked by another one it passes on to nobody, except to ask who has the bytes already:
 so no request can go round in a circle, however different the pool looks to its members.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import NamedTuple
 
@@ -52,3 +53,24 @@ def route(
         Step(owner, Role.OWNER if owner is owners[0] else Role.REPLICA, True) for owner in worse
     ]
     return (*steps, *holders)
+
+
+def stand_in(
+    ranked: Sequence[Member],
+    owners: Sequence[Member],
+    me: str,
+    is_well: Callable[[str], bool],
+) -> Step | None:
+    """Who fetches for all while no owner answers; None: an owner does, or this worker has to.
+
+    `ranked` are all members in the order of the unit, `is_well` says of a name whether it answers.
+    Members that see the others alike choose the same one; where they do not, two of them fetch.
+    """
+    names = {owner.name for owner in owners}
+    if me in names or any(is_well(name) for name in names):
+        return None
+    others = (each for each in ranked if each.name not in names and not each.draining)
+    best = next((each for each in others if each.name == me or is_well(each.name)), None)
+    if best is None or best.name == me:
+        return None
+    return Step(best, Role.REPLICA, False)
