@@ -5,8 +5,9 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
-from benchmarks.cluster.bed import WorkerPool
+from benchmarks.cluster.bed import PoolWorker, WorkerPool
 from benchmarks.cluster.elastic import filled_pool
 from benchmarks.cluster.reading import reading
 from benchmarks.pairs import Figure, Outcome, spread
@@ -17,7 +18,7 @@ KILLS, QUICK_KILLS = 30, 2
 
 
 def run(talk: Callable[[str], None], *, quick: bool) -> Outcome:
-    """The kills, each of another worker than the last one; workers are started again at once."""
+    """The kills, of workers that are up; each is started again at once."""
     kills = QUICK_KILLS if quick else KILLS
     with filled_pool(WORKERS, talk, quick=quick) as filled:
         given = filled.source.bytes_given
@@ -37,15 +38,24 @@ def run(talk: Callable[[str], None], *, quick: bool) -> Outcome:
 
 
 def _kill(pool: WorkerPool, kills: int) -> list[float]:
-    """Kills workers; how long each was away, in seconds."""
-    chance, names, back = random.Random(1), list(pool.workers), list[float]()
-    name, due = "", time.monotonic()
-    for _ in range(kills):
-        due += EVERY_SECONDS
-        time.sleep(max(0.0, due - time.monotonic()))
-        name = chance.choice([each for each in names if each != name])
-        worker, began = pool.workers[name], time.monotonic()
-        worker.kill()
-        worker.await_up()
-        back.append(time.monotonic() - began)
-    return back
+    """Kills workers that are up; how long each was away, in seconds."""
+    chance, due = random.Random(1), time.monotonic()
+    with ThreadPoolExecutor(len(pool.workers)) as threads:
+        away: dict[str, Future[float]] = {}
+        back: list[Future[float]] = []
+        for _ in range(kills):
+            due = max(due + EVERY_SECONDS, time.monotonic())
+            time.sleep(max(0.0, due - time.monotonic()))
+            while not (up := [n for n in pool.workers if n not in away or away[n].done()]):
+                wait(away.values(), return_when=FIRST_COMPLETED)
+            name = chance.choice(up)
+            pool.workers[name].kill()
+            away[name] = threads.submit(_restarted, pool.workers[name])
+            back.append(away[name])
+        return [each.result() for each in back]
+
+
+def _restarted(worker: PoolWorker) -> float:
+    began = time.monotonic()
+    worker.await_up()
+    return time.monotonic() - began

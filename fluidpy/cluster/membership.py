@@ -43,13 +43,15 @@ class DatasetMembership:
     """Where one Dataset lies: the names of its members, and `replicas` owners for each unit.
 
     `previous` are its members before the last change while data still moves, and empty when it is
-    settled; they may name workers that are gone. `token` is what a request for the Dataset carries.
+    settled; they may name workers that are gone. `previous_replicas` of them owned each unit (0: as
+    many as now). `token` is what a request for the Dataset carries.
     """
 
     members: tuple[str, ...]
     replicas: int = 1
     previous: tuple[str, ...] = ()
     token: str = field(default="", repr=False)
+    previous_replicas: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +202,7 @@ def _dataset_to_wire(dataset: DatasetMembership) -> dict[str, Any]:
         "members": list(dataset.members),
         "replicas": dataset.replicas,
         "previous": list(dataset.previous),
+        "previousReplicas": dataset.previous_replicas,
         "token": dataset.token,
     }
 
@@ -210,4 +213,5 @@ def _dataset_from_wire(wire: Mapping[str, Any]) -> DatasetMembership:
         _whole(wire["replicas"]),
         _names(wire["previous"]),
         str(wire["token"]),
+        _whole(wire.get("previousReplicas", 0)),
     )

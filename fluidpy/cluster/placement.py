@@ -78,8 +78,11 @@ class Placement:
         # Who may still hold a unit: its owners by the members of before, and those it would have if
         # nobody were draining, should a drain not be noted in `previous`.
         self._before = [
-            _Ranking(each, placed.replicas)
-            for each in (before, members if self._draining.members else [])
+            _Ranking(each, replicas)
+            for each, replicas in (
+                (before, placed.previous_replicas or placed.replicas),
+                (members if self._draining.members else [], placed.replicas),
+            )
             if each
         ]
         self.moving = bool(self._before)

@@ -130,9 +130,10 @@ def _one_placed(
     members = _chosen(old.members, demand, staying, load)
     load.subtract(old.members)
     load.update(members)
-    if set(members) == set(old.members):
-        return replace(old, replicas=demand.copies, previous=())
-    return DatasetMembership(members, demand.copies, old.members, old.token)
+    if set(members) == set(old.members) and old.replicas == demand.copies:
+        return replace(old, previous=(), previous_replicas=0)
+    before = old.replicas if old.members else 0
+    return DatasetMembership(members, demand.copies, old.members, old.token, before)
 
 
 def _chosen(

@@ -115,7 +115,7 @@ def _facts(membership: Membership, key: str, name: str) -> object:
     if name not in names:
         return None
     weights = [_weight(member) for member in membership.members if member.name in names]
-    return placed.members, placed.previous, placed.replicas, weights
+    return placed.members, placed.previous, placed.replicas, placed.previous_replicas, weights
 
 
 def _weight(member: Member) -> tuple[object, ...]:

@@ -24,9 +24,10 @@ def placed(
     before: tuple[str, ...],
     replicas: int = 1,
     draining: tuple[str, ...] = (),
+    previous_replicas: int = 0,
 ) -> Placement:
     members = [replace(m, draining=m.name in draining) for m in workers([1 << 30] * len(NAMES))]
-    datasets = {KEY: DatasetMembership(now, replicas, before)}
+    datasets = {KEY: DatasetMembership(now, replicas, before, "", previous_replicas)}
     return Placement(Membership(1, tuple(members), datasets), KEY)
 
 
@@ -49,6 +50,24 @@ def test_each_new_owner_takes_over_from_those_before_and_nobody_else_does(
                 assert move.end == min(start + UNIT_BYTES, size)
                 assert {holder.name for holder in move.holders} == old
         assert not moves
+
+
+@settings(deadline=None)
+@given(some_names, st.integers(1, 4), st.integers(1, 4), keys, sizes)
+def test_more_replicas_of_the_same_members_are_copied_and_fewer_move_nothing(
+    names: tuple[str, ...], before: int, now: int, key: bytes, size: int
+) -> None:
+    past, placement = placed(names, (), before), placed(names, names, now, previous_replicas=before)
+    for start in range(0, size, UNIT_BYTES):
+        new, old = owners(placement, key, start, size), owners(past, key, start, size)
+        moved = {
+            name: {holder.name for holder in move.holders}
+            for name in NAMES
+            for move in moves_to(placement, name, key, size)
+            if move.start == start
+        }
+        assert moved == dict.fromkeys(new - old, old)
+        assert len(moved) == max(0, min(now, len(names)) - min(before, len(names)))
 
 
 @settings(deadline=None)

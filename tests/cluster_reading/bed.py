@@ -123,6 +123,7 @@ class Pool:
         self.replicas = replicas
         self.quota_bytes = quota_bytes
         self.previous: tuple[str, ...] = ()
+        self.previous_replicas = 0
         self.draining: tuple[str, ...] = ()
         self.members: tuple[str, ...] = ()
         self.dead: tuple[Member, ...] = ()
@@ -162,7 +163,9 @@ class Pool:
         )
         members += self.dead
         self.members = names or tuple(self.workers)
-        placed = DatasetMembership(self.members, self.replicas, self.previous, TOKEN)
+        placed = DatasetMembership(
+            self.members, self.replicas, self.previous, TOKEN, self.previous_replicas
+        )
         membership = Membership(self.generation, members, {DATASET: placed})
         write_membership(self.file, membership)
         for worker in self.workers.values():

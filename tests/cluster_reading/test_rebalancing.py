@@ -197,6 +197,22 @@ def test_replicas_move_once_and_stay_two(make_pool: MakePool) -> None:
     assert sum(pool.server.bytes.values()) == 0
 
 
+@pytest.mark.slow
+def test_more_replicas_are_copied_from_those_that_have_the_bytes(make_pool: MakePool) -> None:
+    files = contents(5)
+    pool = make_pool(files, "abc")
+    load_all(pool)
+    pool.replicas, pool.previous_replicas = 2, 1
+    change(pool)
+    told = await_settled(pool)
+    assert sum(one["moved_bytes"] for one in told.values()) == total(files)
+    pool.previous_replicas = 0
+    settle(pool)
+    pool.workers.pop("b").end()
+    pool.check("ac", files)
+    assert sum(pool.server.bytes.values()) == 0
+
+
 def candidates(folder: str, count: int) -> dict[str, bytes]:
     """Files of one block; who owns which of them is for the test to look up."""
     return {f"{folder}/{n:03}": random.Random(n).randbytes(BLOCK) for n in range(count)}

@@ -95,6 +95,15 @@ def test_a_second_move_waits_for_the_first_unless_it_is_overdue() -> None:
     )
 
 
+def test_more_copies_on_the_same_workers_are_a_move() -> None:
+    current = until_settled(EMPTY, [Demand("default/a", 3)])
+    wanted = [Demand("default/a", 3, copies=2)]
+    placed = plan_pool(current, wanted, MOVING).datasets["default/a"]
+    assert (placed.previous, placed.previous_replicas, placed.replicas) == (placed.members, 1, 2)
+    settled = until_settled(current, wanted).datasets["default/a"]
+    assert (settled.previous, settled.previous_replicas, settled.replicas) == ((), 0, 2)
+
+
 def test_one_that_drains_is_taken_back_before_a_new_one_is_made() -> None:
     current = until_settled(EMPTY, [Demand("default/a", 3)])
     less = plan_pool(current, [Demand("default/a", 2)], MOVING)
