@@ -132,12 +132,11 @@ class PeerRoute:
             brought = await self._attempted(reading, step, spare)
             if brought is not None:
                 return brought
-        step = None if self.for_peer else self._dataset.stand_in(self.unit)
-        if step is None:
+        helper = None if self.for_peer else self._dataset.stand_in(self.unit)
+        if helper is None:
             return None
-        return await self._attempted(
-            PeerReading(reads, counters, request, cached, ends), step, None
-        )
+        reading = PeerReading(reads, counters, request, cached, ends)
+        return await self._attempted(reading, helper, None)
 
     async def _attempted(
         self, reading: PeerReading, step: Step, spare: Step | None
