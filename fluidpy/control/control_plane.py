@@ -21,6 +21,7 @@ from fluidpy.control.object_lifecycle import Document, ObjectKey
 from fluidpy.control.object_store import Change, ObjectStore
 from fluidpy.control.pool_worker import PoolWorker
 from fluidpy.control.reconciler import Reconciler
+from fluidpy.control.runtime_executor import RuntimeExecutor
 from fluidpy.control.unserved_operations import refuse
 from fluidpy.control.worker_pool import WorkerPool
 from fluidpy.errors import (
@@ -68,8 +69,15 @@ class ControlPlane:
         self.pool = WorkerPool(settings, self.wake)
         self.mounts = DeclaredMounts(self.store, settings)
         self.events = EventLog(self.store, time.time)
+        self.executor = RuntimeExecutor(settings, self._wake_from_a_thread)
         self.reconciler = Reconciler(
-            self.store, self.admission, self.pool, self.mounts, self.events, settings
+            self.store,
+            self.admission,
+            self.pool,
+            self.mounts,
+            self.events,
+            settings,
+            self.executor,
         )
         self.loads = DataLoads(
             self.store,
@@ -111,6 +119,7 @@ class ControlPlane:
             await self.mounts.close()
             await self.server.close()
             await self.pool.close(stop=self._stop_workers)
+            await self.executor.close(stop=self._stop_workers)
             self.settings.control_socket.unlink(missing_ok=True)
             self.store.close()
 
@@ -179,7 +188,7 @@ class ControlPlane:
     def _serving(self, key: str, member: str) -> PoolWorker | None:
         """A worker that serves the Dataset as it is declared: the named one, or the least busy."""
         definition = self.reconciler.definitions.get(key)
-        if definition is None:
+        if definition is None or not self.reconciler.is_readable(key):
             return None
         named = self.pool.workers.get(member)
         if named is not None and named.serves(definition):
@@ -194,6 +203,9 @@ class ControlPlane:
         if wanted is not None and wanted.trouble is not None:
             troubles.insert(0, wanted.trouble.message)
         troubles += [worker.failure for worker in workers if worker.failure]
+        state = self.executor.state(key)
+        if state is not None and state.reason and not state.ready:
+            troubles.insert(0, state.reason)
         why = f": {troubles[0]}" if troubles else ""
         return ControlPlaneTimeoutError(
             f"no worker serves the Dataset {key} yet{why}",

@@ -12,7 +12,7 @@ from fluidpy.api.quantity import format_bytes
 from fluidpy.control.cache_states import CALCULATING, ReadBytes, cache_states
 from fluidpy.control.conditions import set_condition, status_of, without
 from fluidpy.control.moments import timestamp
-from fluidpy.control.observed import WorkerShare, source_totals
+from fluidpy.control.observed import SourceTotals, WorkerShare, source_totals
 
 GRACE_SECONDS: Final = 10.0
 """How long a Dataset stays Bound with no worker that answers: one that died is there again within
@@ -54,6 +54,10 @@ class DatasetFacts:
     referred_by: tuple[str, ...] = ()
     lately: ReadBytes | None = None
     replicas: int = 1
+    engine_states: Mapping[str, str] = field(default_factory=dict)
+    """What the engine says of its cache, where one serves the Dataset."""
+    engine_totals: SourceTotals | None = None
+    """What the engine says of the source."""
 
 
 def dataset_status(dataset: Dataset, facts: DatasetFacts, now: float) -> DatasetStatus:
@@ -62,7 +66,7 @@ def dataset_status(dataset: Dataset, facts: DatasetFacts, now: float) -> Dataset
     Nothing of it changes when nothing but the time did.
     """
     phase = next_phase(dataset, facts)
-    totals = source_totals(facts.shares)
+    totals = facts.engine_totals or source_totals(facts.shares)
     last = dataset.status
     known = totals is not None and totals.complete
     files = str(totals.files) if totals is not None and known else CALCULATING
@@ -105,6 +109,8 @@ def _is_current(dataset: Dataset, facts: DatasetFacts) -> bool:
 def _states(dataset: Dataset, facts: DatasetFacts) -> dict[str, str]:
     if not any(share.ready for share in facts.shares):
         return dict(dataset.status.cache_states)
+    if facts.engine_states:
+        return dict(facts.engine_states)
     return cache_states(facts.shares, facts.lately, facts.replicas)
 
 

@@ -20,15 +20,18 @@ from fluidpy.client.control_client import BASE_DIRECTORY_ANNOTATION
 from fluidpy.control.dataset_status import Trouble
 from fluidpy.control.object_lifecycle import Document
 from fluidpy.control.pool_plan import Demand
+from fluidpy.control.runtime_choice import Choice, RuntimeChooser, assigned
+from fluidpy.control.runtime_keeper import Assignment, place_of
 from fluidpy.control.runtime_status import NATIVE_CLASS, wanted_workers
 from fluidpy.errors import FluidpyError
 from fluidpy.namespace.definition import DatasetDefinition
 from fluidpy.namespace.resolve import resolve_dataset
 from fluidpy.namespace.resolve_mounts import REFERENCE
+from fluidpy.runtime.driver import EngineDriver, RuntimeRequest
 from fluidpy.settings import Settings
 
 RUNTIME_KINDS: Final = tuple(kind for kind in KINDS if kind.endswith("Runtime"))
-"""Every kind of runtime; all are served by fluidpy's own engine here."""
+"""Every kind of runtime."""
 
 RUNTIME_PLURALS: Final = tuple(KINDS[kind].plural for kind in RUNTIME_KINDS)
 
@@ -48,6 +51,10 @@ class Wanted:
     demand: Demand
     definition: DatasetDefinition | None = None
     trouble: Trouble | None = None
+    assignment: Assignment | None = None
+    """What has to run beside the workers, which read what it mounts."""
+    choice: Choice | None = None
+    """Who serves it."""
 
     @property
     def key(self) -> str:
@@ -112,6 +119,7 @@ class WantedDatasets:
     def of(self, objects: Sequence[LoadedObject]) -> list[Wanted]:
         """The Datasets among the objects."""
         runtimes = runtimes_by_name(objects)
+        chooser = RuntimeChooser(self._settings)
         shared = tuple(_mark(one) for one in objects if isinstance(one.object, CoreResource))
         everything = tuple(map(_mark, objects))
         known, self._known = self._known, {}
@@ -126,7 +134,7 @@ class WantedDatasets:
             if before is not None and before[0] == marks and before[1].trouble is None:
                 fresh = replace(before[1], dataset=one, runtime=runtime)
             else:
-                fresh = _wanted(one, runtime, objects, self._settings)
+                fresh = _wanted(one, runtime, objects, self._settings, chooser)
             self._known[key] = marks, fresh
         return [wanted for _, wanted in self._known.values()]
 
@@ -142,8 +150,10 @@ def _wanted(
     runtime: LoadedObject | None,
     objects: Sequence[LoadedObject],
     settings: Settings,
+    chooser: RuntimeChooser,
 ) -> Wanted:
     dataset = one.object
+    assert isinstance(dataset, Dataset)
     key = f"{dataset.namespace}/{dataset.name}"
     if runtime is None:
         return Wanted(one, None, Demand(key, 0))
@@ -161,9 +171,24 @@ def _wanted(
                 dataset.metadata.annotations.get(BASE_DIRECTORY_ANNOTATION, os.sep)
             ),
         )
+        choice = chooser.choose(runtime.object, None, _schemes(resolved.definition))
+        request = RuntimeRequest(
+            dataset=dataset,
+            mounts=resolved.definition.mounts,
+            place=place_of(settings.runtime_dir, settings.state_dir, key),
+            runtime=runtime.object,
+            tiers=resolved.definition.tiers,
+        )
+        assignment, definition = assigned(choice, request, resolved.definition, settings.state_dir)
     except FluidpyError as error:
         return Wanted(one, runtime, demand, trouble=Trouble("DatasetInvalid", str(error)))
-    return Wanted(one, runtime, demand, resolved.definition)
+    if isinstance(choice.driver, EngineDriver):
+        demand = replace(demand, workers=min(workers, 1), copies=1)
+    return Wanted(one, runtime, demand, definition, assignment=assignment, choice=choice)
+
+
+def _schemes(definition: DatasetDefinition) -> list[str]:
+    return [mount.source.scheme for mount in definition.mounts]
 
 
 def _related(

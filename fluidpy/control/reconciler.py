@@ -21,7 +21,12 @@ from fluidpy.api.problem import LoadedObject
 from fluidpy.api.serialisation import to_dict
 from fluidpy.control.admission import Admission
 from fluidpy.control.api_server import FINALIZERS
-from fluidpy.control.dataset_status import GRACE_SECONDS, DatasetFacts, dataset_status
+from fluidpy.control.dataset_status import (
+    GRACE_SECONDS,
+    DatasetFacts,
+    Trouble,
+    dataset_status,
+)
 from fluidpy.control.declared_mounts import DeclaredMounts
 from fluidpy.control.demands import (
     RUNTIME_KINDS,
@@ -36,13 +41,16 @@ from fluidpy.control.event_log import EventLog
 from fluidpy.control.events import ObjectOfEvent, normal, warning
 from fluidpy.control.object_lifecycle import Document, ObjectKey
 from fluidpy.control.object_store import ObjectStore
-from fluidpy.control.observed import WorkerShare
+from fluidpy.control.observed import SourceTotals, WorkerShare
 from fluidpy.control.pool_plan import PoolFacts, plan_pool
 from fluidpy.control.pool_worker import PoolWorker
 from fluidpy.control.recent_reads import RecentReads
+from fluidpy.control.runtime_executor import RuntimeExecutor
+from fluidpy.control.runtime_keeper import Assignment
 from fluidpy.control.runtime_status import RuntimeFacts, runtime_status
 from fluidpy.control.worker_pool import WorkerPool
 from fluidpy.namespace.definition import DatasetDefinition
+from fluidpy.runtime.driver import RuntimeState
 from fluidpy.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -65,10 +73,12 @@ class Reconciler:
         mounts: DeclaredMounts,
         events: EventLog,
         settings: Settings,
+        executor: RuntimeExecutor,
     ) -> None:
         """Does nothing yet."""
         self._store, self._admission, self._pool = store, admission, pool
         self._mounts, self._events, self._settings = mounts, events, settings
+        self._executor = executor
         self.wanted: dict[str, Wanted] = {}
         self.definitions: dict[str, DatasetDefinition] = {}
         """What each Dataset is served by: the last definition that could be resolved."""
@@ -80,6 +90,7 @@ class Reconciler:
         self._noted: dict[str, object] = {}
         self._resolved = (-1, 0.0)
         self._served: dict[str, int] = {}
+        self._assignments: dict[str, Assignment] = {}
         self._unready_since: dict[str, float] = {}
         self._moving_since: dict[str, float] = {}
         self._reads: defaultdict[str, RecentReads] = defaultdict(RecentReads)
@@ -98,6 +109,7 @@ class Reconciler:
         self._plan()
         served = {k: v for k, v in self.definitions.items() if k not in releasing}
         self._pool.want(served, releasing)
+        self._want_runtimes(releasing)
         self._finish_deletions(releasing)
         self._mounts.look()
         for one in objects:
@@ -110,9 +122,20 @@ class Reconciler:
         names = () if placed is None else placed.members
         return [self._pool.workers[name] for name in names if name in self._pool.workers]
 
+    def is_readable(self, key: str) -> bool:
+        """Whether what the workers of a Dataset read is there; its runtime may have to mount it."""
+        wanted = self.wanted.get(key)
+        if wanted is None or wanted.assignment is None:
+            return True
+        state = self._executor.state(key)
+        return state is not None and state.ready
+
     def shares_of(self, key: str) -> tuple[WorkerShare, ...]:
         """What each of those workers says of the Dataset."""
-        return tuple(_share(worker, key) for worker in self.workers_of(key))
+        shares = (_share(worker, key) for worker in self.workers_of(key))
+        if self.is_readable(key):
+            return tuple(shares)
+        return tuple(replace(share, ready=False) for share in shares)
 
     def users_of(self, key: str) -> tuple[str, ...]:
         """Who uses a Dataset, in words: mounts, and processes that have it open."""
@@ -184,9 +207,22 @@ class Reconciler:
         """Datasets to be deleted that nobody uses any more."""
         return {key for key, one in self.wanted.items() if one.deleting and not self.users_of(key)}
 
+    def _want_runtimes(self, releasing: set[str]) -> None:
+        """Of a Dataset that cannot be resolved just now, its runtime stays as it was."""
+        for key, one in self.wanted.items():
+            if one.trouble is None:
+                self._assignments.pop(key, None)
+                if one.assignment is not None:
+                    self._assignments[key] = one.assignment
+        kept = self.wanted.keys() - releasing
+        self._assignments = {k: v for k, v in self._assignments.items() if k in kept}
+        self._executor.want(self._assignments)
+
     def _finish_deletions(self, releasing: set[str]) -> None:
         for key in releasing:
             if any(key in worker.attached for worker in self._pool.workers.values()):
+                continue
+            if self._executor.is_there(key):
                 continue
             one = self.wanted[key].dataset
             self._events.record(
@@ -239,6 +275,9 @@ class Reconciler:
     def _facts(self, dataset: Dataset, wanted: Wanted) -> DatasetFacts:
         workers = self.workers_of(wanted.key)
         ready = [worker for worker in workers if worker.is_ready]
+        if not self.is_readable(wanted.key):
+            ready = []
+        state = self._executor.state(wanted.key) if wanted.assignment is not None else None
         definition = self.definitions.get(wanted.key)
         known = definition if wanted.trouble is None and ready else None
         if known is not None and all(worker.serves(known) for worker in ready):
@@ -249,6 +288,8 @@ class Reconciler:
         since = self._unready_since.setdefault(wanted.key, now) if not ready else now
         served = self._served.get(wanted.key)
         troubles = [w.troubles[wanted.key] for w in workers if wanted.key in w.troubles]
+        if state is not None and state.reason and not state.ready:
+            troubles.insert(0, Trouble("RuntimeNotReady", state.reason, lasting=False))
         return DatasetFacts(
             runtime=None if wanted.runtime is None else runtime_reference(wanted.runtime.object),
             shares=shares,
@@ -260,7 +301,14 @@ class Reconciler:
             trouble=wanted.trouble or next(iter(troubles), None),
             operations=self._operations_on(dataset),
             users=self.users_of(wanted.key) if wanted.deleting else (),
+            engine_states={} if state is None else state.cache_states,
+            engine_totals=_totals(state),
         )
+
+    def _why_not_ready(self, key: str, facts: DatasetFacts) -> str:
+        failures = (worker.failure for worker in self.workers_of(key) if worker.failure)
+        trouble = facts.trouble.message if facts.trouble is not None else ""
+        return next(failures, trouble)
 
     def _operations_on(self, dataset: Dataset) -> dict[str, tuple[str, ...]]:
         running = self.operations.get((dataset.namespace, dataset.name), ())
@@ -280,9 +328,18 @@ class Reconciler:
             desired_mounts=len(mounts),
             ready_mounts=sum("holderPid" in row for row in mounts),
             mounts=facts.served_mounts,
-            reason=next((w.failure for w in self.workers_of(wanted.key) if w.failure), ""),
+            reason=self._why_not_ready(wanted.key, facts),
+            cache_states=facts.engine_states,
+            engine=wanted.choice.plugin if wanted.choice is not None else "",
+            missing=wanted.choice.missing if wanted.choice is not None else "",
         )
         self._store.set_status(key, to_dict(runtime_status(current.object, seen, _now())))
+
+
+def _totals(state: RuntimeState | None) -> SourceTotals | None:
+    if state is None or state.files is None or state.bytes is None:
+        return None
+    return SourceTotals(state.files, state.bytes, complete=True)
 
 
 def _now() -> float:

@@ -66,6 +66,10 @@ class RuntimeFacts:
     mount_time: float | None = None
     reason: str = ""
     """Why workers are not ready, for people."""
+    engine: str = ""
+    """The plug-in that serves; empty for fluidpy's own engine."""
+    missing: str = ""
+    """Why fluidpy's own engine serves in place of the one that was asked for."""
 
 
 def wanted_workers(runtime: Resource) -> int:
@@ -181,6 +185,8 @@ def _conditions(
     runtime: Resource, last: Sequence[RuntimeCondition], facts: RuntimeFacts, now: float
 ) -> list[RuntimeCondition]:
     conditions: Sequence[RuntimeCondition] = last
+    if facts.engine:
+        conditions = [one for one in last if one.type != SUBSTITUTED]
     before = _placed_before(runtime)
     for kind, holds, reason, message in _findings(runtime, facts, before):
         new = RuntimeCondition(
@@ -229,15 +235,16 @@ def _findings(
     elif before is not None and facts.current_workers < before:
         words = f"from {before} to {facts.current_workers} workers"
         yield "WorkersScaledIn", True, "WorkersScaledIn", words
-    if not is_native(runtime):
-        yield SUBSTITUTED, True, "ServedByFluidpy", substitution(runtime)
+    if not is_native(runtime) and not facts.engine:
+        yield SUBSTITUTED, True, "ServedByFluidpy", substitution(runtime, facts.missing)
 
 
-def substitution(runtime: Resource) -> str:
-    """What is said of a runtime whose engine is not there: what of its settings counts."""
+def substitution(runtime: Resource, missing: str = "") -> str:
+    """What is said of a runtime whose engine is not there: why, and what of its settings counts."""
     honoured, ignored = settings_by_effect(runtime)
+    why = f": {missing}" if missing else ""
     return (
-        f"fluidpy's own engine serves in place of the {runtime.kind}; "
+        f"fluidpy's own engine serves in place of the {runtime.kind}{why}; "
         f"honoured: {', '.join(honoured) or 'nothing was set'}; "
         f"ignored: {', '.join(ignored) or 'nothing'}"
     )

@@ -28,6 +28,9 @@ ENTRY_POINT_GROUP = "fluidpy.storages"
 
 BUILT_IN = ("file", "http", "https", "local", "mounted", "oss", "pvc", "s3")
 
+ENGINE_SCHEMES = ("juicefs",)
+"""Read through the mount of an engine that the control plane keeps, and by no driver here."""
+
 MOUNTED = "mounted"
 """`mounted:///directory`: where the client of another file system mounts."""
 
@@ -52,6 +55,8 @@ def check_source(
     """
     limits_of(source)
     scheme, fsspec = source.scheme, wants_fsspec(source)
+    if scheme in ENGINE_SCHEMES:
+        return ()  # the engine's driver checks it
     if scheme in ("s3", "oss"):
         options, warnings = object_store_options(source)
         if not fsspec:
@@ -141,6 +146,13 @@ def unknown_scheme(source: MountSource) -> SourceConfigurationError:
     from fluidpy.storage.fsspec_storage import known_protocols
 
     known = known_schemes()
+    if source.scheme in ENGINE_SCHEMES:
+        return SourceConfigurationError(
+            f"mount {source.label or source.url}: {source.scheme}:// is read through its engine, "
+            "which the control plane keeps",
+            cure="Declare a JuiceFSRuntime of the Dataset's name, and apply both: fluidpy up; "
+            "fluidpy apply -f FILE.",
+        )
     close = difflib.get_close_matches(source.scheme, [*known, *known_protocols()], n=1)
     hint = f"Did you mean {close[0]}://? " if close else ""
     return SourceConfigurationError(

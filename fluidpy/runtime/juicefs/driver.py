@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -76,7 +76,7 @@ class JuiceFSDriver:
     def prepare(self, request: RuntimeRequest) -> JuiceFSPlan:
         """The volume of the first mount, and its cache. Raises ValidationError."""
         runtime = request.runtime if isinstance(request.runtime, JuiceFSRuntime) else None
-        volume = read_volume(request.mounts, runtime)
+        volume = replace(read_volume(request.mounts, runtime), path=_place(request))
         program = find_program()
         if program is None:
             raise ValidationError(
@@ -197,6 +197,11 @@ def find_program() -> str | None:
     return str(beside) if beside.is_file() else shutil.which(PROGRAM)
 
 
+def _place(request: RuntimeRequest) -> str:
+    """Where the volume lies in the Dataset: it is all of it, as in Fluid, if no path is given."""
+    return request.dataset.spec.mounts[0].path or "/"
+
+
 def _environment(volume: Volume) -> dict[str, str]:
     return {**volume.environment, **(volume.meta.environment if volume.meta is not None else {})}
 
@@ -208,8 +213,8 @@ def _cache(request: RuntimeRequest) -> tuple[tuple[Path, ...], int]:
     """
     if not request.tiers:
         return (request.place.cache,), _share_of_disk(request.place.cache)
-    folder = f"{request.dataset.namespace}.{request.dataset.name}"
-    places = [Path(tier.directory).parent / "fluidpy-juicefs" / folder for tier in request.tiers]
+    folder = f"fluidpy-juicefs.{request.dataset.namespace}.{request.dataset.name}"
+    places = [Path(tier.directory).parent / folder for tier in request.tiers]
     return tuple(dict.fromkeys(places)), sum(tier.quota_bytes for tier in request.tiers)
 
 

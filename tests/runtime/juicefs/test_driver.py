@@ -36,17 +36,17 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(juicefs_driver, "find_program", lambda: "/bin/juicefs")
 
 
-def request(path: str = "/", **options: str) -> RuntimeRequest:
+def request(path: str | None = None, **options: str) -> RuntimeRequest:
     dataset = Dataset.model_validate(
         {
             "apiVersion": "data.fluid.io/v1alpha1",
             "kind": "Dataset",
             "metadata": {"name": "jfs", "namespace": "team"},
-            "spec": {"mounts": [{"mountPoint": "juicefs:///", "name": "minio"}]},
+            "spec": {"mounts": [{"mountPoint": "juicefs:///data", "name": "minio", "path": path}]},
         }
     )
     source = MountSource("juicefs:///data", "minio", options, SECRETS)
-    return RuntimeRequest(dataset, [MountDefinition("minio", path, source)], PLACE)
+    return RuntimeRequest(dataset, [MountDefinition("minio", "/minio", source)], PLACE)
 
 
 def test_the_volume_is_made_mounted_and_its_secrets_are_in_variables_only() -> None:
@@ -69,7 +69,7 @@ def test_the_declared_tiers_are_the_engines_and_go_with_the_dataset() -> None:
     tiers = [TierDefinition.in_directory(f"/disk{i}", 2**30) for i in (1, 2)]
     driver = JuiceFSDriver()
     plan = driver.prepare(replace(request(), tiers=tiers))
-    own = (Path("/disk1/fluidpy-juicefs/team.jfs"), Path("/disk2/fluidpy-juicefs/team.jfs"))
+    own = (Path("/disk1/fluidpy-juicefs.team.jfs"), Path("/disk2/fluidpy-juicefs.team.jfs"))
     assert driver.teardown(plan).remove == own
     assert plan.cache.quota_bytes == 2 * 2**30
 
@@ -84,6 +84,7 @@ def test_a_cache_directory_that_the_user_named_is_not_removed() -> None:
 
 def test_the_worker_reads_the_mount_in_the_datasets_place() -> None:
     driver = JuiceFSDriver()
+    assert driver.mount(driver.prepare(request()))[0].path == "/", "as in Fluid"
     (one,) = driver.mount(driver.prepare(request("/in/it")))
     assert (one.path, one.source.url) == ("/in/it", "mounted:///state/target")
     assert "meta-secret" not in repr(one)

@@ -1,0 +1,106 @@
+"""Which driver serves a Dataset, and what the worker then reads. Pure, but for plug-ins' files."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from fluidpy.api.dataset import Dataset
+from fluidpy.api.metadata import Resource
+from fluidpy.cache.tier import SMALLEST_QUOTA, TierDefinition
+from fluidpy.control.runtime_keeper import Assignment
+from fluidpy.errors import ValidationError
+from fluidpy.namespace.definition import DatasetDefinition
+from fluidpy.runtime.discovery import Plugin, discover, driver_of, plugin_for
+from fluidpy.runtime.driver import (
+    EmbeddedDriver,
+    EngineDriver,
+    RuntimeDriver,
+    RuntimeRequest,
+)
+from fluidpy.settings import Settings
+from fluidpy.storage.source_check import ENGINE_SCHEMES
+
+_log = logging.getLogger(__name__)
+
+UNKEPT_FOLDER: Final = "unkept"
+"""In the state directory: the tier, too small for any file, of Datasets that an engine caches."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The driver of a runtime; `missing` says why it is fluidpy's own although another is asked."""
+
+    driver: RuntimeDriver
+    plugin: str = ""
+    missing: str = ""
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the worker reads the sources itself."""
+        return isinstance(self.driver, EmbeddedDriver)
+
+
+class RuntimeChooser:
+    """Chooses by the plug-ins that are known when it is made."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Looks for plug-ins when the first runtime asks for one."""
+        self._settings = settings
+        self._plugins: dict[str, Plugin] | None = None
+
+    def choose(self, runtime: Resource, profile: Resource | None, schemes: Sequence[str]) -> Choice:
+        """The driver of a runtime whose Dataset's mounts have these schemes.
+
+        Raises RuntimePluginError for a plug-in that cannot be loaded.
+        """
+        plugin = plugin_for(self._known(), runtime, profile)
+        engine = None if plugin is None else plugin.manifest.engine
+        if plugin is not None and engine is not None and not set(schemes) & set(engine.protocols):
+            forms = ", ".join(f"{scheme}://" for scheme in engine.protocols)
+            return Choice(EmbeddedDriver(), missing=f"{plugin.name} reads {forms} only")
+        driver = driver_of(plugin)
+        if isinstance(driver, EngineDriver) and (missing := driver.missing()):
+            return Choice(EmbeddedDriver(), missing=missing)
+        return Choice(driver, "" if plugin is None else plugin.name)
+
+    def _known(self) -> dict[str, Plugin]:
+        if self._plugins is None:
+            found = discover(self._settings)
+            for problem in found.problems:
+                _log.warning("a plug-in is left out: %s", problem)
+            self._plugins = dict(found.plugins)
+        return self._plugins
+
+
+def assigned(
+    choice: Choice, request: RuntimeRequest, definition: DatasetDefinition, state_dir: Path
+) -> tuple[Assignment | None, DatasetDefinition]:
+    """What is to run for a Dataset, and its definition with what the worker then reads.
+
+    Raises ValidationError for what the driver cannot serve.
+    """
+    if choice.is_own:
+        _check_served_here(request.dataset, definition, choice.missing)
+        return None, definition
+    plan = choice.driver.prepare(request)
+    read = replace(definition, mounts=choice.driver.mount(plan))
+    if isinstance(choice.driver, EngineDriver):
+        # The engine caches; a second copy would take room twice and be no nearer.
+        unkept = TierDefinition(str(state_dir / UNKEPT_FOLDER), SMALLEST_QUOTA)
+        read = replace(read, tiers=(unkept,))
+    return Assignment(choice.driver, plan, request.place), read
+
+
+def _check_served_here(dataset: Dataset, definition: DatasetDefinition, missing: str) -> None:
+    for mount in definition.mounts:
+        if mount.source.scheme in ENGINE_SCHEMES:
+            why = missing or f"no runtime of an engine is named {dataset.name}"
+            raise ValidationError(
+                f"mount {mount.name}: {mount.source.scheme}:// is read through its engine, and "
+                f"{why}",
+                cure="Declare a JuiceFSRuntime of the Dataset's name, and install what is missing.",
+            )
