@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import queue
+import select
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -31,6 +32,11 @@ GONE: Final = frozenset({errno.ENODEV, errno.ECONNABORTED})
 Absent: TypeAlias = Callable[[], None]
 """Called when the kernel does not know a node."""
 
+OUT_HEADER_BYTES: Final = OUT_HEADER.size
+
+_SHORT_BYTES: Final = 256
+"""An answer as short as that is copied behind its header: one buffer costs the kernel less."""
+
 _UNWANTED: Final = frozenset({errno.ENOENT, errno.EINTR})
 """The request was given up (a fatal signal) before its answer: nobody is left to tell."""
 
@@ -51,17 +57,39 @@ class Device:
         self._on_fault = on_fault
         self.gone = False
         os.set_blocking(fd, False)
+        self._poll = select.poll()
+        self._poll.register(fd, select.POLLIN)
+        self._unhurried: list[int] = []
         self._notices: queue.SimpleQueue[tuple[bytes, Absent | None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._notify, name="kernel-notices", daemon=True)
         self._thread.start()
 
+    def has_request(self) -> bool:
+        """Whether a request can be read now. A read in vain costs several times as much: Python
+        makes an exception of it, whose text is looked up in the user's language.
+        """
+        return bool(self._poll.poll(0))
+
     def reply(self, unique: int, payload: bytes | memoryview = b"") -> None:
         """Answers a request."""
-        head = OUT_HEADER.pack(16 + len(payload), 0, unique)
+        head = OUT_HEADER.pack(OUT_HEADER_BYTES + len(payload), 0, unique)
         try:
-            os.writev(self.fd, (head, payload))
+            if len(payload) <= _SHORT_BYTES:
+                os.write(self.fd, head + payload)
+            else:
+                os.writev(self.fd, (head, payload))
         except OSError as error:
             self._failed(error, unique)
+
+    def reply_after_others(self, unique: int) -> None:
+        """Answers a request that nobody waits for, when `reply_to_rest` is called."""
+        self._unhurried.append(unique)
+
+    def reply_to_rest(self) -> None:
+        """Answers what others were answered before."""
+        unhurried, self._unhurried = self._unhurried, []
+        for unique in unhurried:
+            self.reply(unique)
 
     def reply_from_pipe(self, unique: int, pipe: int, length: int) -> bool:
         """Answers a request with what a pipe has, header and `length` bytes; false when it was

@@ -55,6 +55,6 @@ class Opens:
     def release(self, unique: int, node: int) -> None:
         """RELEASE."""
         if node & 1:
-            self._device.reply(unique)
+            self._device.reply_after_others(unique)
         else:
             self._plain.release(unique, node)

@@ -45,7 +45,7 @@ and a server that follows a killed one needs milliseconds."""
 SWEEP_SECONDS: Final = 0.25
 """How often ids that are to go, and rows that the kernel may have forgotten, are looked at."""
 
-_FLAGS: Final = OpenFlag.PASSTHROUGH | OpenFlag.NOFLUSH
+_FLAGS: Final = int(OpenFlag.PASSTHROUGH | OpenFlag.NOFLUSH)
 
 Tell: TypeAlias = Callable[[Message, tuple[int, ...]], object]
 """Sends a message, with fds, to the holder."""
@@ -96,6 +96,9 @@ class PassthroughFiles:
         self._offered: OrderedDict[int, tuple[int, float]] = OrderedDict()
         self._declined: OrderedDict[int, float] = OrderedDict()
         self._knows_look_ups_at = 0.0
+        self._live: dict[int, bytes] = {}
+        """Answers to opens of rows that were live when the catalog had the mark `_live_at`."""
+        self._live_at = b""
         leases.on_gone = self.leave
         loop.call_later(SWEEP_SECONDS, self._sweep)
 
@@ -152,6 +155,20 @@ class PassthroughFiles:
         if node & 1 == 0:
             self._open_plain(unique, node, row)
             return
+        mark = self._catalog.mark()
+        if mark != self._live_at:
+            self._live.clear()
+            self._live_at = mark
+        payload = self._live.get(row)
+        if payload is None:
+            self._open_unknown(unique, row)
+        else:
+            self._ids.move_to_end(row)
+            self._leases.use(row)
+            self._device.reply(unique, payload)
+
+    def _open_unknown(self, unique: int, row: int) -> None:
+        """OPEN of a row that has to be looked up in the catalog."""
         number = self._ids.get(row)
         entry = self._catalog.get(row)
         if entry is None or not entry.live:
@@ -159,7 +176,10 @@ class PassthroughFiles:
         elif number is not None and not self._leaves_soon(row):
             self._ids.move_to_end(row)
             self._leases.use(row)
-            self._device.reply(unique, OPEN_OUT.pack(0, _FLAGS, number))
+            payload = OPEN_OUT.pack(0, _FLAGS, number)
+            if self._live_at and row not in self._leaving:
+                self._live[row] = payload
+            self._device.reply(unique, payload)
         elif number is not None:
             self._device.reply_error(unique, errno.ESTALE)
         elif row in self._asking:
@@ -228,7 +248,7 @@ class PassthroughFiles:
     def release(self, unique: int, node: int) -> None:
         """RELEASE."""
         if node & 1:
-            self._device.reply(unique)
+            self._device.reply_after_others(unique)
         else:
             self._plain.release(unique, node)
 
@@ -247,6 +267,7 @@ class PassthroughFiles:
         for row in rows:
             if (row in self._ids or row in self._asking) and row not in self._leaving:
                 self._leaving[row] = now
+                self._live.pop(row, None)
                 self.shown.discard(row)
                 self._forget_name(row)
 

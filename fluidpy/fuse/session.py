@@ -154,17 +154,21 @@ class FuseSession:
 
     def _on_readable(self, _events: int) -> None:
         fd, buffers, view = self._device.fd, [self._buffer], memoryview(self._buffer)
+        has_request = self._device.has_request
         for _ in range(REQUESTS_A_TURN):
             try:
                 length = os.readv(fd, buffers)
             except BlockingIOError:
-                return
+                break
             except OSError as error:
                 if error.errno in (errno.EINTR, errno.ENOENT):
                     continue  # the request was given up while we read it
                 self._end(error)
                 return
             self._handle(view[:length])
+            if not has_request():
+                break
+        self._device.reply_to_rest()
 
     def _handle_noted(self, request: memoryview) -> None:
         assert self._on_request is not None

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fluidpy.errors import CacheError
+from fluidpy.namespace.catalog_changes import CatalogChanges
 from fluidpy.namespace.catalog_schema import COLUMNS, ROOT, connect_reader
 from fluidpy.storage.under_storage import Kind
 
@@ -115,6 +116,7 @@ class CatalogReader:
         """Opens the catalog; it must be there."""
         self.path = path
         self._text = str(path)
+        self._changes: CatalogChanges | None = None
         self._connection = self._open()
 
     def _open(self) -> sqlite3.Connection:
@@ -140,8 +142,17 @@ class CatalogReader:
             raise self._failed(error) from error
 
     def close(self) -> None:
-        """Ends the connection; later calls raise CacheError."""
+        """Ends the connection; later calls raise CacheError.
+
+        After `mark` was called, no other reader of the catalog may be open in this process.
+        """
         self._connection.close()
+        self._forget_changes()
+
+    def _forget_changes(self) -> None:
+        changes, self._changes = self._changes, None
+        if changes is not None:
+            changes.close()
 
     def reopen(self) -> bool:
         """Follows the file if it was replaced by another; says whether it was.
@@ -156,7 +167,17 @@ class CatalogReader:
             return False
         old, self._connection = self._connection, self._open()
         old.close()
+        self._forget_changes()
         return True
+
+    def mark(self) -> bytes:
+        """Names the catalog's state: while it stays the same, so do the answers of all calls.
+
+        Empty when the state is not known; to be taken before the call whose answer is kept.
+        """
+        if self._changes is None:
+            self._changes = CatalogChanges(self.path)
+        return self._changes.mark()
 
     def get(self, entry_id: int) -> Entry | None:
         """The row of that id, live or retired."""

@@ -90,6 +90,9 @@ class Bed:
         self.fake = FakeKernel()
         self.ids = BackingIds(-1, self.fake.ioctl)
         self.whole: set[int] = set()
+        self.retired: set[int] = set()
+        self.asked: list[int] = []
+        self.state = b"1"
         self.names: dict[int, int] = {}
         self.inodes: dict[int, Inode] = {}
         self.opened: list[int] = []
@@ -121,7 +124,11 @@ class Bed:
     # What the server sees.
 
     def get(self, row: int) -> Entry:
-        return entry_of(row)
+        self.asked.append(row)
+        return entry_of(row)._replace(live=row not in self.retired)
+
+    def mark(self) -> bytes:
+        return self.state
 
     @dataclass
     class View:
@@ -159,6 +166,9 @@ class Bed:
 
     def reply(self, unique: int, payload: bytes = b"") -> None:
         self.answers[unique] = payload
+
+    def reply_after_others(self, unique: int) -> None:
+        self.reply(unique)
 
     def reply_error(self, unique: int, code: int) -> None:
         self.answers[unique] = code
@@ -335,3 +345,50 @@ def test_a_file_that_came_anew_is_the_one_held_for_the_next_open() -> None:
     finally:
         bed.server.close()
     assert not bed.held_fds()
+
+
+def known_open(bed: Bed, row: int) -> int:
+    """Opens a file twice, so that the second open is known; its node."""
+    bed.whole.add(row)
+    for _ in range(2):
+        bed.open(row, lambda: None)
+    bed.asked.clear()
+    return bed.look_up(row)
+
+
+def test_opens_of_a_known_file_ask_the_catalog_once_for_each_of_its_states() -> None:
+    bed = Bed(limit=100)
+    try:
+        node = known_open(bed, 5)
+        assert isinstance(bed.ask_to_open(node), bytes)
+        assert not bed.asked
+        bed.state = b"2"
+        assert isinstance(bed.ask_to_open(node), bytes)
+        assert bed.asked == [5]
+        bed.retired.add(5)
+        bed.state = b"3"
+        assert bed.ask_to_open(node) == errno.ESTALE
+    finally:
+        bed.server.close()
+
+
+def test_a_catalog_whose_state_cannot_be_told_is_asked_for_each_open() -> None:
+    bed = Bed(limit=100)
+    try:
+        bed.state = b""
+        node = known_open(bed, 5)
+        bed.retired.add(5)
+        assert bed.ask_to_open(node) == errno.ESTALE
+    finally:
+        bed.server.close()
+
+
+def test_a_known_file_that_left_the_cache_is_not_opened_for_long() -> None:
+    bed = Bed(limit=100)
+    try:
+        node = known_open(bed, 5)
+        bed.evict(5)
+        bed.loop.wait(0.75)
+        assert bed.ask_to_open(node) == errno.ESTALE
+    finally:
+        bed.server.close()
