@@ -27,6 +27,8 @@ class CacheView:
         self._catalog = catalog
         self._keys: ObjectKeys | None = None
         self._files: CachedFiles | None = None
+        self._tags: dict[int, str | None] = {}
+        self._tags_at = b""
 
     def follow(self, found: Mapping[str, Any]) -> None:
         """Goes by what `how_found` gave: where the index is, what keys are made of.
@@ -47,11 +49,21 @@ class CacheView:
         if self._files is None or self._keys is None or not entry[4]:
             return None
         try:
-            tag = self._catalog.mount_tag(entry[9])
+            tag = self._tag(entry[9])
             key = tag and self._keys.key_in(tag, entry[1], entry[2], entry[8])
         except CacheError:
             return None
         return self._files.open_complete(key, entry[4]) if isinstance(key, bytes) else None
+
+    def _tag(self, mount: int) -> str | None:
+        """The tag of a mount, asked for once while the catalog stays as it is."""
+        mark = self._catalog.mark()
+        if not mark or mark != self._tags_at:
+            self._tags.clear()
+            self._tags_at = mark
+        if mount not in self._tags:
+            self._tags[mount] = self._catalog.mount_tag(mount)
+        return self._tags[mount]
 
     def close(self) -> None:
         """Ends the connection to the index."""

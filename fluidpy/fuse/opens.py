@@ -29,6 +29,7 @@ class Opens:
         self._node_ids = node_ids
         self._on_first = on_first
         self._early: list[tuple[int, int]] = []
+        self._open: Callable[[int, int], None] = self._wait
         self.mode: ReadMode | None = None
 
     def use(self, mode: ReadMode) -> None:
@@ -36,21 +37,26 @@ class Opens:
         self.mode = mode
         if mode is ReadMode.PASSTHROUGH:
             self._node_ids.pass_through(self._passthrough.shown, self._passthrough.offer)
+            self._open = self._passthrough.open
+        elif mode is ReadMode.NO_OPEN:
+            self._open = self._refuse
+        else:
+            self._open = self._plain.open
         early, self._early = self._early, []
         for unique, node in early:
-            self.open(unique, node)
+            self._open(unique, node)
 
     def open(self, unique: int, node: int) -> None:
         """OPEN."""
-        if self.mode is ReadMode.PASSTHROUGH:
-            self._passthrough.open(unique, node)
-        elif self.mode is ReadMode.NO_OPEN:
-            self._device.reply_error(unique, errno.ENOSYS)
-        elif self.mode is ReadMode.PLAIN:
-            self._plain.open(unique, node)
-        else:
-            self._early.append((unique, node))
-            self._on_first()
+        self._open(unique, node)
+
+    def _refuse(self, unique: int, _node: int) -> None:
+        """ENOSYS: the kernel asks no more for opens of this mount."""
+        self._device.reply_error(unique, errno.ENOSYS)
+
+    def _wait(self, unique: int, node: int) -> None:
+        self._early.append((unique, node))
+        self._on_first()
 
     def release(self, unique: int, node: int) -> None:
         """RELEASE."""
