@@ -64,6 +64,9 @@ class Settings:
     """Who belongs to the pool, written by the control plane; without it a worker serves alone."""
     listen: str = ""
     """HOST:PORT where the worker serves the others of its pool; port 0 takes any that is free."""
+    move_bytes_per_second: int = 100 * MIB
+    """Most that a worker takes over from others when workers come and go, in bytes a second; 0: any
+    number. A tenth of a network of 10 Gbit/s, as HDFS gives its balancer: readers come first."""
     certificate_file: Path | None = None
     """PEM file with this worker's certificate and key: workers then speak TLS with one another."""
     authority_file: Path | None = None
@@ -204,5 +207,10 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     if settings.block_bytes & (settings.block_bytes - 1) or settings.block_bytes < 4096:
         raise UsageError(
             f"block_bytes is {settings.block_bytes}", cure="Give a power of two from 4096 up."
+        )
+    if settings.move_bytes_per_second < 0:
+        raise UsageError(
+            f"move_bytes_per_second is {settings.move_bytes_per_second}",
+            cure="Give bytes a second, or 0 for no bound.",
         )
     return settings

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from fluidpy.namespace.listing_flights import Located
     from fluidpy.worker.datasets import AttachedDataset, Datasets
     from fluidpy.worker.fills import FillTable
+    from fluidpy.worker.move_pace import MovePace
     from fluidpy.worker.object_fill import ObjectFill
     from fluidpy.worker.parts import Part
     from fluidpy.worker.pool import Pool
@@ -99,6 +100,7 @@ class DatasetMove:
         datasets: Datasets,
         fills: FillTable,
         counts: MoveCounts,
+        pace: MovePace,
     ) -> None:
         """`dataset` is the key of one that need not be in use here yet."""
         self._key = dataset
@@ -107,6 +109,7 @@ class DatasetMove:
         self._datasets = datasets
         self._fills = fills
         self._counts = counts
+        self._pace = pace
         self._full = False
         self._failed = 0
 
@@ -297,6 +300,8 @@ class DatasetMove:
         return not cached.missing(move.start, move.end)
 
     async def _fetch_slice(self, fill: ObjectFill, start: int, end: int) -> None:
+        if length := sum(b - a for a, b in fill.missing(start, end)):
+            await self._pace.turn(length)  # who reads them meanwhile fetches them himself
         parts = fill.parts(start, end, owner=self, moved=True)
         pending = {part.done for part in parts if not part.done.done()}
         if pending:

@@ -2,8 +2,9 @@
 
 With each membership it looks, Dataset by Dataset, for units that it owns now and did not own
 before, and fetches them from those who did, while they go on serving. Nothing of it is noted: a
-worker that is started again looks again, and skips what it has. Readers come first (their parts
-pass those of a move), and nothing that is owned here leaves the store for what is moved.
+worker that is started again looks again, and skips what it has. Readers come first: their parts
+pass those of a move, which keeps to `move_bytes_per_second`. Nothing that is owned here leaves the
+store for what is moved.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fluidpy.worker.dataset_move import DatasetMove, MoveCounts
+from fluidpy.worker.move_pace import MovePace
 
 if TYPE_CHECKING:
     from fluidpy.cluster.membership import Member, Membership
@@ -39,8 +41,11 @@ class _Placed:
 class Rebalancing:
     """All Datasets of one worker; follows its pool until `close`."""
 
-    def __init__(self, pool: Pool, datasets: Datasets, fills: FillTable) -> None:
-        """Does nothing before the pool has a membership."""
+    def __init__(
+        self, pool: Pool, datasets: Datasets, fills: FillTable, bytes_per_second: int
+    ) -> None:
+        """Does nothing before the pool has a membership; `bytes_per_second` 0 is no bound."""
+        self._pace = MovePace(bytes_per_second, fills.clock)
         self._pool = pool
         self._datasets = datasets
         self._fills = fills
@@ -76,7 +81,9 @@ class Rebalancing:
         return placed
 
     def _begin(self, key: str, placement: Placement, placed: _Placed) -> None:
-        move = DatasetMove(key, placement, self._pool, self._datasets, self._fills, placed.counts)
+        move = DatasetMove(
+            key, placement, self._pool, self._datasets, self._fills, placed.counts, self._pace
+        )
         placed.task = asyncio.get_running_loop().create_task(move.run())
         placed.task.add_done_callback(_ended)
 

@@ -329,7 +329,8 @@ def _rebalancing_of(worker: Worker) -> Rebalancing | None:
         return None
     from fluidpy.worker.rebalancing import Rebalancing
 
-    return Rebalancing(worker.pool, worker.datasets, worker.fills)
+    rate = worker.settings.move_bytes_per_second
+    return Rebalancing(worker.pool, worker.datasets, worker.fills, rate)
 
 
 def _limits_of(located: Located) -> MountLimits:

@@ -20,7 +20,7 @@ from fluidpy.cluster.membership import (
     Membership,
     write_membership,
 )
-from fluidpy.cluster.placement import Placement
+from fluidpy.cluster.placement import Placement, unit_of
 from fluidpy.namespace.catalog import CatalogReader
 from fluidpy.namespace.definition import DatasetDefinition
 from fluidpy.namespace.object_keys import KeySource, ObjectKeys
@@ -180,13 +180,14 @@ class Pool:
         tier = TierDefinition(str(directory / "tier"), self.quota_bytes)
         return replace(self.definition, tiers=(tier,))
 
-    def owners(self, path: str, names: Iterable[str] = ()) -> tuple[str, ...]:
-        """Who owns an object of one unit, if these (by default all) are the members."""
+    def owners(self, path: str, names: Iterable[str] = (), start: int = 0) -> tuple[str, ...]:
+        """Who owns the unit at `start` of an object, if these (by default all) are the members."""
         names = tuple(names) or tuple(self.workers)
         placed = DatasetMembership(names, self.replicas, (), TOKEN)
         members = tuple(Member(name, "127.0.0.1:1", "m", GIB) for name in names)
         placement = Placement(Membership(1, members, {DATASET: placed}), DATASET)
-        return tuple(owner.name for owner in placement.owners(self.key(path)))
+        unit = unit_of(self.key(path), start, len(self.files[path]))
+        return tuple(owner.name for owner in placement.owners(unit))
 
     def owned(self, name: str, names: Iterable[str], paths: Iterable[str]) -> list[str]:
         """Which of these objects a member owns, if the members are `names`."""
