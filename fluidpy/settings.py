@@ -100,8 +100,14 @@ class Settings:
 
     @property
     def plugins_dir(self) -> Path:
-        """Installed runtime plug-ins, one folder each."""
+        """Runtime plug-ins that this user installed, one folder each."""
         return self.state_dir / "runtimes"
+
+    @property
+    def plugin_folders(self) -> tuple[Path, ...]:
+        """Where runtime plug-ins are looked for; the first of a name wins."""
+        named = filter(None, self.runtime_path.split(os.pathsep))
+        return (*(Path(one).expanduser() for one in named), self.plugins_dir)
 
     @property
     def catalogs_dir(self) -> Path:

@@ -19,6 +19,7 @@ from fluidpy.cli import (
     load,
     mount,
     processes,
+    runtime,
     status,
     validation,
 )
@@ -62,6 +63,7 @@ def build() -> typer.Typer:
         shape = command_with_usage(usage) if usage else None
         application.command(cls=shape)(command)
     application.add_typer(cache.group(), name="cache")
+    application.add_typer(runtime.group(), name="runtime")
     for command in PROCESSES:
         application.command(hidden=True)(command)
     return application

@@ -40,7 +40,7 @@ def validate(
     if not sources:
         raise UsageError("no file is given", cure="fluidpy validate -f FILE…")
     result = load_documents(sources)
-    plugins = installed_plugins(load_settings().plugins_dir)
+    plugins = installed_plugins(load_settings().plugin_folders)
     problems, warnings = check_declared_sources(result.objects, plugins=plugins)
     result = replace(
         result,

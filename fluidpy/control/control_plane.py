@@ -64,7 +64,7 @@ class ControlPlane:
         self._ending = asyncio.Event()
         self._stop_workers = False
         self.admission = Admission(
-            self.store, [refuse], lambda: installed_plugins(settings.plugins_dir)
+            self.store, [refuse], lambda: installed_plugins(settings.plugin_folders)
         )
         self.pool = WorkerPool(settings, self.wake)
         self.mounts = DeclaredMounts(self.store, settings)

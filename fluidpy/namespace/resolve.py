@@ -156,7 +156,7 @@ class _Resolver:
             self._problems,
             self._warnings,
             settings,
-            installed_plugins(settings.plugins_dir),
+            installed_plugins(settings.plugin_folders),
         )
 
     def resolve(self, one: LoadedObject) -> Resolved:

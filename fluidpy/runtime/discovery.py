@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import os
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -74,13 +73,11 @@ def discover(settings: Settings) -> Discovered:
 
 
 def _candidates(settings: Settings, problems: list[str]) -> Iterator[tuple[str, Path]]:
-    for text in filter(None, settings.runtime_path.split(os.pathsep)):
-        folder = Path(text).expanduser()
-        if not folder.is_dir():
+    for folder in settings.plugin_folders:
+        origin = "installed" if folder == settings.plugins_dir else "FLUIDPY_RUNTIME_PATH"
+        if origin != "installed" and not folder.is_dir():
             problems.append(f"FLUIDPY_RUNTIME_PATH: {folder} is no folder")
-        yield from (("FLUIDPY_RUNTIME_PATH", one) for one in _plugin_folders(folder))
-    for one in sorted(settings.plugins_dir.glob(f"*/{PLUGIN_FOLDER}/{FILE_NAME}")):
-        yield "installed", one.parent
+        yield from ((origin, one) for one in _plugin_folders(folder))
     for point in entry_points(group=ENTRY_POINT_GROUP):
         package = point.dist.name if point.dist is not None else point.value
         found = importlib.util.find_spec(point.value)
@@ -92,10 +89,12 @@ def _candidates(settings: Settings, problems: list[str]) -> Iterator[tuple[str, 
 
 
 def _plugin_folders(folder: Path) -> list[Path]:
-    """The folder itself, or those below it that have a manifest."""
+    """The folder itself, or those below it that have a manifest, installed or as written."""
     if (folder / FILE_NAME).is_file():
         return [folder]
-    return sorted(file.parent for file in folder.glob(f"*/{FILE_NAME}"))
+    as_written = folder.glob(f"*/{FILE_NAME}")
+    installed = folder.glob(f"*/{PLUGIN_FOLDER}/{FILE_NAME}")
+    return sorted(file.parent for file in (*as_written, *installed))
 
 
 def plugin_named(found: Discovered, name: str) -> Plugin:

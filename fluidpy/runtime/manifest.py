@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from fluidpy.api.model import Model, StringMap, defaulted, mapping, optional, sequence
+from fluidpy.api.model import Model, Options, StringMap, defaulted, mapping, optional, sequence
 from fluidpy.api.problem import FieldPath, Positions, Problem, format_path
 from fluidpy.api.salvage import validate_object
 from fluidpy.api.texts import YamlText, gather_texts
@@ -83,6 +83,26 @@ class EngineSection(Model):
     protocols: list[str] = sequence("Schemes of mountPoint that it takes.")
 
 
+class ConformanceSection(Model):
+    """How `fluidpy runtime test` gets a store with known files; only it reads this.
+
+    Placeholders: `{directory}` (a scratch directory), `{port}` (a free TCP port of 127.0.0.1), and
+    in `put` alone `{path}`.
+    """
+
+    mount_point: str = Field(description="mountPoint of the Dataset to test with.", min_length=5)
+    options: StringMap = mapping("Options of its mount.")
+    secrets: Options = mapping("Its secret options: values made up for the test.")
+    refused: Options = mapping("Secret options, in place of those, that the store must refuse.")
+    server: list[str] = sequence(
+        "Program that serves the store in the foreground and prints a line once it is ready."
+    )
+    put: list[str] = sequence(
+        "Program that stores what it reads from stdin as {path}; if left out, files are written "
+        "below {directory}."
+    )
+
+
 class Manifest(Model):
     """What a plug-in is: its name, its kind, its options, and how it is run."""
 
@@ -95,6 +115,7 @@ class Manifest(Model):
     storage: StorageSection | None = optional("For kind storage.")
     mount: MountSection | None = optional("For kind mount.")
     engine: EngineSection | None = optional("For kind engine.")
+    conformance: ConformanceSection | None = optional("How the plug-in is tested.")
 
     @property
     def protocols(self) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from fluidpy.runtime.placeholders import NAMED, PLAIN, PlaceholderSyntaxError, p
 from fluidpy.storage.source_check import BUILT_IN
 
 if TYPE_CHECKING:
-    from fluidpy.runtime.manifest import Manifest, MountSection
+    from fluidpy.runtime.manifest import ConformanceSection, Manifest, MountSection
 
 _CLASS = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
@@ -52,6 +52,8 @@ def manifest_findings(manifest: Manifest) -> Iterator[Finding]:
                 yield Finding((name, "class"), "is not MODULE:NAME", cure)
     if manifest.mount is not None:
         yield from _mount(manifest, manifest.mount)
+    if manifest.conformance is not None:
+        yield from _conformance(manifest, manifest.conformance)
 
 
 def _sections(manifest: Manifest) -> Iterator[Finding]:
@@ -132,3 +134,30 @@ def _placeholder(
     elif head == "secret" and not in_environment:
         message = f"{{{text}}} would show the secret to all users of the machine (ps)"
         yield Finding(path, message, f"use {{secretFile.{name}}}, or 'environment'")
+
+
+def _conformance(manifest: Manifest, section: ConformanceSection) -> Iterator[Finding]:
+    texts: list[tuple[FieldPath, str]] = [
+        (("conformance", "mountPoint"), section.mount_point),
+        *((("conformance", "options", k), v) for k, v in section.options.items()),
+        *((("conformance", "server", i), v) for i, v in enumerate(section.server)),
+        *((("conformance", "put", i), v) for i, v in enumerate(section.put)),
+    ]
+    for path, text in texts:
+        known = ("directory", "port", "path") if path[1] == "put" else ("directory", "port")
+        try:
+            wrong = [one for one in placeholders(text) if one not in known]
+        except PlaceholderSyntaxError as error:
+            yield Finding(path, str(error), "write '{{' or '}}' for a brace")
+            continue
+        for one in wrong:
+            yield Finding(path, f"{{{one}}} is no placeholder", suggestion(one, known))
+    secret = {option.name: option.secret for option in manifest.options}
+    for name in ("options", "secrets", "refused"):
+        for option in getattr(section, name):
+            fitting = [one for one, hidden in secret.items() if hidden == (name != "options")]
+            if option not in fitting:
+                sort = "plain" if name == "options" else "secret"
+                cure = f"declare it under 'options'; {suggestion(option, fitting)}".rstrip("; ")
+                message = f"no {sort} option '{option}' is declared"
+                yield Finding(("conformance", name, option), message, cure, at_key=True)

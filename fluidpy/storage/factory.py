@@ -72,7 +72,7 @@ def _driver(source: MountSource, settings: Settings, policy: RetryPolicy) -> Und
         return HttpStorage(source)
     if maker := _plugin(scheme):
         return maker(source, settings)
-    if installed := plugin_of_scheme(installed_plugins(settings.plugins_dir), scheme):
+    if installed := plugin_of_scheme(installed_plugins(settings.plugin_folders), scheme):
         return _installed(installed, source, settings, policy)
     return _fsspec(source, settings, policy)
 

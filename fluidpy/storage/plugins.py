@@ -81,12 +81,16 @@ class InstalledPlugin:
         )
 
 
-def installed_plugins(plugins_dir: Path) -> list[InstalledPlugin]:
-    """The plug-ins installed there, by name. Raises SourceConfigurationError."""
-    found = []
-    for file in sorted(plugins_dir.glob(f"*/{RECORD_FILE}")):
+def installed_plugins(folders: Iterable[Path]) -> list[InstalledPlugin]:
+    """The plug-ins installed in these folders, the first of a name.
+
+    Raises SourceConfigurationError for a record that cannot be read.
+    """
+    found: dict[str, InstalledPlugin] = {}
+    for file in [one for folder in folders for one in sorted(folder.glob(f"*/{RECORD_FILE}"))]:
         try:
-            found.append(InstalledPlugin.from_record(json.loads(file.read_bytes()), file.parent))
+            one = InstalledPlugin.from_record(json.loads(file.read_bytes()), file.parent)
+            found.setdefault(one.name, one)
         except FileNotFoundError:
             continue  # removed meanwhile
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -94,7 +98,7 @@ def installed_plugins(plugins_dir: Path) -> list[InstalledPlugin]:
                 f"{file} cannot be read: {error}",
                 cure=f"`fluidpy runtime remove {file.parent.name}`, then install it again.",
             ) from error
-    return found
+    return list(found.values())
 
 
 def plugin_of_scheme(plugins: Iterable[InstalledPlugin], scheme: str) -> InstalledPlugin | None:

@@ -27,20 +27,11 @@ from fluidpy.storage.under_storage import (
     OmittedKey,
     UnderStorage,
 )
+from fluidpy.testing.sample_tree import TREE, children
+
+__all__ = ["TREE", "Seed", "StorageSuite", "listed", "walked"]
 
 Seed = Callable[[Mapping[str, bytes]], None]
-
-TREE: Mapping[str, bytes] = {
-    "top.bin": bytes(range(256)) * 8,
-    "empty.bin": b"",
-    "train/0001.jpg": b"one" * 1000,
-    "train/0002.jpg": b"two" * 1000,
-    "train/deep/er/label.txt": b"label",
-    "names/with space é ü 100% + & #?.txt": b"odd but allowed",
-    "names/.hidden": b"hidden",
-    "names/quote'\"$(x);.txt": b"shell",
-}
-"""The files each test starts from."""
 
 
 async def listed(storage: UnderStorage, path: str) -> tuple[list[ObjectInfo], list[OmittedKey]]:
@@ -76,7 +67,7 @@ class StorageSuite:
         for folder in ("", "train", "names"):
             entries, omitted = await listed(storage, folder)
             assert omitted == []
-            assert sorted(e.path for e in entries) == _children(self.tree, folder)
+            assert sorted(e.path for e in entries) == children(self.tree, folder)
 
     async def test_says_which_children_are_folders(self, storage: UnderStorage) -> None:
         entries, _ = await listed(storage, "")
@@ -188,9 +179,3 @@ class StorageSuite:
         assert isinstance(storage, UnderStorage)
         assert storage.source_id
         assert len(storage.identity) == 16
-
-
-def _children(tree: Mapping[str, bytes], folder: str) -> list[str]:
-    start = f"{folder}/" if folder else ""
-    below = (path[len(start) :] for path in tree if path.startswith(start))
-    return sorted({start + path.partition("/")[0] for path in below})

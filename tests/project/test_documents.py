@@ -16,6 +16,8 @@ from fluidpy.cli.application import build
 from fluidpy.settings import Settings
 
 ROOT = Path(__file__).parents[2]
+GROUPS = ("cache", "runtime")
+"""Commands that have commands of their own."""
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
 
@@ -54,8 +56,8 @@ def test_commands_that_documents_show_are_there(document: Path) -> None:
     for words in _uses(document.read_text()):
         if words[0].startswith("-") or not re.fullmatch(r"[a-z]+", words[0]):
             continue
-        name = " ".join(words[:2]) if words[0] == "cache" and len(words) > 1 else words[0]
-        name = "cache" if name.startswith("cache -") else name
+        name = " ".join(words[:2]) if words[0] in GROUPS and len(words) > 1 else words[0]
+        name = words[0] if name.startswith(f"{words[0]} -") else name
         assert name in commands, f"{document.name}: fluidpy {' '.join(words)}"
         options = {word.split("=")[0] for word in words if word.startswith("-") and word != "-"}
         known = commands[name] | {"--help", "--version"}
@@ -65,7 +67,7 @@ def test_commands_that_documents_show_are_there(document: Path) -> None:
 def test_the_command_line_page_has_every_command() -> None:
     text = (ROOT / "docs" / "command-line.md").read_text()
     for name, options in _commands().items():
-        if name in ("", "worker", "fuse", "cache"):
+        if name in ("", "worker", "fuse", *GROUPS):
             continue
         assert f"fluidpy {name}" in text, name
         for option in options - {"--install-completion", "--show-completion"}:
