@@ -17,6 +17,7 @@ from fluidpy.control.declared_mounts import DeclaredMounts
 from fluidpy.control.demands import RUNTIME_PLURALS, scaled
 from fluidpy.control.event_log import EventLog
 from fluidpy.control.loading_workers import LoadingWorkers
+from fluidpy.control.metadata_sync import MetadataSyncs
 from fluidpy.control.object_lifecycle import Document, ObjectKey
 from fluidpy.control.object_store import Change, ObjectStore
 from fluidpy.control.pool_worker import PoolWorker
@@ -79,11 +80,13 @@ class ControlPlane:
             settings,
             self.executor,
         )
-        self.loads = DataLoads(
-            self.store,
-            LoadingWorkers(self.pool, self.reconciler),
+        workers = LoadingWorkers(self.pool, self.reconciler)
+        self.loads = DataLoads(self.store, workers, self.events, on_change=self._wake_from_a_thread)
+        self.syncs = MetadataSyncs(
+            workers,
+            self.reconciler.totals.get,
             self.events,
-            on_change=self._wake_from_a_thread,
+            self._wake_from_a_thread,
         )
         self._loop: asyncio.AbstractEventLoop | None = None
         self.server = ApiServer(self.store, self.admission, self)
@@ -115,6 +118,7 @@ class ControlPlane:
             steps.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await steps
+            self.syncs.close()
             self.loads.close()
             await self.mounts.close()
             await self.server.close()
@@ -142,6 +146,8 @@ class ControlPlane:
         self.reconciler.operations = self.loads.running()
         self.reconciler.step()
         self.loads.look()
+        loading = {f"{namespace}/{name}" for namespace, name in self.reconciler.operations}
+        self.syncs.look(self.reconciler.wanted, loading)
 
     def end(self, reason: str) -> None:
         """Makes `run` end; harmless when done twice."""

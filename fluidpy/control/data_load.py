@@ -32,11 +32,15 @@ ENDED: Final = ("Complete", "Failed")
 
 @dataclass(frozen=True, slots=True)
 class LoadStep:
-    """Paths that are loaded with the same number of copies, by one request to each worker."""
+    """Paths that are loaded with the same number of copies, by one request to each worker.
+
+    `gently`: nobody waits for it.
+    """
 
     paths: tuple[str, ...]
     replicas: int
     metadata_only: bool = False
+    gently: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,6 +108,7 @@ class _Share:
             "dataset": attachment.dataset,
             "paths": list(step.paths),
             "metadata_only": step.metadata_only,
+            "gently": step.gently,
             "owned": True,
             "replicas": step.replicas,
         }

@@ -41,7 +41,7 @@ from fluidpy.control.event_log import EventLog
 from fluidpy.control.events import ObjectOfEvent, normal, warning
 from fluidpy.control.object_lifecycle import Document, ObjectKey
 from fluidpy.control.object_store import ObjectStore
-from fluidpy.control.observed import SourceTotals, WorkerShare
+from fluidpy.control.observed import SourceTotals, WorkerShare, source_totals
 from fluidpy.control.pool_plan import PoolFacts, plan_pool
 from fluidpy.control.pool_worker import PoolWorker
 from fluidpy.control.recent_reads import RecentReads
@@ -84,6 +84,8 @@ class Reconciler:
         """What each Dataset is served by: the last definition that could be resolved."""
         self.operations: Mapping[tuple[str, str], tuple[str, ...]] = {}
         """DataLoads under way, by namespace and name of their Dataset."""
+        self.totals: dict[str, SourceTotals | None] = {}
+        """What each Dataset's workers know of its source."""
         self._runtimes: dict[ObjectKey, LoadedObject] = {}
         self._rows: list[Document] = []
         self._wishes = WantedDatasets(settings)
@@ -233,6 +235,7 @@ class Reconciler:
             self._served.pop(key, None)
             self._noted.pop(key, None)
             self._reads.pop(key, None)
+            self.totals.pop(key, None)
 
     def _note(self, one: LoadedObject, wanted: Wanted) -> None:
         """What is seen of a Dataset and its runtime goes into their statuses."""
@@ -283,6 +286,7 @@ class Reconciler:
         if known is not None and all(worker.serves(known) for worker in ready):
             self._served[wanted.key] = dataset.metadata.generation or 1
         now, shares = time.monotonic(), self.shares_of(wanted.key)
+        self.totals[wanted.key] = source_totals(shares)
         if ready:
             self._unready_since.pop(wanted.key, None)
         since = self._unready_since.setdefault(wanted.key, now) if not ready else now

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from fluidpy.errors import SourceNotFoundError
 from fluidpy.namespace.catalog_merge import CatalogMerge
 from fluidpy.namespace.catalog_rows import Changes
 from fluidpy.namespace.listing_flights import CatalogThread, Located, merge_pages
+from fluidpy.storage.under_storage import ListPage
+
+Rest: TypeAlias = Callable[[float], Awaitable[None]]
 
 
 class MetadataProgress(NamedTuple):
@@ -37,8 +41,12 @@ async def walk(
     clock: Callable[[], float],
     on_changes: Callable[[Changes], None],
     progress: Callable[[MetadataProgress], None],
+    rest: Rest | None = None,
 ) -> MetadataReport:
-    """Walks each place. When a source's error ends it, what was written stays, and is right."""
+    """Walks each place. When a source's error ends it, what was written stays, and is right.
+
+    `rest` is awaited after each page, with the seconds that it took.
+    """
     started = clock()
     total = MetadataReport(0, 0)
     for place in places:
@@ -49,7 +57,7 @@ async def walk(
         ) -> None:
             progress(MetadataProgress(before.files + files, before.bytes + size, place.mount.name))
 
-        found = await _walk_one(thread, place, clock(), on_changes, on_files)
+        found = await _walk_one(thread, place, clock(), on_changes, on_files, rest)
         total = MetadataReport(
             before.files + found.files,
             before.bytes + found.bytes,
@@ -64,6 +72,7 @@ async def _walk_one(
     listed_at: float,
     on_changes: Callable[[Changes], None],
     on_files: Callable[[int, int], None],
+    rest: Rest | None,
 ) -> MetadataReport:
     entry = place.entry
     merge = CatalogMerge(thread.writer, entry.id, entry.mount, place.path, recursive=True)
@@ -72,8 +81,9 @@ async def _walk_one(
         on_changes(changes)
         on_files(merge.files, merge.bytes)
 
+    pages = place.storage.walk(place.path)
     try:
-        await merge_pages(thread, merge, place.storage.walk(place.path), on_page)
+        await merge_pages(thread, merge, pages if rest is None else _rested(pages, rest), on_page)
     except SourceNotFoundError:
         composition = thread.writer.composition
         if entry.id in composition.tops or entry.id not in composition.directories:
@@ -85,3 +95,11 @@ async def _walk_one(
     for (_, reason), number in merge.omitted.items():
         omitted[reason] += number
     return MetadataReport(merge.files, merge.bytes, dict(omitted))
+
+
+async def _rested(pages: AsyncIterator[ListPage], rest: Rest) -> AsyncIterator[ListPage]:
+    began = time.monotonic()
+    async for page in pages:
+        yield page
+        await rest(time.monotonic() - began)
+        began = time.monotonic()

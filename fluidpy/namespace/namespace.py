@@ -27,6 +27,9 @@ from fluidpy.storage.factory import open_storage as open_storage_of_url
 from fluidpy.storage.under_storage import Kind, MountSource, UnderStorage
 
 _log = logging.getLogger(__name__)
+REST_SECONDS = 1.0
+"""Longest rest of a gentle walk between two pages."""
+
 _LINKS = 40
 """Symlinks followed in one path, as Linux does (MAXSYMLINKS in include/linux/namei.h)."""
 
@@ -62,6 +65,8 @@ class Namespace:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="catalog")
         self._storages: list[UnderStorage] = []
         self._loading = asyncio.Lock()
+        self._hurried = 0
+        """Walks that somebody waits for."""
         self._started = False
 
     async def start(self) -> None:
@@ -227,21 +232,35 @@ class Namespace:
         return total
 
     async def load_metadata(
-        self, path: str, progress: Callable[[MetadataProgress], None]
+        self, path: str, progress: Callable[[MetadataProgress], None], *, gently: bool = False
     ) -> MetadataReport:
         """Brings all below `path` into the catalog, by as few requests as the sources allow.
 
         Loads wait for each other. Files that are gone are removed only once a whole walk has ended.
+        A gentle one rests after each page for as long as that took, while no other one waits.
         """
         entry = await self.resolve(path)
         if entry.kind is not Kind.DIRECTORY:
             await self.refresh(path, False)
             entry = await self.resolve(path)
             return MetadataReport(1, entry.size)
-        async with self._loading:
-            return await walk(
-                self._thread, self._places(entry), self._clock, self._notify, progress
-            )
+        self._hurried += not gently
+        try:
+            async with self._loading:
+                return await walk(
+                    self._thread,
+                    self._places(entry),
+                    self._clock,
+                    self._notify,
+                    progress,
+                    self._rest if gently else None,
+                )
+        finally:
+            self._hurried -= not gently
+
+    async def _rest(self, seconds: float) -> None:
+        if not self._hurried:
+            await asyncio.sleep(min(seconds, REST_SECONDS))
 
     def _places(self, entry: Entry) -> list[Located]:
         """The folder itself where a source has it, and the roots of all mounts below."""

@@ -31,13 +31,25 @@ FAILURES_BYTES: Final = 96 * 1024
 
 
 def load(session: Session, request: Message, progress: Progress) -> Answer:
-    """`load`: paths and globs (none: everything); progress answers, then counts and failures."""
+    """`load`: paths and globs (none: everything); progress answers, then counts and failures.
+
+    `gently` brings metadata only, with rests between requests, and counts nothing.
+    """
     dataset = session.dataset(request)
     patterns = [normalise(path) for path in texts(request, "paths")] or [""]
     replicas = integer(request, "replicas") if "replicas" in request else 0
     owned, peers = bool(request.get("owned")), dataset.peers
+    if bool(request.get("gently")):
+        return _list_gently(dataset, patterns, progress)
     share = peers.share(replicas) if owned and peers is not None else None
     return _load(session, dataset, patterns, bool(request.get("metadata_only")), share, progress)
+
+
+async def _list_gently(dataset: AttachedDataset, patterns: list[str], progress: Progress) -> Reply:
+    counts = LoadCounts()
+    plan = LoadPlan(dataset.namespace.reader, patterns)
+    await _find(dataset, patterns, plan, counts, progress, gently=True)
+    return Reply({**counts.to_wire(), "omitted": dict(counts.omitted), "failures": _listed(counts)})
 
 
 async def _load(
@@ -106,6 +118,8 @@ async def _find(
     plan: LoadPlan,
     counts: LoadCounts,
     progress: Progress,
+    *,
+    gently: bool = False,
 ) -> None:
     """Brings the metadata of all that the patterns mean into the catalog."""
     folders: dict[str, int] = {}
@@ -128,7 +142,7 @@ async def _find(
 
     for path in outermost(folders):
         try:
-            loaded = await dataset.namespace.load_metadata(path, report)
+            loaded = await dataset.namespace.load_metadata(path, report, gently=gently)
             counts.omitted.update(loaded.omitted)
         except FluidpyError as error:
             counts.fail(path or "/", str(error))

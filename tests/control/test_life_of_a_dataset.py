@@ -75,6 +75,14 @@ def test_one_object_is_enough(control: LocalControlPlane, source: Path) -> None:
     await_true(lambda: phase(control) == "Bound")
     runtime = control.client.get("cacheruntimes", "default", "pets")
     assert runtime["spec"]["runtimeClassName"] == "fluidpy"
+    status = await_true(
+        lambda: (
+            (seen := control.client.get("datasets", "default", "pets")["status"])
+            and seen["fileNum"] == "2"
+            and seen
+        )
+    )
+    assert status["ufsTotal"] == "19.54KiB", "the source is listed although nobody asked for it"
     control.client.delete("datasets", "default", "pets")
     await_true(lambda: not control.client.list_objects("datasets")["items"])
     await_true(lambda: not control.client.status()["workers"])

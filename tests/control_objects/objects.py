@@ -9,6 +9,7 @@ from fluidpy.api.document import load_valid_documents
 from fluidpy.api.kinds import KINDS
 from fluidpy.api.metadata import Resource
 from fluidpy.api.operations import DataLoad
+from fluidpy.api.problem import LoadedObject
 from fluidpy.api.runtimes.cache import CacheRuntime
 from fluidpy.api.texts import YamlText
 from fluidpy.control.observed import SourceTotals, TierFacts, WorkerShare
@@ -19,9 +20,20 @@ RUNTIME = RuntimeReference(name="pets", namespace="default", category="Accelerat
 AnyResource = TypeVar("AnyResource", bound=Resource)
 
 
-def from_yaml(text: str) -> Resource:
+def loaded_from_yaml(text: str) -> LoadedObject:
     (one,) = load_valid_documents(YamlText(text, "test.yaml")).objects
-    return one.object
+    return one
+
+
+def from_yaml(text: str) -> Resource:
+    return loaded_from_yaml(text).object
+
+
+def loaded_dataset(name: str) -> LoadedObject:
+    return loaded_from_yaml(
+        "apiVersion: data.fluid.io/v1alpha1\nkind: Dataset\n"
+        f"metadata: {{name: {name}}}\nspec: {{mounts: [{{mountPoint: 's3://b', name: m}}]}}\n"
+    )
 
 
 def dataset(**changes: Any) -> Dataset:

@@ -213,12 +213,15 @@ async def test_many_mounts_make_one_tree(setting: Setting) -> None:
     assert all(len(key) == 16 for key in keys)
 
 
-async def test_loading_metadata_tells_progress_and_what_was_left_out(setting: Setting) -> None:
+@pytest.mark.parametrize("gently", [False, True])
+async def test_loading_metadata_tells_progress_and_what_was_left_out(
+    setting: Setting, gently: bool
+) -> None:
     setting.source.put(*(file(f"d{n % 3}/f{n:04d}") for n in range(100)), file("d1"))
     setting.source.omitted = [OmittedKey("d2//x", "empty path part")]
     namespace = await setting.start()
     seen: list[MetadataProgress] = []
-    report = await namespace.load_metadata("", seen.append)
+    report = await namespace.load_metadata("", seen.append, gently=gently)
     assert (report.files, report.bytes) == (100, 1000)
     assert report.omitted == {"a file that is also a folder": 1, "empty path part": 1}
     assert seen[-1].files == 100
