@@ -286,7 +286,7 @@ class Reconciler:
         if known is not None and all(worker.serves(known) for worker in ready):
             self._served[wanted.key] = dataset.metadata.generation or 1
         now, shares = time.monotonic(), self.shares_of(wanted.key)
-        self.totals[wanted.key] = source_totals(shares)
+        self.totals[wanted.key] = _totals(state) or source_totals(shares)
         if ready:
             self._unready_since.pop(wanted.key, None)
         since = self._unready_since.setdefault(wanted.key, now) if not ready else now
