@@ -1,4 +1,4 @@
-"""`status`: what is mounted, and what the worker of this machine does."""
+"""`status`: what is mounted, and what the workers of this machine do."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ANSWER_SECONDS = 10.0
 
 
 def status(output: OutputOption = OutputFormat.TABLE) -> None:
-    """Show this user's mounts and worker; starts nothing.
+    """Show this user's mounts, control plane and workers; starts nothing.
 
     Example: fluidpy status -o json
     """
@@ -55,11 +55,11 @@ def status(output: OutputOption = OutputFormat.TABLE) -> None:
         print_rows(mounts, _COLUMNS, output, name="mountPoint")
         for row in failed:
             print_text(f"{row['mountPoint']} is mounted no longer: {row['failure']}")
-        for line in worker_lines(worker):
-            print_text(line)
+        if worker is not None or control["pid"] is None:
+            for line in worker_lines(worker):
+                print_text(line)
         if control["pid"] is not None:
-            print_text(f"\ncontrol plane: process {control['pid']}")
-            print_rows(control["workers"], _WORKER_COLUMNS, output, name="name")
+            print_control(control, output)
 
 
 _COLUMNS = (
@@ -83,8 +83,22 @@ _WORKER_COLUMNS = (
     Column("USED", lambda row: human_bytes(int(row["usedBytes"]))),
     Column("CAPACITY", lambda row: human_bytes(int(row["capacityBytes"]))),
     Column("DATASETS", lambda row: str(len(row["datasets"]))),
+    Column("RESTARTS", lambda row: str(row["restarts"]), wide=True),
+    Column("SERVES", lambda row: ",".join(row["datasets"]) or "-", wide=True),
     Column("FAILURE", lambda row: str(row.get("failure") or "-"), wide=True),
 )
+
+
+def print_control(control: dict[str, Any], output: OutputFormat) -> None:
+    """The control plane and its pool for people."""
+    print_text(f"\ncontrol plane: process {control['pid']}")
+    if control["workers"]:
+        print_rows(control["workers"], _WORKER_COLUMNS, output, name="name")
+    else:
+        print_text("no workers: no Dataset is applied (`fluidpy apply -f FILE`)")
+    for row in control["workers"]:
+        if row.get("failure"):
+            print_text(f"{row['name']} is {row['state']}: {row['failure']}")
 
 
 def control_status(settings: Settings) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import yaml
 from fluidpy.cli.apply import keep_scale
 from tests.cli.conftest import CommandLine, command_line_in, write_dataset
 from tests.control.conftest import LocalControlPlane, local_control_plane
+from tests.control.test_life_of_a_dataset import await_true
 
 
 @pytest.fixture
@@ -247,6 +248,24 @@ def test_a_watch_prints_each_change(
         watch.terminate()
         watch.wait(10)
         watch.stdout.close()
+
+
+def test_status_tells_the_workers_of_the_pool(
+    line: CommandLine, control: LocalControlPlane, pets: Path
+) -> None:
+    assert "no workers: no Dataset is applied" in line.done("status")
+    line.done("apply", "-f", pets)
+    await_true(lambda: [w["state"] for w in control.client.status()["workers"]] == ["Ready"] * 2)
+    text = line.done("status")
+    assert "none runs" not in text
+    assert f"control plane: process {control.pid}" in text
+    heading, *rows = text.partition("control plane")[2].splitlines()[1:]
+    assert heading.split()[:3] == ["WORKER", "STATE", "PROCESS"]
+    assert [row.split()[:2] for row in rows] == [["worker-0", "Ready"], ["worker-1", "Ready"]]
+    workers = json.loads(line.done("status", "-o", "json"))["workers"]
+    assert [one["name"] for one in workers] == ["worker-0", "worker-1"]
+    asked = {"pid", "address", "state", "usedBytes", "capacityBytes", "datasets"}
+    assert all(asked <= set(one) for one in workers)
 
 
 def test_without_a_control_plane_it_says_how_to_start_one(tmp_path: Path, pets: Path) -> None:
