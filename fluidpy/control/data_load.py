@@ -41,6 +41,8 @@ class LoadStep:
     replicas: int
     metadata_only: bool = False
     gently: bool = False
+    options: tuple[tuple[str, str], ...] = ()
+    """What the DataLoad says to the engine that carries it out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +98,10 @@ def steps_of(load: DataLoad) -> tuple[LoadStep, ...]:
     """
     targets = load.spec.target or [TargetPath(path="/")]
     only = load.spec.options.get(METADATA_ONLY, "").lower() == "true"
+    options = tuple(sorted(load.spec.options.items()))
     wanted = sorted((max(1, one.replicas), number) for number, one in enumerate(targets))
     return tuple(
-        LoadStep(tuple(targets[number].path for _, number in group), replicas, only)
+        LoadStep(tuple(targets[number].path for _, number in group), replicas, only, options)
         for replicas, group in groupby(wanted, key=lambda pair: pair[0])
     )
 

@@ -13,6 +13,7 @@ from fluidpy.client.connection import WorkerConnection
 from fluidpy.client.protocol import Message, close_all
 from fluidpy.client.session import DatasetSession
 from fluidpy.control.data_load import LoadStep, MemberRun
+from fluidpy.control.engine_load import EngineLoad
 from fluidpy.control.load_progress import (
     NOTHING,
     MemberCounts,
@@ -21,6 +22,7 @@ from fluidpy.control.load_progress import (
     with_sample,
 )
 from fluidpy.control.object_lifecycle import ObjectKey
+from fluidpy.control.runtime_keeper import Assignment
 from fluidpy.errors import FluidpyError
 from fluidpy.namespace.definition import DatasetDefinition
 from fluidpy.settings import Settings
@@ -39,6 +41,8 @@ class WorkerAccess(NamedTuple):
 
     definition: DatasetDefinition
     settings: Settings
+    engine: Assignment | None = None
+    """The engine that fills its own cache, where one serves the Dataset."""
 
 
 class _Share:
@@ -57,6 +61,7 @@ class _Share:
         self._on_change = on_change
         self._stopped = threading.Event()
         self._connection: WorkerConnection | None = None
+        self._engine = _engine_load(access, steps)
         self.ended_at: float | None = None
         self._thread = threading.Thread(target=self._work, name=f"load-{run.member}", daemon=True)
         self._thread.start()
@@ -67,6 +72,8 @@ class _Share:
         connection = self._connection
         if connection is not None:
             connection.close()
+        if self._engine is not None:
+            self._engine.stop()
 
     def join(self, seconds: float) -> None:
         """Waits for the thread's end."""
@@ -87,6 +94,8 @@ class _Share:
             self._on_change()
 
     def _load(self) -> MemberCounts:
+        if self._engine is not None:
+            return self._engine.run()
         session = DatasetSession(self._access.definition, self._access.settings)
         # Of its own: the shared one must not be closed when this load is given up.
         session.connection = self._connection = WorkerConnection(self._access.settings)
@@ -121,6 +130,13 @@ class _Share:
         )
         close_all(fds)
         return answer
+
+
+def _engine_load(access: WorkerAccess, steps: Sequence[LoadStep]) -> EngineLoad | None:
+    """Names are listed by the worker, also where an engine has the bytes."""
+    if access.engine is None or any(step.metadata_only for step in steps):
+        return None
+    return EngineLoad(access.engine, steps)
 
 
 class LoadRuns:

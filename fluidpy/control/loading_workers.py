@@ -39,8 +39,9 @@ class LoadingWorkers:
             raise ObjectNotFoundError(
                 f"{member} has no Dataset {dataset} any more", cure="The load starts again."
             )
-        return WorkerAccess(definition, worker.settings)
+        return WorkerAccess(definition, worker.settings, self._reconciler.engine_of(dataset))
 
     def _serves(self, worker: PoolWorker, dataset: str) -> bool:
         definition = self._reconciler.definitions.get(dataset)
-        return definition is not None and worker.is_ready and worker.serves(definition)
+        readable = self._reconciler.is_readable(dataset)
+        return readable and definition is not None and worker.is_ready and worker.serves(definition)

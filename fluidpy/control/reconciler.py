@@ -50,7 +50,7 @@ from fluidpy.control.runtime_keeper import Assignment
 from fluidpy.control.runtime_status import RuntimeFacts, runtime_status
 from fluidpy.control.worker_pool import WorkerPool
 from fluidpy.namespace.definition import DatasetDefinition
-from fluidpy.runtime.driver import RuntimeState
+from fluidpy.runtime.driver import EngineDriver, RuntimeState
 from fluidpy.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -131,6 +131,11 @@ class Reconciler:
             return True
         state = self._executor.state(key)
         return state is not None and state.ready
+
+    def engine_of(self, key: str) -> Assignment | None:
+        """The engine that fills its own cache with a Dataset; None where the workers do."""
+        one = self._assignments.get(key)
+        return one if one is not None and isinstance(one.driver, EngineDriver) else None
 
     def shares_of(self, key: str) -> tuple[WorkerShare, ...]:
         """What each of those workers says of the Dataset."""

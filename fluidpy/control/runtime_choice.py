@@ -30,6 +30,11 @@ UNKEPT_FOLDER: Final = "unkept"
 """In the state directory: the tier, too small for any file, of Datasets that an engine caches."""
 
 
+ENGINE_TTL_SECONDS: Final = 1.0
+"""How long listings of an engine's mount count as fresh where nothing is declared: asking is cheap,
+and 1 s is what JuiceFS itself keeps attributes and names for by default."""
+
+
 @dataclass(frozen=True, slots=True)
 class Choice:
     """The driver of a runtime; `missing` says why it is fluidpy's own although another is asked."""
@@ -91,7 +96,9 @@ def assigned(
     if isinstance(choice.driver, EngineDriver):
         # The engine caches; a second copy would take room twice and be no nearer.
         unkept = TierDefinition(str(state_dir / UNKEPT_FOLDER), SMALLEST_QUOTA)
-        read = replace(read, tiers=(unkept,))
+        ttl = read.metadata_ttl_seconds
+        ttl = ENGINE_TTL_SECONDS if ttl is None else ttl
+        read = replace(read, tiers=(unkept,), metadata_ttl_seconds=ttl)
     return Assignment(choice.driver, plan, request.place), read
 
 

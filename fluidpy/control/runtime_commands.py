@@ -17,8 +17,9 @@ _SHOWN_CHARACTERS: Final = 500
 
 
 async def run_command(command: Command) -> str:
-    """What a command prints. Raises ControlPlaneError with the end of it should it fail.
+    """What a command prints, then what it says beside.
 
+    Raises ControlPlaneError with the end of that should it fail.
     It is killed with all it has started when the deadline passes or nobody waits for it any more.
     """
     kept = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
@@ -55,7 +56,7 @@ async def run_command(command: Command) -> str:
             f"{command.name} failed with exit status {process.returncode}: {said}",
             cure="Correct what it says.",
         )
-    return output.decode("utf-8", "replace")
+    return (output + talk).decode("utf-8", "replace")
 
 
 def _clean(command: Command, output: bytes) -> str:

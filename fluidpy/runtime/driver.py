@@ -181,8 +181,9 @@ class LoadOutcome:
     """What the commands of a load came to."""
 
     files: int
-    cached: float
-    """Share of their bytes that is cached now, 0 to 1."""
+    bytes: int
+    cached_bytes: int
+    """How many of the bytes are cached now."""
 
 
 Plan: TypeAlias = Any

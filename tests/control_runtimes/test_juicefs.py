@@ -132,3 +132,54 @@ def test_a_volume_is_bound_read_warmed_and_taken_away(
     assert not mounted_below(control)
     assert list((volume.directory / "tier").iterdir()) == []
     assert volume.run("status", volume.metaurl), "the volume is the user's"
+
+
+def load_of(name: str, *paths: str, **options: str) -> dict[str, Any]:
+    spec: dict[str, Any] = {
+        "dataset": {"name": "jfs", "namespace": "default"},
+        "target": [{"path": path} for path in paths],
+        "options": options,
+    }
+    meta = {"apiVersion": "data.fluid.io/v1alpha1", "metadata": {"name": name}}
+    return {**meta, "kind": "DataLoad", "spec": spec}
+
+
+def ended(control: LocalControlPlane, name: str) -> dict[str, Any]:
+    """The status of a DataLoad once it has ended."""
+
+    def status() -> dict[str, Any]:
+        found: dict[str, Any] = control.client.get("dataloads", "default", name).get("status", {})
+        return found if found.get("phase") in ("Complete", "Failed") else {}
+
+    found: dict[str, Any] = await_true(status, 60)
+    return found
+
+
+def states(control: LocalControlPlane) -> dict[str, str]:
+    status = control.client.get("datasets", "default", "jfs").get("status", {})
+    return dict(status.get("cacheStates", {}))
+
+
+def test_a_dataload_is_a_warmup_and_cache_states_move(
+    control: LocalControlPlane, volume: Volume
+) -> None:
+    volume.format()
+    volume.write({"a/1.bin": os.urandom(4_000_000), "b/2.bin": os.urandom(2_000_000)})
+    apply(control, volume)
+    await_true(lambda: phase(control, "jfs") == "Bound", 60)
+    control.client.create("dataloads", "default", load_of("one", "/a", threads="4", timeout="1m"))
+    status = ended(control, "one")
+    assert status["phase"] == "Complete", status
+    assert status["progress"]["files"] == 1
+    await_true(lambda: states(control).get("cached") == "3.82MiB", 30)
+    control.client.create("dataloads", "default", load_of("all"))
+    assert ended(control, "all")["phase"] == "Complete"
+    await_true(lambda: states(control).get("cachedPercentage") == "100.0%", 30)
+    assert states(control)["cacheCapacity"] == "256.00MiB"
+    control.client.create("dataloads", "default", load_of("none", "/not-there"))
+    failed = ended(control, "none")
+    assert failed["phase"] == "Failed"
+    assert "/not-there: juicefs warmup failed" in failed["conditions"][0]["message"]
+    with session(control, "jfs") as jfs:
+        assert len(jfs.read("a/1.bin")) == 4_000_000
+    await_true(lambda: states(control).get("cacheHitRatio") == "100.0%", 30)

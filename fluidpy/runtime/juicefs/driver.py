@@ -183,8 +183,8 @@ class JuiceFSDriver:
         """What the commands of a load came to."""
         found = checked(outputs[-1]) if outputs else None
         if found is None:
-            return LoadOutcome(0, 0.0)
-        return LoadOutcome(found.files, found.cached)
+            return LoadOutcome(0, 0, 0)
+        return LoadOutcome(found.files, found.bytes, found.cached_bytes)
 
     def teardown(self, plan: JuiceFSPlan) -> Teardown:
         """The cache goes, the volume stays: it is the user's."""

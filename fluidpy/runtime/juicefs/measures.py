@@ -19,8 +19,9 @@ MISSED: Final = "juicefs_blockcache_miss_bytes"
 
 _FILES = re.compile(r"^\s*files:\s*(\d+)\s*$", re.MULTILINE)
 _LENGTH = re.compile(r"^\s*length:.*\((\d+) Bytes\)\s*$", re.MULTILINE)
+_UNITS = "BKMGTPE"
 _CHECKED = re.compile(
-    r"check cache: (\d+) files checked, ([\d.]+ ?\w+) of ([\d.]+ ?\w+) \(([\d.]+)%\) cached"
+    r"check cache: (\d+) files checked, ([\d.]+) ?(\w+) of ([\d.]+) ?(\w+) \([\d.]+%\) cached"
 )
 
 
@@ -34,11 +35,11 @@ class VolumeSize:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What `juicefs warmup --check` found: files, and the share of their bytes that is cached."""
+    """What `juicefs warmup --check` found; it prints sizes with three digits."""
 
     files: int
-    cached: float
-    """0 to 1."""
+    bytes: int
+    cached_bytes: int
 
 
 def counters(text: str) -> dict[str, float]:
@@ -64,7 +65,13 @@ def volume_size(text: str) -> VolumeSize | None:
 def checked(text: str) -> Checked | None:
     """The line that `juicefs warmup --check` ends with; None when it is not there."""
     found = _CHECKED.search(text)
-    return None if found is None else Checked(int(found[1]), float(found[4]) / 100)
+    if found is None:
+        return None
+    return Checked(int(found[1]), _bytes(found[4], found[5]), _bytes(found[2], found[3]))
+
+
+def _bytes(number: str, unit: str) -> int:
+    return int(float(number) * 1024 ** max(0, _UNITS.find(unit[:1])))
 
 
 def cache_states(

@@ -100,7 +100,7 @@ def test_paths_of_a_load_are_those_of_the_dataset() -> None:
     with pytest.raises(ValidationError, match="/elsewhere is no path"):
         driver.load(plan, ["/elsewhere"])
     text = "check cache: 3 files checked, 1 KiB of 2 KiB (50.0%) cached"
-    assert driver.loaded(plan, ["", text]) == LoadOutcome(3, 0.5)
+    assert driver.loaded(plan, ["", text]) == LoadOutcome(3, 2048, 1024)
 
 
 def test_it_is_ready_when_its_mount_is_and_says_why_it_is_not() -> None:

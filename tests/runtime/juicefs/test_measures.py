@@ -53,5 +53,5 @@ def test_what_the_engine_prints_is_understood_or_left() -> None:
     assert counters(STATS)["juicefs_cpu_usage"] == 0.087382
     assert volume_size(INFO) == VolumeSize(2, 2_000_000)
     assert volume_size("permission denied") is None
-    assert checked(CHECK) == Checked(3, 0.5)
+    assert checked(CHECK) == Checked(3, 977 * 1024, 488 * 1024)
     assert checked("something else") is None
