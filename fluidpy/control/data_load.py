@@ -101,7 +101,9 @@ def steps_of(load: DataLoad) -> tuple[LoadStep, ...]:
     options = tuple(sorted(load.spec.options.items()))
     wanted = sorted((max(1, one.replicas), number) for number, one in enumerate(targets))
     return tuple(
-        LoadStep(tuple(targets[number].path for _, number in group), replicas, only, options)
+        LoadStep(
+            tuple(targets[number].path for _, number in group), replicas, only, options=options
+        )
         for replicas, group in groupby(wanted, key=lambda pair: pair[0])
     )
 
