@@ -1,4 +1,8 @@
-"""Warm reads of another worker's data against plain sendfile over a loopback socket."""
+"""Warm reads of another worker's data against plain sendfile over a loopback socket.
+
+The limit is one process that sends one file of 1 GiB and one that receives into a buffer of 8 MiB.
+Batches are compared with it, and beside that with one that sends the same files of 100 KB.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +33,8 @@ PAIRS, QUICK_PAIRS = 15, 2
 SECONDS = 60.0
 AT_LEAST = 0.5
 
+FILE, FILES = LIMITS = ("plain sendfile", "plain sendfile of the small files")
+
 Speed = Callable[[], Coroutine[Any, Any, float]]
 
 
@@ -51,13 +57,15 @@ async def _measured(pool: WorkerPool, pairs: int, talk: Callable[[str], None]) -
     try:
         await peer.read_ranges(large, 2)  # fetched from the source now, cached from here on
         await peer.read_batches(small, 2)
-        file = pool.directory / "plain"
-        file.write_bytes(b"")
-        os.truncate(file, large.size)
-        _fill(file.open("r+b"), large.size)
-        with _plain_server(str(file)) as port:
+        file, folder = pool.directory / "plain", pool.directory / "files"
+        folder.mkdir()
+        _fill(file.open("wb"), large.size)
+        for each in small:
+            (folder / each.path.rpartition("/")[2]).write_bytes(os.urandom(SMALL))
+        with _plain_server(str(file)) as port, _plain_server(str(folder)) as files_port:
             ways: dict[str, Speed] = {
-                "limit": lambda: _plain(port, large.size),
+                FILE: lambda: _plain(port, large.size),
+                FILES: lambda: _plain(files_port, len(small) * SMALL),
                 "ranges": lambda: peer.read_ranges(large, 1),
                 "ranges, two at a time": lambda: peer.read_ranges(large, 2),
                 "batches": lambda: peer.read_batches(small, 1),
@@ -65,19 +73,22 @@ async def _measured(pool: WorkerPool, pairs: int, talk: Callable[[str], None]) -
                 "objects one by one": lambda: peer.read_one_by_one(small),
             }
             samples = await _in_turn(ways, pairs, talk)
-            costs = {name: await peer.cost(way) for name, way in ways.items() if name != "limit"}
+            costs = {name: await peer.cost(way) for name, way in ways.items() if name not in LIMITS}
     finally:
         peer.client.close()
     return Outcome(_compared(samples), facts={"transport_cpu_seconds_per_gib": costs})
 
 
 def _compared(samples: dict[str, list[float]]) -> list[Comparison]:
-    limits = samples.pop("limit")
+    limits, same = (samples.pop(name) for name in LIMITS)
     asked = {"ranges", "batches, two at a time"}
-    return [
+    found = [
         compare(name, "MiB/s", limits, ours, at_least=AT_LEAST if name in asked else None)
         for name, ours in samples.items()
     ]
+    batches = "batches, two at a time"
+    beside = compare(f"{batches}, beside the same files", "MiB/s", same, samples[batches])
+    return [*found, beside]
 
 
 async def _in_turn(

@@ -30,6 +30,14 @@ _COLUMNS: Final = (
 )
 
 
+_AT_ONCE: Final = 64
+"""Keys of one query; fewer are filled up, so that there is one statement to prepare."""
+_WHOLE_ROWS: Final = (
+    "SELECT key, size, tier, ino, ctime, mtime, generation, blocks "
+    f"FROM file WHERE key IN ({','.join('?' * _AT_ONCE)}) "
+    "AND number=0 AND segment=0 AND complete=1"
+)
+
 _LOG_BYTES: Final = 64 * 1024 * 1024
 """The log is emptied in a thread every few seconds (`BlockStore.maintain`); only one that grew to
 this is emptied at once, which syncs and so stops everything for a moment."""
@@ -72,6 +80,19 @@ class FileRow(NamedTuple):
     def used(self) -> int:
         """When the file was last used, in milliseconds since the epoch."""
         return real_use(self.last_use)
+
+
+class WholeRow(NamedTuple):
+    """What a row of `file` says of an object that is complete in one file."""
+
+    key: bytes
+    size: int
+    tier: int
+    ino: int
+    ctime: int
+    mtime: int
+    generation: int
+    blocks: bytes | None
 
 
 class ChunkRow(NamedTuple):
@@ -180,6 +201,16 @@ class Index:
         """The rows of an object's files, by number."""
         found = self._fetch(f"SELECT {_COLUMNS} FROM file WHERE key=? ORDER BY number", (key,))
         return [FileRow._make(row) for row in found]
+
+    def whole_rows(self, keys: Sequence[bytes]) -> dict[bytes, WholeRow]:
+        """By key, what is known of those objects that are complete in one file."""
+        found: dict[bytes, WholeRow] = {}
+        for at in range(0, len(keys), _AT_ONCE):
+            some = keys[at : at + _AT_ONCE]
+            filled = [*some, *[some[0]] * (_AT_ONCE - len(some))]
+            for row in self._fetch(_WHOLE_ROWS, filled):
+                found[row[0]] = WholeRow._make(row)
+        return found
 
     def known(self, keys: Sequence[bytes]) -> set[bytes]:
         """Those of `keys` (some hundred at most) that have a row."""

@@ -12,6 +12,7 @@ import socket
 import ssl
 import struct
 import time
+from collections.abc import Callable
 from typing import Final
 
 from fluidpy.errors import PeerError, PeerTimeoutError, PeerUnreachableError
@@ -106,15 +107,27 @@ class PeerConnection:
         except OSError as error:
             raise failure_of(self.label, error) from error
 
-    def read_short_piece(self, length: int, deadline: float) -> bytes:
-        """The next few bytes of the body. Raises as `read_into`."""
-        if 0 < self._chunk_left >= length and self._end - self._at >= length:
-            at, self._at = self._at, self._at + length
-            self._chunk_left -= length
-            return bytes(self._buffer[at : self._at])
-        piece = bytearray(length)
-        self.read_into(memoryview(piece), deadline)
-        return bytes(piece)
+    def read_chunk(
+        self, place: Callable[[int, int], memoryview], most: int, deadline: float
+    ) -> memoryview:
+        """The next chunk of a body in chunks, received to where `place` says (offset 0, length).
+
+        Raises as `read_into`, and for a chunk of more than `most` bytes.
+        """
+        try:
+            if not self._chunk_left:
+                self._next_chunk(deadline)
+            length = self._chunk_left
+            if not length:
+                raise ConnectionResetError("the answer ended before all bytes had come")
+            if length > most:
+                raise self.broken("sent a chunk that is too long")
+            view = place(0, length)
+            self._receive(view, deadline)
+            self._chunk_left = 0
+        except OSError as error:
+            raise failure_of(self.label, error) from error
+        return view
 
     def read_end(self, deadline: float) -> None:
         """Reads the end of a body in chunks, so that the connection can carry another request."""

@@ -31,11 +31,11 @@ from fluidpy.storage.under_storage import TakePiece
 SUMMED_BYTES: Final = 256 * 1024
 """So many bytes are received at once before they are summed: half of a small second-level cache."""
 
-LONG_BYTES: Final = 16 * 1024
-"""Objects of a batch above this size on average are not received by way of a buffer."""
-
 HEAD_BYTES: Final = 2048
-"""What is then received at once of what lies between two objects."""
+"""What is received at once of what lies between two chunks of a batch."""
+
+MOST_CHUNK_BYTES: Final = 2 * protocol.MOST_SMALL_BYTES
+"""Longest chunk of a batch: one object of the largest size, or many small ones, with frames."""
 
 _MOST_ERROR_BYTES: Final = 64 * 1024
 
@@ -183,27 +183,69 @@ def receive_batch(
     if transfer.head.length is not None:
         raise connection.broken("sent a batch that is none")
     block = _block_bytes(connection.label, transfer.head.headers)
-    if sum(request.size for request in requests) > LONG_BYTES * len(requests):
-        connection.gather_bytes = HEAD_BYTES
-    for number, request in enumerate(requests):
-        frame = connection.read_short_piece(protocol.FRAME.size, deadline)
-        status, _, blocks, length = protocol.FRAME.unpack(frame)
+    connection.gather_bytes = HEAD_BYTES
+    frames = _Frames(connection, requests, block, take, outcome)
+    while frames.number < len(requests):
+        frames.take_all(connection.read_chunk(place, MOST_CHUNK_BYTES, deadline))
+
+
+class _Frames:
+    """The frames of a batch as they come; `number` is the object of the next one."""
+
+    def __init__(
+        self,
+        connection: PeerConnection,
+        requests: Sequence[PeerRequest],
+        block: int,
+        take: TakeObject,
+        outcome: list[FluidpyError | None],
+    ) -> None:
+        self._connection = connection
+        self._requests = requests
+        self._block = block
+        self._take = take
+        self._outcome = outcome
+        self.number = 0
+
+    def take_all(self, chunk: memoryview) -> None:
+        """Takes the objects of a chunk, which holds whole frames."""
+        at = 0
+        while at < len(chunk):
+            if self.number == len(self._requests):
+                raise self._connection.broken("sent more than it was asked for")
+            try:
+                at = self._next(chunk, at)
+            except struct.error as error:
+                raise self._connection.broken("sent a part of a frame") from error
+            self.number += 1
+
+    def _next(self, chunk: memoryview, at: int) -> int:
+        """Takes the object of the frame at `at`; where the next one begins."""
+        status: int
+        blocks: int
+        length: int
+        status, _, blocks, length = protocol.FRAME.unpack_from(chunk, at)
+        at += protocol.FRAME.size
+        request = self._requests[self.number]
         if status != protocol.OK:
-            if blocks or length > _MOST_ERROR_BYTES:
-                raise connection.broken("sent a frame of no use")
-            body = connection.read_short_piece(length, deadline)
-            outcome[number] = error_of(connection.label, status, body)
-            continue
-        if length != request.size or blocks != -(-length // block):
-            raise connection.broken(f"sent {length} of {request.size} bytes")
-        sums = struct.unpack(f"!{blocks}I", connection.read_short_piece(4 * blocks, deadline))
-        data = place(0, length)
-        connection.read_into(data, deadline)
-        if not _intact(data, block, sums):
-            outcome[number] = corrupt(connection.label, request)
-            raise corrupt(connection.label, request)
-        take(number, data)
-        outcome[number] = None
+            body = chunk[at : at + length]
+            if blocks or len(body) != length or length > _MOST_ERROR_BYTES:
+                raise self._connection.broken("sent a frame of no use")
+            self._outcome[self.number] = error_of(self._connection.label, status, bytes(body))
+            return at + length
+        if length != request.size or blocks != -(-length // self._block):
+            raise self._connection.broken(f"sent {length} of {request.size} bytes")
+        sums = struct.unpack_from(f"!{blocks}I", chunk, at)
+        at += 4 * blocks
+        data = chunk[at : at + length]
+        if len(data) != length:
+            raise self._connection.broken("sent a part of a frame")
+        if not _intact(data, self._block, sums):
+            error = self._outcome[self.number] = corrupt(self._connection.label, request)
+            raise error
+        self._take(self.number, data)
+        self._outcome[self.number] = None
+        return at + length
 
 
 def receive_short(transfer: PeerTransfer[_Result], most: int) -> bytes:

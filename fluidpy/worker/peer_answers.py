@@ -39,11 +39,12 @@ from fluidpy.worker.peer_statuses import (
     unauthorised,
 )
 from fluidpy.worker.peer_turns import Turns
+from fluidpy.worker.ready_frames import Buffers, ReadyFrames
 
 _log = logging.getLogger(__name__)
 
 GROUP: Final = 64
-"""Objects of a batch that are opened, or fetched, together while those before are being sent."""
+"""Objects of a batch that are opened, or fetched, together, from one on that is not cached."""
 
 _NO_TOKEN: Final = "-"
 """What a token is compared with when the Dataset is not known here."""
@@ -62,6 +63,10 @@ class PeerSource(Protocol):
         self, request: PeerRequest, *, only_cached: bool, deadline: float
     ) -> ServedRange:
         """The range, verified or fetched first. Raises PeerError, SourceError."""
+        ...
+
+    def frames(self, requests: Sequence[PeerRequest], buffer: bytearray) -> ReadyFrames:
+        """Frames of those objects that are cached, made in `buffer`. Raises PeerRefusedError."""
         ...
 
     def presence(self, requests: Sequence[PeerRequest]) -> list[Presence]:
@@ -84,6 +89,7 @@ class PeerAnswers:
         self._metrics = metrics
         self._threads = threads
         self.turns = Turns()
+        self._buffers = Buffers()
         self.tokens: Mapping[str, str] = {}
         self.draining = False
         self.statuses: Counter[int] = Counter()
@@ -230,10 +236,14 @@ class PeerAnswers:
                 }
             )
             response.enable_chunked_encoding()
-            self._source.presence(asked[:1])  # a Dataset not served here is told by the status
-            with _body(request, response):
-                await response.prepare(request)
-                await self._send_batch(request, response, asked, only_cached, deadline)
+            buffer = self._buffers.take()
+            try:
+                frames = self._source.frames(asked, buffer)
+                with _body(request, response):
+                    await response.prepare(request)
+                    await self._send_batch(request, response, asked, frames, only_cached, deadline)
+            finally:
+                self._buffers.give_back(buffer)
             return response
 
     async def _send_batch(
@@ -241,28 +251,23 @@ class PeerAnswers:
         request: web.BaseRequest,
         response: web.StreamResponse,
         asked: Sequence[PeerRequest],
+        frames: ReadyFrames,
         only_cached: bool,
         deadline: float,
     ) -> None:
-        """Sends one group while the next one is opened or fetched."""
+        """Sends what is cached; where it meets something else, a group in another way."""
         sender = BodySender(request, response, self._threads, deadline)
-        sending: asyncio.Task[None] | None = None
         try:
-            for at in range(0, len(asked), GROUP):
-                opened = await self._open(asked[at : at + GROUP], only_cached, deadline)
-                if sending is not None:
-                    try:
-                        await sending
-                    except BaseException:
-                        close_all(opened)
-                        raise
-                sending = asyncio.create_task(self._send_group(sender, opened))
-            if sending is not None:
-                await sending
+            while True:
+                await sender.send_groups(frames.next_group)
+                group = asked[frames.at : frames.at + GROUP]
+                if not group:
+                    break
+                opened = await self._open(group, only_cached, deadline)
+                await self._send_group(sender, opened)
+                frames.at += len(group)
         finally:
-            if sending is not None and not sending.done():
-                sending.cancel()
-                await asyncio.wait([sending])
+            self.bytes_sent[protocol.FROM_CACHE] += frames.bytes_read
             sender.close()
         await response.write_eof()
 

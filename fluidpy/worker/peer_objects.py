@@ -30,6 +30,7 @@ from fluidpy.namespace.catalog import Entry
 from fluidpy.namespace.listing_flights import Located
 from fluidpy.storage.under_storage import Kind, may_be_kept
 from fluidpy.worker.passed_bytes import BytesLeftError, memfd_of
+from fluidpy.worker.ready_frames import ReadyFrames
 
 if TYPE_CHECKING:
     from fluidpy.cache.cached_object import CachedObject
@@ -138,6 +139,14 @@ class PeerObjects:
                 cure="Ask another owner, or the source.",
             )
         return await self._fetch(dataset, key, request, deadline)
+
+    def frames(self, requests: Sequence[PeerRequest], buffer: bytearray) -> ReadyFrames:
+        """Frames of those of a batch's objects that are cached, made in `buffer`. Raises as
+        `ready`.
+        """
+        dataset = self._dataset(requests[0])
+        keys = [self._key(dataset, request) for request in requests]
+        return ReadyFrames(dataset.store.table, requests, keys, buffer)
 
     def presence(self, requests: Sequence[PeerRequest]) -> list[Presence]:
         """What is cached of each object; counts as no use. Raises as `ready`."""

@@ -14,9 +14,10 @@ import os
 import select
 import socket
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Final, TypeAlias
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 from fluidpy.cache.sealed_range import FileSpan, length_of
 from fluidpy.errors import CacheError, PeerTimeoutError
@@ -24,9 +25,12 @@ from fluidpy.errors import CacheError, PeerTimeoutError
 if TYPE_CHECKING:
     from aiohttp import web
 
-Piece: TypeAlias = bytes | FileSpan
+Piece: TypeAlias = bytes | memoryview | FileSpan
 Chunk: TypeAlias = tuple[bytes, Sequence[FileSpan]]
 """A chunk: bytes to begin with, and spans of files after them."""
+
+NextGroup: TypeAlias = Callable[[], memoryview | None]
+"""Gives the bytes of the next chunk, valid until it is called again; None: no more."""
 
 THREADS: Final = 8
 """Threads that send, all connections together."""
@@ -39,6 +43,10 @@ STALL_MILLISECONDS: Final = 5
 
 TLS_BYTES: Final = 256 * 1024
 """What is read and encrypted at once, in bytes: 0.2 ms of the event loop."""
+
+NextPieces: TypeAlias = Callable[[], Sequence[Piece]]
+
+_Result = TypeVar("_Result")
 
 _CHUNK_END: Final = b"\r\n"
 
@@ -75,22 +83,31 @@ class BodySender:
             self._send_now(left)
             if not left:
                 return
-        try:
-            async with asyncio.timeout_at(self._deadline):
-                if self._plain:
-                    await self._send_by_threads(self._own_socket(), left)
-                else:
-                    await self._send_by_transport(left)
-        except TimeoutError as error:
-            raise PeerTimeoutError(
-                "the peer did not take its answer in time", cure="Look at the network."
-            ) from error
+        async with self._in_time():
+            if self._plain:
+                await self._send_by_threads(self._own_socket(), left)
+            else:
+                await self._send_by_transport(left)
+
+    async def send_groups(self, next_group: NextGroup) -> None:
+        """Sends chunks of HTTP's chunked coding as long as `next_group`, which is called in the
+        threads, gives any. Raises as `send`, and what `next_group` raises.
+        """
+        async with self._in_time():
+            if self._plain:
+                more = partial(_chunk_of, next_group)
+                await self._send_by_threads(self._own_socket(), deque(), more)
+                return
+            while (group := await self._called(next_group)) is not None:
+                await self._response.write(bytes(group))  # its transport may keep them for later
 
     async def send_chunks(self, chunks: Sequence[Chunk]) -> None:
         """Sends chunks of HTTP's chunked coding, one each; raises as `send`."""
         if not self._plain:  # aiohttp makes its own chunks
-            for head, spans in chunks:
-                await self.send([head, *spans])
+            async with self._in_time():
+                for head, spans in chunks:
+                    read = self._loop.run_in_executor(self._threads, _read, spans)
+                    await self._response.write(head + await read)
             return
         pieces: list[Piece] = []
         before = b""
@@ -106,6 +123,16 @@ class BodySender:
         if self._socket is not None:
             self._socket.close()
 
+    @contextlib.asynccontextmanager
+    async def _in_time(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                yield
+        except TimeoutError as error:
+            raise PeerTimeoutError(
+                "the peer did not take its answer in time", cure="Look at the network."
+            ) from error
+
     def _send_now(self, left: deque[Piece]) -> None:
         """Sends what the socket takes at once of spans of files."""
         number = self._transport.get_extra_info("socket").fileno()
@@ -113,7 +140,7 @@ class BodySender:
             raise _gone()
         while left and not self._transport.get_write_buffer_size():
             piece = left[0]
-            if isinstance(piece, bytes):
+            if not isinstance(piece, FileSpan):
                 return
             try:
                 sent = os.sendfile(number, piece.fd, piece.offset, piece.length)
@@ -134,32 +161,39 @@ class BodySender:
 
     async def _send_by_transport(self, pieces: Iterable[Piece]) -> None:
         for piece in pieces:
-            if isinstance(piece, bytes):
+            if not isinstance(piece, FileSpan):
                 await self._response.write(piece)
                 continue
             for at in range(0, piece.length, TLS_BYTES):
-                wanted = min(TLS_BYTES, piece.length - at)
-                data = await self._loop.run_in_executor(
-                    self._threads, os.pread, piece.fd, wanted, piece.offset + at
-                )
-                if len(data) != wanted:
-                    raise _ended_early()
-                await self._response.write(data)
+                part = FileSpan(piece.fd, piece.offset + at, min(TLS_BYTES, piece.length - at))
+                read = self._loop.run_in_executor(self._threads, _read, (part,))
+                await self._response.write(await read)
 
-    async def _send_by_threads(self, sock: socket.socket, left: deque[Piece]) -> None:
+    async def _send_by_threads(
+        self, sock: socket.socket, left: deque[Piece], more: NextPieces = tuple
+    ) -> None:
         while self._transport.get_write_buffer_size():  # the head, to a peer that does not read
             await self._writable(sock)
-        while left:
-            work = self._loop.run_in_executor(self._threads, push, sock, left)
+        ended = False
+        while not ended:
+            work = self._loop.run_in_executor(self._threads, push, sock, left, more)
             try:
-                await asyncio.shield(work)
+                ended = await asyncio.shield(work)
             except asyncio.CancelledError:
                 with contextlib.suppress(OSError):  # it was closed already
                     sock.shutdown(socket.SHUT_RDWR)
                 await _ended(work)
                 raise
-            if left:
+            if not ended:
                 await self._writable(sock)
+
+    async def _called(self, next_group: NextGroup) -> memoryview | None:
+        work = self._loop.run_in_executor(self._threads, next_group)
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            await _ended(work)  # it may be writing to its buffer
+            raise
 
     async def _writable(self, sock: socket.socket) -> None:
         ready: asyncio.Future[None] = self._loop.create_future()
@@ -170,21 +204,27 @@ class BodySender:
             self._loop.remove_writer(sock)
 
 
-def push(sock: socket.socket, left: deque[Piece]) -> None:
-    """Sends from `left` what the socket takes; returns when all is sent or it takes no more now."""
-    while left:
+def push(sock: socket.socket, left: deque[Piece], more: NextPieces = tuple) -> bool:
+    """Sends `left`, then what `more` gives; whether all is sent, False when the socket takes no
+    more now.
+    """
+    while True:
+        if not left:
+            left.extend(more())
+        if not left:
+            return True
         try:
             _push_first(sock, left)
         except BlockingIOError:
             waiting = select.poll()
             waiting.register(sock, select.POLLOUT)
             if not waiting.poll(STALL_MILLISECONDS):
-                return
+                return False
 
 
 def _push_first(sock: socket.socket, left: deque[Piece]) -> None:
     piece = left[0]
-    if isinstance(piece, bytes):
+    if not isinstance(piece, FileSpan):
         sent = sock.send(piece, socket.MSG_MORE if len(left) > 1 else 0)
         if sent == len(piece):
             left.popleft()
@@ -206,7 +246,21 @@ def _sent(left: deque[Piece], span: FileSpan, sent: int) -> None:
 
 
 def _length(piece: Piece) -> int:
-    return len(piece) if isinstance(piece, bytes) else piece.length
+    return piece.length if isinstance(piece, FileSpan) else len(piece)
+
+
+def _chunk_of(next_group: NextGroup) -> Sequence[Piece]:
+    """The next chunk as it is on the wire; empty when there is none."""
+    group = next_group()
+    return () if group is None else (b"%x\r\n" % len(group), group, _CHUNK_END)
+
+
+def _read(spans: Sequence[FileSpan]) -> bytes:
+    """The bytes of some files. Raises CacheError when one ends too early."""
+    data = b"".join([os.pread(span.fd, span.length, span.offset) for span in spans])
+    if len(data) != length_of(spans):
+        raise _ended_early()
+    return data
 
 
 def _gone() -> ConnectionResetError:
@@ -222,7 +276,7 @@ def _ended_early() -> CacheError:
     return CacheError("a cache file ended before its bytes did", cure="Fetch the range again.")
 
 
-async def _ended(work: asyncio.Future[None]) -> None:
+async def _ended(work: asyncio.Future[_Result]) -> None:
     """Waits for a thread's work, whatever cancels this meanwhile."""
     while not work.done():
         with contextlib.suppress(asyncio.CancelledError):
