@@ -31,7 +31,11 @@ conformance: # how `fluidpy runtime test` gets a store with known files
 """
 
 _MODULE = '''\
-"""`@SCHEME@://`: what fluidpy has to know of the store. One object may be used by many threads."""
+"""`@SCHEME@://CLUSTER/PATH`: what fluidpy has to know of the store.
+
+Your own lines go into the first four methods; paths there are below the cluster. One object is used
+by many threads at once. Raise FileNotFoundError and PermissionError where they fit.
+"""
 
 import os
 import stat
@@ -40,7 +44,7 @@ from fsspec import AbstractFileSystem
 
 
 class @CLASS@(AbstractFileSystem):
-    """`@SCHEME@://CLUSTER/PATH`; the arguments are the options and secrets of the mount."""
+    """The arguments are the options and secrets of the mount."""
 
     protocol = "@SCHEME@"
 
@@ -48,28 +52,38 @@ class @CLASS@(AbstractFileSystem):
         super().__init__(**options)
         self._root = root
 
+    def _stat(self, path):
+        return os.stat(os.path.join(self._root, path))
+
+    def _names(self, path):
+        return os.listdir(os.path.join(self._root, path))
+
+    def _bytes(self, path, start, size):
+        with open(os.path.join(self._root, path), "rb") as file:
+            file.seek(start)
+            return file.read(size)
+
     def info(self, path, **_):
         """One entry: type, size, and mtime or checksum, by which fluidpy tells versions."""
         path = self._strip_protocol(path)
-        seen = os.stat(self._place(path))
+        seen = self._stat(self._below(path))
         kind = "directory" if stat.S_ISDIR(seen.st_mode) else "file"
         return {"name": path, "type": kind, "size": seen.st_size, "mtime": seen.st_mtime}
 
     def ls(self, path, detail=True, **_):
         """The entries of a folder."""
         path = self._strip_protocol(path)
-        names = [f"{path}/{name}" for name in os.listdir(self._place(path))]
+        names = [f"{path}/{name}" for name in self._names(self._below(path))]
         return [self.info(name) for name in names] if detail else names
 
     def cat_file(self, path, start=None, end=None, **_):
         """The bytes [start, end)."""
-        with open(self._place(path), "rb") as file:
-            file.seek(start or 0)
-            return file.read(-1 if end is None else end - (start or 0))
+        start = start or 0
+        return self._bytes(self._below(path), start, -1 if end is None else end - start)
 
-    def _place(self, path):
-        """Where a path of the store lies on this machine: without the cluster's name."""
-        return os.path.join(self._root, self._strip_protocol(path).partition("/")[2])
+    def _below(self, path):
+        """The path without the cluster's name."""
+        return self._strip_protocol(path).partition("/")[2]
 '''
 
 _PROJECT = """\

@@ -170,8 +170,8 @@ async def many_readers(storage: UnderStorage, bed: TestBed) -> str:
     content = large_bytes()
     bed.put({LARGE: content})
     info = await _settled(storage, LARGE)
-    step = LARGE_BYTES // READERS
-    ranges = [(n * step, min(n * step + PIECE, LARGE_BYTES)) for n in range(READERS)]
+    step = (LARGE_BYTES - PIECE) // (READERS - 1)
+    ranges = [(n * step, n * step + PIECE) for n in range(READERS)]
     got = await asyncio.gather(
         *(storage.read(LARGE, start, end, info.version) for start, end in ranges)
     )

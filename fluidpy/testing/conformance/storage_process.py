@@ -39,7 +39,7 @@ from fluidpy.testing.sample_tree import TREE
 
 CALL_SECONDS: Final = 4.0
 """How long one call of the plug-in may take here; the store lies on this machine."""
-CLAUSE_SECONDS: Final = 15.0
+CLAUSE_SECONDS: Final = 10.0
 
 LOADING: Final = "the class can be imported and made"
 LOADING_CURE: Final = "Name it as MODULE:NAME under storage.class; its module lies in this folder."
@@ -117,7 +117,9 @@ async def _clauses(
 ) -> None:
     for clause in CLAUSES:
         check = clause.check
-        await _tried(lines, clause.promise, clause.cure, lambda c=check: c(storage, bed))  # type: ignore[misc]  # bound at once
+        outcome = await _tried(lines, clause.promise, clause.cure, lambda c=check: c(storage, bed))  # type: ignore[misc]  # bound at once
+        if outcome.cure == HANGING_CURE:
+            return  # each clause that follows would wait as long
     await _tried(lines, REFUSAL, REFUSAL_CURE, lambda: refuses_wrong_secrets(opened, bed))
     await _tried(
         lines,
