@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fluidpy.errors import UsageError
 from fluidpy.worker.read_ahead import NOTHING, Plan, ReadAhead
+from fluidpy.worker.unkept import AHEAD_WINDOW_BYTES
 
 if TYPE_CHECKING:
     from fluidpy.cache.cached_object import CachedObject
@@ -59,7 +60,11 @@ class Handle:
 
     def plan(self, start: int, end: int, allowance: int) -> Plan:
         """What to fetch ahead now that `[start, end)` is read; `allowance` is in bytes."""
-        return self.read_ahead.read(start, end, allowance) if self.read_ahead else NOTHING
+        if self.read_ahead is None:
+            return NOTHING
+        if self.fill is not None and self.fill.unkept:
+            self.read_ahead.narrow(AHEAD_WINDOW_BYTES)
+        return self.read_ahead.read(start, end, allowance)
 
 
 class Handles:

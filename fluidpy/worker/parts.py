@@ -39,6 +39,7 @@ class Part:
 
     __slots__ = (
         "ahead",
+        "ahead_unkept",
         "data",
         "done",
         "end",
@@ -70,6 +71,8 @@ class Part:
         self.data: Buffer | None = None
         """The bytes, when the store did not keep them."""
         self.waiters = 0
+        self.ahead_unkept = False
+        """Fetched ahead at the expense of `UnkeptParts`, since the store has no room for it."""
         self.route: PeerRoute | None = None
         """Other workers to ask before the source, where there are any."""
         self.request: Request[MountKey] | None = None

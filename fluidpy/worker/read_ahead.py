@@ -141,6 +141,17 @@ class ReadAhead:
         self.used_bytes += stream.advance(start, end)
         return self._plan(stream, end - start, allowance) if stream.window else NOTHING
 
+    def narrow(self, largest_window: int) -> None:
+        """Windows are so large at most from now on; what is planned beyond is planned anew."""
+        if self._largest_window <= largest_window:
+            return
+        self._largest_window = largest_window
+        for stream in self._streams:
+            stream.window = min(stream.window, largest_window)
+            planned = min(stream.planned, stream.frontier + largest_window)
+            self.wasted_bytes += stream.planned - planned
+            stream.planned = planned
+
     def promise(self, end: int) -> int:
         """How many bytes from `end` on the reader that has just read up to there is sure to want.
 

@@ -16,6 +16,13 @@ if TYPE_CHECKING:
 UNKEPT_BYTES: Final = 32 * 1024 * 1024
 """Bound of all bytes held, over all objects: a few parts of the default size."""
 
+AHEAD_SHARE: Final = 2
+"""The part of the bound that may be under way ahead of readers: with more, bytes would leave before
+they are read, and be fetched again."""
+
+AHEAD_WINDOW_BYTES: Final = UNKEPT_BYTES // 4
+"""Read-ahead of one reader of what is not kept: so four of them find their bytes."""
+
 
 class UnkeptParts:
     """The parts held, in order of arrival; fills find theirs by block in `ObjectFill.unkept`."""
@@ -25,6 +32,18 @@ class UnkeptParts:
         self._bound = bound
         self._parts: OrderedDict[Part, ObjectFill] = OrderedDict()
         self._bytes = 0
+        self._ahead = 0
+
+    def let_ahead(self, length: int) -> bool:
+        """Whether `length` bytes more may come ahead of readers; then `ahead_ended` follows."""
+        if self._ahead + length > self._bound // AHEAD_SHARE:
+            return False
+        self._ahead += length
+        return True
+
+    def ahead_ended(self, length: int) -> None:
+        """They have come, or failed."""
+        self._ahead -= length
 
     def add(self, fill: ObjectFill, part: Part) -> None:
         """Holds a part; older ones leave when there is no room."""

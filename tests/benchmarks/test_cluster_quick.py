@@ -13,6 +13,7 @@ def test_a_source_gives_each_byte_once(capfd: pytest.CaptureFixture[str]) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize(
     ("name", "figure"),
     [

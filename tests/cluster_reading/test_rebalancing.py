@@ -20,6 +20,8 @@ from tests.cluster_reading.proxies import proxy_before
 
 MIB = 1024 * 1024
 
+pytestmark = pytest.mark.timeout(180)  # for machines that are busy with other tests
+
 
 def contents(seed: int = 0) -> dict[str, bytes]:
     chance = random.Random(seed)
