@@ -1,8 +1,11 @@
-"""JuiceFSRuntime on the real engine, through the control plane: metadata in SQLite."""
+"""JuiceFSRuntime on the real engine, through the control plane, with real stores."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +13,11 @@ from typing import Any
 
 import pytest
 
-from fluidpy.control.linux_processes import mount_table
+from fluidpy.control.linux_processes import mount_table, processes_with
+from fluidpy.control.process_supervisor import MARK_VARIABLE
 from fluidpy.runtime.juicefs.driver import find_program
+from fluidpy.testing.servers.process_group import free_ports, server_process, wait_until
+from fluidpy.testing.servers.seaweedfs import SeaweedServer
 from tests.control.conftest import LocalControlPlane, local_control_plane, secret
 from tests.control.test_life_of_a_dataset import await_true, phase, session
 
@@ -24,16 +30,18 @@ pytestmark = [
 
 
 class Volume:
-    """A volume that its test writes to from outside, by a mount of its own."""
+    """A volume that its test writes to from outside; metadata in SQLite, objects in a folder."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.program = find_program() or ""
         self.metaurl = f"sqlite3://{directory / 'meta.db'}"
-        self.bucket = f"{directory / 'objects'}/"
+        self.options = {"bucket": f"{directory / 'objects'}/"}
+        self.secrets: dict[str, str] = {}
 
     def format(self) -> None:
-        self.run("format", "--trash-days=0", f"--bucket={self.bucket}", self.metaurl, "volume")
+        flags = [f"--{name}={value}" for name, value in self.options.items()]
+        self.run("format", "--trash-days=0", *flags, self.metaurl, "volume")
 
     def write(self, files: dict[str, bytes]) -> None:
         """Files put into the volume by `juicefs sync`."""
@@ -74,12 +82,12 @@ def declared(volume: Volume, **options: str) -> list[dict[str, Any]]:
     """A Dataset of the volume and its runtime, as Fluid's users write them."""
     hidden = [
         {"name": name, "valueFrom": {"secretKeyRef": {"name": "jfs-secret", "key": name}}}
-        for name in ("metaurl",)
+        for name in ("metaurl", *volume.secrets)
     ]
     mount = {
         "name": "volume",
         "mountPoint": "juicefs:///",
-        "options": {"bucket": volume.bucket, **options},
+        "options": {**volume.options, **options},
         "encryptOptions": hidden,
     }
     level = {"mediumtype": "SSD", "path": str(volume.directory / "tier"), "quota": "256Mi"}
@@ -99,7 +107,8 @@ def declared(volume: Volume, **options: str) -> list[dict[str, Any]]:
 
 
 def apply(control: LocalControlPlane, volume: Volume, **options: str) -> None:
-    control.client.create("secrets", "default", secret("jfs-secret", metaurl=volume.metaurl))
+    values = secret("jfs-secret", metaurl=volume.metaurl, **volume.secrets)
+    control.client.create("secrets", "default", values)
     dataset, runtime = declared(volume, **options)
     control.client.create("juicefsruntimes", "default", runtime)
     control.client.create("datasets", "default", dataset)
@@ -183,3 +192,116 @@ def test_a_dataload_is_a_warmup_and_cache_states_move(
     with session(control, "jfs") as jfs:
         assert len(jfs.read("a/1.bin")) == 4_000_000
     await_true(lambda: states(control).get("cacheHitRatio") == "100.0%", 30)
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[str]:
+    """A Redis with a password; its metaurl."""
+    if shutil.which("redis-server") is None:
+        pytest.skip("redis-server is missing: apt-get install redis-server")
+    (port,) = free_ports(1)
+    configuration = tmp_path / "redis.conf"
+    configuration.write_text(
+        f'bind 127.0.0.1\nport {port}\nsave ""\ndir {tmp_path}\nrequirepass redis-secret-word\n'
+    )
+    log = tmp_path / "redis.log"
+    with server_process(["redis-server", str(configuration)], log) as process:
+        wait_until(lambda: "Ready to accept" in log.read_text(), process, log, 30)
+        yield f"redis://:redis-secret-word@127.0.0.1:{port}/1"
+
+
+def test_a_volume_in_redis_and_s3_is_made_and_mounted_and_no_secret_is_told(
+    control: LocalControlPlane,
+    volume: Volume,
+    redis: str,
+    seaweedfs_server: SeaweedServer,
+    bucket: str,
+    tmp_path: Path,
+) -> None:
+    store = seaweedfs_server
+    volume.metaurl = redis
+    volume.options = {"storage": "s3", "bucket": f"{store.endpoint}/{bucket}"}
+    volume.secrets = {"access-key": store.access_key, "secret-key": store.secret_key}
+    apply(control, volume)
+    await_true(lambda: phase(control, "jfs") == "Bound", 60)
+    directory = tmp_path / "mnt"
+    directory.mkdir()
+    control.client.declare_mount("default", "jfs", str(directory), "auto", deadline=60)
+    assert list(directory.iterdir()) == [], "and none of JuiceFS' own files"
+    content = os.urandom(3_000_000)
+    volume.write({"a/1.bin": content})
+    await_true((directory / "a" / "1.bin").exists, 30)
+    assert (directory / "a" / "1.bin").read_bytes() == content
+    told = [p.read_bytes() for p in command_lines() if str(os.getpid()) not in p.parts]
+    told += [control.log().encode()]
+    told += [p.read_bytes() for p in control.settings.runtime_dir.rglob("*.log")]
+    told.append(repr(control.client.get("datasets", "default", "jfs")).encode())
+    told.append(repr(control.client.list_objects("events")).encode())
+    for word in (b"redis-secret-word", store.secret_key.encode()):
+        assert not [text for text in told if word in text]
+    control.client.remove_mount(str(directory))
+    control.client.delete("datasets", "default", "jfs")
+    await_true(lambda: not control.client.list_objects("datasets")["items"], 60)
+    assert not mounted_below(control)
+
+
+def command_lines() -> Iterator[Path]:
+    """Those of all processes that can be read; some end meanwhile."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            path.read_bytes()
+            yield path
+
+
+def engine_pids(control: LocalControlPlane) -> list[int]:
+    """The two processes of the mount that this control plane keeps; none before both are there."""
+    process = control.settings.runtime_dir / "runtimes/default/jfs/processes/juicefs-mount"
+    found = [pid for pid in processes_with(MARK_VARIABLE, str(process)) if is_engine(pid)]
+    return sorted(found) if len(found) == 2 else []
+
+
+def is_engine(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_text() == "juicefs\n"
+    return False
+
+
+def test_readers_outlive_the_engine_and_the_engine_the_control_plane(
+    control: LocalControlPlane, volume: Volume
+) -> None:
+    volume.format()
+    files = {f"{number}.bin": os.urandom(200_000) for number in range(20)}
+    volume.write(files)
+    apply(control, volume)
+    await_true(lambda: phase(control, "jfs") == "Bound", 60)
+    with session(control, "jfs") as jfs:
+        for number, (name, content) in enumerate(files.items()):
+            if number == 5:
+                killed = await_true(lambda: engine_pids(control))
+                for pid in killed:
+                    os.kill(pid, signal.SIGKILL)
+            assert jfs.read(name) == content
+        before = await_true(lambda: engine_pids(control), 60)
+        assert not set(before) & set(killed)
+        control.kill()
+        assert jfs.read("0.bin") == files["0.bin"]
+        control.up()
+        await_true(lambda: phase(control, "jfs") == "Bound", 60)
+        assert jfs.read("1.bin") == files["1.bin"]
+    assert engine_pids(control) == before, "taken over, and not started again"
+
+
+def test_what_keeps_a_volume_from_being_mounted_is_told_and_mended(
+    control: LocalControlPlane, volume: Volume
+) -> None:
+    volume.options = {}  # it is not made here, and is not there yet
+    apply(control, volume)
+
+    def told() -> str:
+        status = control.client.get("datasets", "default", "jfs").get("status", {})
+        return " ".join(str(one["message"]) for one in status.get("conditions", ()))
+
+    await_true(lambda: "not formatted" in told(), 60)
+    volume.options = {"bucket": f"{volume.directory / 'objects'}/"}
+    volume.format()
+    await_true(lambda: phase(control, "jfs") == "Bound", 90)
