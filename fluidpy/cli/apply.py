@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 Document = dict[str, Any]
 
 _ORDER: Final = ("Secret", "ConfigMap", "PersistentVolumeClaim", "CacheRuntimeClass",
-                 "ThinRuntimeProfile", "Dataset")  # fmt: skip
-"""What others refer to is declared first; runtimes and operations come last."""
+                 "ThinRuntimeProfile", "ThinRuntime", "Dataset")  # fmt: skip
+"""What others refer to is declared first; runtimes and operations come last, but for ThinRuntimes,
+which say that a Dataset's sources are a plug-in's."""
 
 DRAIN_ANNOTATION: Final = "fluidpy.io/drain"
 """On a runtime: the workers that `scale --drain` named."""

@@ -22,6 +22,7 @@ from fluidpy.control.object_lifecycle import Document
 from fluidpy.control.pool_plan import Demand
 from fluidpy.control.runtime_choice import Choice, RuntimeChooser, assigned
 from fluidpy.control.runtime_keeper import Assignment, place_of
+from fluidpy.control.runtime_requests import profile_of, secrets_of
 from fluidpy.control.runtime_status import NATIVE_CLASS, wanted_workers
 from fluidpy.errors import FluidpyError
 from fluidpy.namespace.definition import DatasetDefinition
@@ -129,7 +130,8 @@ class WantedDatasets:
             key = f"{one.object.namespace}/{one.object.name}"
             runtime = next(iter(runtimes.get(key, ())), None)
             around = everything if _refers(one) else shared
-            marks = (_mark(one), None if runtime is None else _mark(runtime), around)
+            profile = None if runtime is None else profile_of(runtime, objects)
+            marks = (_mark(one), *(other and _mark(other) for other in (runtime, profile)), around)
             before = known.get(key)
             if before is not None and before[0] == marks and before[1].trouble is None:
                 fresh = replace(before[1], dataset=one, runtime=runtime)
@@ -160,6 +162,8 @@ def _wanted(
     workers = max(0, wanted_workers(runtime.object))
     demand = Demand(key, workers, _copies(runtime.object), drained(runtime.object))
     near = _related(one, runtime, objects)
+    named = profile_of(runtime, objects)
+    profile = None if named is None else named.object
     try:
         resolved = resolve_dataset(
             near,
@@ -170,18 +174,23 @@ def _wanted(
             base_directory=Path(
                 dataset.metadata.annotations.get(BASE_DIRECTORY_ANNOTATION, os.sep)
             ),
+            foreign=chooser.is_mounted(runtime.object, profile),
         )
-        choice = chooser.choose(runtime.object, None, _schemes(resolved.definition))
+        choice = chooser.choose(runtime.object, profile, _schemes(resolved.definition))
         request = RuntimeRequest(
             dataset=dataset,
             mounts=resolved.definition.mounts,
             place=place_of(settings.runtime_dir, settings.state_dir, key),
             runtime=runtime.object,
+            profile=profile,
+            secrets=secrets_of(dataset, runtime.object, profile, near, settings),
             tiers=resolved.definition.tiers,
         )
         assignment, definition = assigned(choice, request, resolved.definition, settings.state_dir)
     except FluidpyError as error:
-        return Wanted(one, runtime, demand, trouble=Trouble("DatasetInvalid", str(error)))
+        missing = chooser.missing(runtime.object, profile)
+        why = f"{error}. {missing[:1].upper()}{missing[1:]}" if missing else str(error)
+        return Wanted(one, runtime, demand, trouble=Trouble("DatasetInvalid", why))
     if isinstance(choice.driver, EngineDriver):
         demand = replace(demand, workers=min(workers, 1), copies=1)
     return Wanted(one, runtime, demand, definition, assignment=assignment, choice=choice)

@@ -37,6 +37,7 @@ from fluidpy.control.process_order import (
     ProcessState,
 )
 from fluidpy.control.redaction import Redactor
+from fluidpy.storage.local_files import UNMOUNTED_MODE
 
 PAUSES: Final = (0.2, 1.0, 5.0, 15.0)
 """Seconds before a program that failed is started again; the last one repeats."""
@@ -114,7 +115,8 @@ class Supervisor:
             linux.share(target.parent)
             for place in self._order.binds:
                 Path(place).mkdir(mode=0o755, parents=True, exist_ok=True)
-        target.mkdir(mode=0o755, exist_ok=True)
+        target.mkdir(mode=0o700, exist_ok=True)
+        target.chmod(UNMOUNTED_MODE)
 
     @property
     def _has_own_view(self) -> bool:
@@ -163,6 +165,7 @@ class Supervisor:
                 cwd="/",
                 env={**kept, **self._order.environment, MARK_VARIABLE: str(self._directory)},
                 start_new_session=True,
+                umask=0o022,  # as in a container
                 preexec_fn=in_child,
             )
         except subprocess.SubprocessError as error:

@@ -10,6 +10,7 @@ from typing import Final
 
 from fluidpy.api.dataset import Dataset
 from fluidpy.api.metadata import Resource
+from fluidpy.api.runtimes.thin import ThinRuntime
 from fluidpy.cache.tier import SMALLEST_QUOTA, TierDefinition
 from fluidpy.control.runtime_keeper import Assignment
 from fluidpy.errors import ValidationError
@@ -22,7 +23,7 @@ from fluidpy.runtime.driver import (
     RuntimeRequest,
 )
 from fluidpy.settings import Settings
-from fluidpy.storage.source_check import ENGINE_SCHEMES
+from fluidpy.storage.source_check import ENGINE_SCHEMES, check_source
 
 _log = logging.getLogger(__name__)
 
@@ -67,10 +68,34 @@ class RuntimeChooser:
         if plugin is not None and engine is not None and not set(schemes) & set(engine.protocols):
             forms = ", ".join(f"{scheme}://" for scheme in engine.protocols)
             return Choice(EmbeddedDriver(), missing=f"{plugin.name} reads {forms} only")
+        if missing := self.missing(runtime, profile):
+            read_here = set(schemes) & self._storage_schemes()
+            return Choice(EmbeddedDriver(), missing="" if read_here else missing)
         driver = driver_of(plugin)
         if isinstance(driver, EngineDriver) and (missing := driver.missing()):
             return Choice(EmbeddedDriver(), missing=missing)
         return Choice(driver, "" if plugin is None else plugin.name)
+
+    def is_mounted(self, runtime: Resource, profile: Resource | None) -> bool:
+        """Whether a mount plug-in serves it: its sources are then that plug-in's to check."""
+        plugin = plugin_for(self._known(), runtime, profile)
+        return plugin is not None and plugin.manifest.mount is not None
+
+    def missing(self, runtime: Resource, profile: Resource | None) -> str:
+        """Why no plug-in serves a ThinRuntime that asks for one; empty if one does."""
+        if not isinstance(runtime, ThinRuntime) or not runtime.spec.profile_name:
+            return ""
+        if plugin_for(self._known(), runtime, profile) is not None:
+            return ""
+        return (
+            f"no mount plug-in {runtime.spec.profile_name} is installed here (fluidpy runtime "
+            "install DIR)"
+        )
+
+    def _storage_schemes(self) -> set[str]:
+        """Schemes that storage plug-ins read, whatever runtime is named."""
+        found = (one.manifest.storage for one in self._known().values())
+        return {scheme for one in found if one is not None for scheme in one.protocols}
 
     def _known(self) -> dict[str, Plugin]:
         if self._plugins is None:
@@ -104,6 +129,8 @@ def assigned(
 
 def _check_served_here(dataset: Dataset, definition: DatasetDefinition, missing: str) -> None:
     for mount in definition.mounts:
+        if missing and mount.source.scheme not in (*ENGINE_SCHEMES, "dataset"):
+            check_source(mount.source, None)
         if mount.source.scheme in ENGINE_SCHEMES:
             why = missing or f"no runtime of an engine is named {dataset.name}"
             raise ValidationError(

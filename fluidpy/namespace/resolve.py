@@ -60,16 +60,18 @@ def resolve_dataset(
     settings: Settings,
     environ: Mapping[str, str],
     base_directory: Path,
+    foreign: bool = False,
 ) -> Resolved:
     """The Dataset of that name among `objects` (None: the only one), with all that it refers to.
 
     Its runtime is the one of its own name. Secrets are looked for in the objects, then in
     `settings.secret_directory`, then in `environ`. Relative paths are below `base_directory`.
+    Sources that are `foreign` are a plug-in's to check: any form and all options are let through.
     Raises ValidationError with every problem (file, line, field, cure), DatasetNotFoundError, and
     UsageError when several Datasets could be meant.
     """
     one = _pick(objects, dataset, namespace)
-    return _Resolver(objects, settings, environ, base_directory).resolve(one)
+    return _Resolver(objects, settings, environ, base_directory, foreign=foreign).resolve(one)
 
 
 def _pick(objects: Sequence[LoadedObject], name: str | None, namespace: str | None) -> LoadedObject:
@@ -120,19 +122,29 @@ def check_declared_sources(
     plug-ins that are installed here.
 
     Where a source is read, what no driver takes is refused; Secrets and claims may come later.
+    Sources of a ThinRuntime are its plug-in's to check.
     """
     problems: list[Problem] = []
     warnings: list[Problem] = []
     known = [*objects, *among]
     secrets = _AssumedSecrets(known, None, {})
+    thin = {_place(one) for one in known if _names_a_client(one)}
     for one in objects:
-        if isinstance(one.object, Dataset):
+        if isinstance(one.object, Dataset) and _place(one) not in thin:
             base = Path(one.file).parent.resolve()
             reader = MountReader(known, secrets, base, [], [], None, plugins)
             reader.mounts(one)
             problems += [p for p in reader.source_problems if p not in problems]
             warnings += [w for w in reader.source_warnings if w not in warnings]
     return problems, warnings
+
+
+def _place(one: LoadedObject) -> tuple[str, str]:
+    return one.object.namespace, one.object.name
+
+
+def _names_a_client(one: LoadedObject) -> bool:
+    return isinstance(one.object, ThinRuntime) and bool(one.object.spec.profile_name)
 
 
 class _Resolver:
@@ -144,8 +156,10 @@ class _Resolver:
         settings: Settings,
         environ: Mapping[str, str],
         base_directory: Path,
+        *,
+        foreign: bool,
     ) -> None:
-        self._objects, self._settings = objects, settings
+        self._objects, self._settings, self._foreign = objects, settings, foreign
         self._problems: list[Problem] = []
         self._warnings: list[str] = []
         secrets = SecretValues(objects, settings.secret_directory, environ)
@@ -169,8 +183,9 @@ class _Resolver:
         tiers = self._tiers(runtime)
         on_disk = self._keep_on_disk(one, runtime, tiers)
         ttl = self._ttl(one, runtime)
-        self._problems += self._mounts.source_problems
-        self._warnings += map(str, self._mounts.source_warnings)
+        if not self._foreign:
+            self._problems += self._mounts.source_problems
+            self._warnings += map(str, self._mounts.source_warnings)
         if self._problems:
             raise ValidationError("\n".join(map(str, dict.fromkeys(self._problems))))
         owner = dataset.spec.owner
@@ -237,7 +252,7 @@ class _Resolver:
     def _ttl(self, one: LoadedObject, runtime: LoadedObject | None) -> float | None:
         text = one.object.metadata.annotations.get(TTL_ANNOTATION)
         if text is None:
-            return math.inf if runtime is not None and not _syncs(runtime) else None
+            return math.inf if runtime is not None and not self._syncs(runtime) else None
         if text == NEVER:
             return math.inf
         try:
@@ -250,13 +265,18 @@ class _Resolver:
             return None
         return seconds
 
+    def _syncs(self, runtime: LoadedObject) -> bool:
+        """`metadataSyncPolicy.autoSync`; Fluid's default is true, false for ThinRuntime.
 
-def _syncs(runtime: LoadedObject) -> bool:
-    """`metadataSyncPolicy.autoSync`; Fluid's default is true, false for ThinRuntime."""
-    management = getattr(getattr(runtime.object, "spec", None), "management", None)
-    policy = getattr(management, "metadata_sync_policy", None)
-    value = getattr(policy, "auto_sync", None)
-    return not isinstance(runtime.object, ThinRuntime) if value is None else bool(value)
+        With a client of its own that default concerns Fluid's counting of files only: new ones are
+        seen at once.
+        """
+        management = getattr(getattr(runtime.object, "spec", None), "management", None)
+        policy = getattr(management, "metadata_sync_policy", None)
+        value = getattr(policy, "auto_sync", None)
+        if value is None:
+            return self._foreign or not isinstance(runtime.object, ThinRuntime)
+        return bool(value)
 
 
 def resolve_url(url: str, options: Mapping[str, str]) -> DatasetDefinition:

@@ -45,13 +45,18 @@ _PATH_FLAGS = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
+UNMOUNTED_MODE = 0o1700
+"""Permissions of a directory to mount at, made so by whoever keeps the mount. By them, and by the
+device, a bare one is told from a mount, even from one of another directory of the same device."""
+
+
 @dataclass(frozen=True, slots=True)
 class Root:
     """The directory that a mount shows.
 
     A `mounted` one is where a client of a network file system mounts: while nothing is mounted
-    there, it is not an empty directory but unavailable; and inode numbers are no part of versions,
-    for many FUSE clients number anew what the kernel had forgotten.
+    there (see `UNMOUNTED_MODE`), it is not an empty directory but unavailable; and inode numbers
+    are no part of versions, for many FUSE clients number anew what the kernel had forgotten.
     """
 
     directory: str
@@ -61,8 +66,9 @@ class Root:
         """A descriptor (O_PATH) of the directory. Raises OSError, SourceUnavailableError."""
         descriptor = os.open(self.directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         if self.mounted:
-            above = Path(self.directory).parent.stat()
-            if os.fstat(descriptor).st_dev == above.st_dev:
+            status, above = os.fstat(descriptor), Path(self.directory).parent.stat()
+            bare = stat_module.S_IMODE(status.st_mode) == UNMOUNTED_MODE
+            if bare and status.st_dev == above.st_dev:
                 os.close(descriptor)
                 raise SourceUnavailableError(
                     f"nothing is mounted at {self.directory}",

@@ -12,7 +12,7 @@ import pytest
 from fluidpy.errors import SourceUnavailableError
 from fluidpy.settings import Settings
 from fluidpy.storage.factory import open_storage
-from fluidpy.storage.local_files import Root
+from fluidpy.storage.local_files import UNMOUNTED_MODE, Root
 from fluidpy.storage.under_storage import MountSource
 from fluidpy.testing.storage_suite import listed
 
@@ -23,6 +23,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system,
 def directory(tmp_path: Path) -> Iterator[Path]:
     directory = tmp_path / "target"
     directory.mkdir()
+    directory.chmod(UNMOUNTED_MODE)
     yield directory
     subprocess.run(["umount", "--quiet", str(directory)], check=False)
 
@@ -33,7 +34,10 @@ def source(directory: Path, mounted_as: str = "host:/export") -> MountSource:
 
 
 def mount(directory: Path) -> None:
-    subprocess.run(["mount", "-t", "tmpfs", "data", str(directory)], check=True)
+    """A directory of the same device, which `st_dev` alone does not tell from a bare one."""
+    shown = directory.with_name("shown")
+    shown.mkdir(exist_ok=True)
+    subprocess.run(["mount", "--bind", str(shown), str(directory)], check=True)
 
 
 def unmount(directory: Path) -> None:

@@ -157,6 +157,7 @@ def seaweedfs(
     directory: Path,
     *,
     volumes: int = 1000,
+    port: int = 0,
     address: str = "127.0.0.1",
     run_by: Sequence[str] = (),
     more_arguments: Sequence[str] = (),
@@ -164,9 +165,10 @@ def seaweedfs(
 ) -> Iterator[SeaweedServer]:
     """Starts SeaweedFS with its data below `directory`, ready to take writes; ends it on leaving.
 
-    Listens on free ports of loopback, or of `address`; `run_by` is put before its command line,
-    such as `ip netns exec NAME` for a network namespace that has the address; `more_arguments` go
-    behind it, such as `-metricsPort=9327`. With a `certificate` its S3 endpoint speaks TLS.
+    Listens on free ports of loopback, or of `address`, for S3 on `port` if one is given; `run_by`
+    is put before its command line, such as `ip netns exec NAME` for a network namespace that has
+    the address; `more_arguments` go behind it, such as `-metricsPort=9327`. With a `certificate`
+    its S3 endpoint speaks TLS.
     Raises ServerStartError with the end of the server's log.
     """
     weed = find_weed()
@@ -174,6 +176,7 @@ def seaweedfs(
     data = directory / "data"
     data.mkdir(exist_ok=True)
     s3, master, volume, filer = free_ports(4, also=_GRPC_OFFSET)
+    grpc, s3 = s3 + _GRPC_OFFSET, port or s3
     server_log = directory / "weed.log"
     arguments = [
         *run_by,
@@ -185,6 +188,7 @@ def seaweedfs(
         f"-dir={data}",
         "-s3",
         f"-s3.port={s3}",
+        f"-s3.port.grpc={grpc}",
         # Without these two it opens fixed ports, and a second server cannot start.
         "-s3.port.iceberg=0",
         "-s3.port.lance=0",
