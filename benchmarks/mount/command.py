@@ -27,7 +27,8 @@ from fluidpy.testing.servers.process_group import free_ports
 
 GROUPS = ("sequential", "random", "small", "parallel", "find")
 _TOUCH_BYTES = 6 * 1024**3
-FULL_NAMES, QUICK_NAMES = Names(1000, 1000), Names(10, 100)
+QUICK_NAMES = Names(10, 100)
+FOLDER_NAMES = 1000
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -40,6 +41,12 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=9, help="interleaved rounds (default 9)")
     parser.add_argument(
         "--quick", "--smoke", action="store_true", help="tiny sizes, 2 rounds; nothing is kept"
+    )
+    parser.add_argument(
+        "--folders",
+        type=int,
+        default=1000,
+        help=f"folders of {FOLDER_NAMES:,} names each that `find` lists (default 1000)",
     )
     parser.add_argument("--results", type=Path, help="where results are kept")
     return parser.parse_args(arguments)
@@ -125,7 +132,7 @@ def _measure(
     """The outcomes of the scenarios that were asked for, in their order."""
     sizes = QUICK if asked.quick else FULL
     groups = scenarios.scenarios(sizes)
-    names = QUICK_NAMES if asked.quick else FULL_NAMES
+    names = QUICK_NAMES if asked.quick else Names(asked.folders, FOLDER_NAMES)
     chosen = choose(asked.mode, asked.peers, names)
     if wanted := [group for group in groups if group in asked.only]:
         prepared.talk("making the data")

@@ -21,6 +21,7 @@ from typing import Final, Protocol, TypeAlias
 
 from fluidpy.client.protocol import EntryTuple, Message
 from fluidpy.fuse.attributes import node_of_row
+from fluidpy.fuse.backed_files import BackedFiles
 from fluidpy.fuse.cache_leases import CacheLeases
 from fluidpy.fuse.device import Device
 from fluidpy.fuse.direct_files import OpensCacheFiles
@@ -76,8 +77,12 @@ class PassthroughFiles:
         leases: CacheLeases,
         tell: Tell,
         limit: int = MOST_BACKINGS,
+        most_held: int = 0,
     ) -> None:
-        """`plain` answers for files that are not passed through, `tell` speaks to the holder."""
+        """`plain` answers for files that are not passed through, `tell` speaks to the holder.
+
+        Up to `most_held` small files are held open, to be fetched when their names are looked up.
+        """
         self._loop = loop
         self._device = device
         self._catalog = catalog
@@ -96,6 +101,7 @@ class PassthroughFiles:
         self._offered: OrderedDict[int, tuple[int, float]] = OrderedDict()
         self._declined: OrderedDict[int, float] = OrderedDict()
         self._knows_look_ups_at = 0.0
+        self._backed = BackedFiles(view, most_held)
         self._live: dict[int, bytes] = {}
         """Answers to opens of rows that were live when the catalog had the mark `_live_at`."""
         self._live_at = b""
@@ -125,6 +131,11 @@ class PassthroughFiles:
         self._declined[row] = self._loop.clock()
         self._declined.move_to_end(row)
         return False
+
+    def looked_up(self, entry: EntryTuple) -> None:
+        """The kernel has the answer to a look-up: its open and its read may come next."""
+        if entry[0] in self.shown:
+            self._backed.looked_up(entry)
 
     def _hold(self, entry: EntryTuple) -> bool:
         """Holds the cache file as it is now for the open that follows; false when there is none.
@@ -163,9 +174,13 @@ class PassthroughFiles:
         if payload is None:
             self._open_unknown(unique, row)
         else:
-            self._ids.move_to_end(row)
-            self._leases.use(row)
             self._device.reply(unique, payload)
+            self._used(row)
+
+    def _used(self, row: int) -> None:
+        self._ids.move_to_end(row)
+        self._leases.use(row)
+        self._backed.opened(row)
 
     def _open_unknown(self, unique: int, row: int) -> None:
         """OPEN of a row that has to be looked up in the catalog."""
@@ -174,12 +189,11 @@ class PassthroughFiles:
         if entry is None or not entry.live:
             self._device.reply_error(unique, errno.ESTALE)
         elif number is not None and not self._leaves_soon(row):
-            self._ids.move_to_end(row)
-            self._leases.use(row)
             payload = OPEN_OUT.pack(0, _FLAGS, number)
             if self._live_at and row not in self._leaving:
                 self._live[row] = payload
             self._device.reply(unique, payload)
+            self._used(row)
         elif number is not None:
             self._device.reply_error(unique, errno.ESTALE)
         elif row in self._asking:
@@ -268,6 +282,7 @@ class PassthroughFiles:
             if (row in self._ids or row in self._asking) and row not in self._leaving:
                 self._leaving[row] = now
                 self._live.pop(row, None)
+                self._backed.leave(row)
                 self.shown.discard(row)
                 self._forget_name(row)
 
@@ -326,5 +341,6 @@ class PassthroughFiles:
 
     def close(self) -> None:
         """Closes what is held open for opens to come."""
+        self._backed.close()
         while self._offered:
             os.close(self._offered.popitem()[1][0])

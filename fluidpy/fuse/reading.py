@@ -47,9 +47,10 @@ class Reading:
         places: Sequence[Path],
         tell: Tell,
         on_trouble: Callable[[FluidpyError], None],
+        most_held: int = 0,
     ) -> None:
         """`asked` is the read mode that was asked for; `places` are the cache's directories; `tell`
-        speaks to the holder."""
+        speaks to the holder; `most_held` are the fds left for files that are passed through."""
         self._catalog = catalog
         self._tell = tell
         self._on_trouble = on_trouble
@@ -77,6 +78,7 @@ class Reading:
             view=self._view,
             leases=self._leases,
             tell=tell,
+            most_held=most_held,
         )
         self._choice = ModeChoice(
             loop,
@@ -125,7 +127,9 @@ class Reading:
 
     def looked_up(self, entry: EntryTuple) -> None:
         """The kernel asked for the name of a file, and has the answer."""
-        if self.opens.mode is not ReadMode.PASSTHROUGH:
+        if self.opens.mode is ReadMode.PASSTHROUGH:
+            self._passthrough.looked_up(entry)
+        else:
             self.files.direct.looked_up(entry)
 
     def on_backing(self, answer: Message) -> None:

@@ -23,6 +23,7 @@ from fluidpy.client.protocol import Message
 from fluidpy.errors import FluidpyError, MountError
 from fluidpy.fuse import control, process_name
 from fluidpy.fuse.attributes import Attributes
+from fluidpy.fuse.backed_files import MOST_HELD
 from fluidpy.fuse.cache_places import cache_directories, stack_depth
 from fluidpy.fuse.cache_view import how_found
 from fluidpy.fuse.device import Device
@@ -201,6 +202,7 @@ class MountServer:
     def _assemble_reading(
         self, device: Device, block_bytes: int, node_ids: NodeIds, places: list[Path]
     ) -> Reading:
+        most_open, most_held = _raise_fd_limit()
         return Reading(
             self._loop,
             device,
@@ -208,7 +210,7 @@ class MountServer:
             self._link,
             self._waiting,
             reader=self._reader,
-            table=OpenFileTable(_raise_fd_limit()),
+            table=OpenFileTable(most_open),
             block_bytes=block_bytes,
             deadline=self._settings.source_deadline_seconds,
             node_ids=node_ids,
@@ -216,6 +218,7 @@ class MountServer:
             places=places,
             tell=lambda message, fds: control.tell(self._channel, message, fds),
             on_trouble=lambda error: self._trouble.report("reading", error),
+            most_held=most_held,
         )
 
     def _count(self) -> Totals:
@@ -318,11 +321,15 @@ def _known(attached: Attached) -> control.KnownDataset:
     )
 
 
-def _raise_fd_limit() -> int:
-    """Raises the soft limit of open files to the hard one; how many the file table may use."""
+def _raise_fd_limit() -> tuple[int, int]:
+    """Raises the soft limit of open files to the hard one; how many the file table may use, and how
+    many may be held of files that are passed through: half of them at most.
+    """
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return max(16, min(hard - _SPARE_FDS, MOST_OPEN_FILES))
+    usable = hard - _SPARE_FDS
+    most_held = max(0, min(usable // 2, MOST_HELD))
+    return max(16, min(usable - most_held, MOST_OPEN_FILES)), most_held
 
 
 def run(channel: socket.socket) -> int:

@@ -116,6 +116,7 @@ class Bed:
             leases=cast("CacheLeases", self.leases),
             tell=self.tell,
             limit=limit,
+            most_held=2,
         )
         self.server.take_over(*self.ids.state())
         self.node_ids = NodeIds()
@@ -192,6 +193,7 @@ class Bed:
         """The node that the name leads to; the server is asked where the kernel has none."""
         if row not in self.names:
             self.names[row] = self.node_ids.of_lookup(entry_of(row))
+            self.server.looked_up(entry_of(row))
         return self.names[row]
 
     def held_fds(self) -> int:
@@ -390,5 +392,19 @@ def test_a_known_file_that_left_the_cache_is_not_opened_for_long() -> None:
         bed.evict(5)
         bed.loop.wait(0.75)
         assert bed.ask_to_open(node) == errno.ESTALE
+    finally:
+        bed.server.close()
+
+
+def test_files_held_to_be_fetched_are_let_go_of_when_they_leave_the_cache() -> None:
+    bed = Bed(limit=100)
+    try:
+        bed.whole.add(5)
+        for _ in range(20):  # each look-up is followed by an open: the next one is expected
+            bed.open(5, lambda: None)
+            bed.names.clear()
+        assert bed.held_fds() == 1
+        bed.evict(5)
+        assert bed.held_fds() == 0
     finally:
         bed.server.close()

@@ -1,0 +1,74 @@
+"""Small cache files that the kernel reads by itself, held open so that their bytes can be fetched
+from the disk as soon as a name is looked up: while the kernel goes on to its OPEN and its read.
+
+Held files need no look at index or directory, which would keep the OPEN that follows waiting.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from typing import Final
+
+from fluidpy.client.protocol import EntryTuple
+from fluidpy.fuse.direct_files import OpensCacheFiles
+from fluidpy.fuse.expected_reads import MOST_EXPECTED, Trust
+from fluidpy.fuse.read_modes import LARGE_FILE_BYTES
+
+MOST_HELD: Final = 16384
+"""Files held: as many as there are backing ids, each of which holds its file in the kernel, too."""
+
+
+class BackedFiles:
+    """Fetches what was looked up, where look-ups were followed by opens of late."""
+
+    def __init__(self, view: OpensCacheFiles, limit: int = MOST_HELD) -> None:
+        """`view` opens complete cache files; at most `limit` of them are held."""
+        self._view = view
+        self._limit = limit
+        self._trust = Trust()
+        self._expected: OrderedDict[int, None] = OrderedDict()
+        self._held: OrderedDict[int, int] = OrderedDict()
+
+    def __len__(self) -> int:
+        """How many files are held."""
+        return len(self._held)
+
+    def looked_up(self, entry: EntryTuple) -> None:
+        """The name of a file with a backing id was looked up."""
+        row, size = entry[0], entry[4]
+        if size >= LARGE_FILE_BYTES or not self._limit:
+            return
+        if self._trust.enough:
+            fd = self._held[row] if row in self._held else self._hold(entry)
+            if fd is not None:
+                os.posix_fadvise(fd, 0, size, os.POSIX_FADV_WILLNEED)
+        self._expected[row] = None
+        if len(self._expected) > MOST_EXPECTED:
+            self._expected.popitem(last=False)
+            self._trust.was_not_read()
+
+    def opened(self, row: int) -> None:
+        """The file is opened."""
+        if row in self._expected:
+            del self._expected[row]
+            self._trust.was_read()
+
+    def _hold(self, entry: EntryTuple) -> int | None:
+        fd = self._view.open(entry)
+        if fd is not None:
+            self._held[entry[0]] = fd
+            if len(self._held) > self._limit:
+                os.close(self._held.popitem(last=False)[1])
+        return fd
+
+    def leave(self, row: int) -> None:
+        """Lets go of a file that has left the cache, or whose id is to go."""
+        fd = self._held.pop(row, None)
+        if fd is not None:
+            os.close(fd)
+
+    def close(self) -> None:
+        """Lets go of all."""
+        while self._held:
+            os.close(self._held.popitem()[1])
