@@ -39,6 +39,7 @@ from fluidpy.control.demands import (
 )
 from fluidpy.control.event_log import EventLog
 from fluidpy.control.events import ObjectOfEvent, normal, warning
+from fluidpy.control.move_watch import MoveWatch
 from fluidpy.control.object_lifecycle import Document, ObjectKey
 from fluidpy.control.object_store import ObjectStore
 from fluidpy.control.observed import SourceTotals, WorkerShare, source_totals
@@ -54,9 +55,6 @@ from fluidpy.runtime.driver import EngineDriver, RuntimeState
 from fluidpy.settings import Settings
 
 _log = logging.getLogger(__name__)
-
-MOVE_SECONDS: Final = 600.0
-"""How long data may move between workers before the next change waits for it no longer."""
 
 AGAIN_SECONDS: Final = 5.0
 """Time until a Dataset that cannot be resolved is tried again: a Secret's file may be there now."""
@@ -94,7 +92,7 @@ class Reconciler:
         self._served: dict[str, int] = {}
         self._assignments: dict[str, Assignment] = {}
         self._unready_since: dict[str, float] = {}
-        self._moving_since: dict[str, float] = {}
+        self._moves = MoveWatch()
         self._reads: defaultdict[str, RecentReads] = defaultdict(RecentReads)
 
     def step(self) -> None:
@@ -193,12 +191,10 @@ class Reconciler:
             del self.definitions[key]
 
     def _plan(self) -> None:
-        now = time.monotonic()
         current = self._pool.membership
         moving = {key for key, one in current.datasets.items() if one.previous}
-        self._moving_since = {key: self._moving_since.get(key, now) for key in moving}
-        overdue = {k for k, since in self._moving_since.items() if now - since > MOVE_SECONDS}
-        facts = PoolFacts(self._pool.is_settled(), frozenset(overdue), self._members_in_use())
+        overdue = self._moves.stalled(moving, self._pool.moved_bytes, time.monotonic())
+        facts = PoolFacts(self._pool.is_settled(), overdue, self._members_in_use())
         plan = plan_pool(current, [one.demand for one in self.wanted.values()], facts)
         self._pool.carry_out(plan)
 

@@ -107,6 +107,12 @@ class WorkerPool:
             for worker in self.workers.values()
         )
 
+    @property
+    def moved_bytes(self) -> int:
+        """What the workers took over from one another, as they told last."""
+        moves = [(worker.status or {}).get("rebalance") for worker in self.workers.values()]
+        return sum(int(each.get("moved_bytes", 0)) for each in moves if isinstance(each, dict))
+
     async def close(self, *, stop: bool) -> None:
         """Stops all workers, or lets them go on for the next control plane."""
         workers, self.workers = list(self.workers.values()), {}
