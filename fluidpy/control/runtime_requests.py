@@ -57,5 +57,5 @@ def secrets_of(
         else:
             found[name, key] = value
     if problems:
-        raise ValidationError("\n".join(problems))
+        raise ValidationError("\n".join(problems), cure="Correct the Secrets or the objects.")
     return found
