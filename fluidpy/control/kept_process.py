@@ -120,8 +120,8 @@ class KeptProcess:
             os.close(fd)
         return None
 
-    def end(self, seconds: float = END_SECONDS) -> None:
-        """Ends supervisor and program, unmounts, and removes the directory.
+    def end(self, seconds: float = END_SECONDS) -> ProcessState | None:
+        """Ends supervisor and program, unmounts, and removes the directory; its last state.
 
         Blocks; after `seconds` by force. Raises ControlPlaneError if it outlives that.
         """
@@ -136,7 +136,9 @@ class KeptProcess:
             raise ControlPlaneError(
                 f"process {pid} of {self.directory} does not end", cure="Kill it, and try again."
             )
+        last = self.state()
         shutil.rmtree(self.directory, ignore_errors=True)
+        return last
 
     def _sweep(self) -> None:
         """What a supervisor that was killed has left: processes, mounts."""

@@ -184,7 +184,7 @@ class RuntimeKeeper:
             if not await self._in_thread(self._is_running, desired.processes):
                 await self._in_thread(self._make_directories, desired.directories)
                 for command in desired.commands:
-                    await self._in_thread(_write_files, command.files)
+                    await self._in_thread(write_files, command.files)
                     await run_command(command)
             await self._in_thread(self._keep, desired.processes)
         except (FluidpyError, OSError) as error:
@@ -220,7 +220,7 @@ class RuntimeKeeper:
             if process.supervisor_pid() is not None:
                 process.end()
             self._make_directories(())
-            _write_files(one.command.files)
+            write_files(one.command.files)
             process.begin(order)
 
     def _names(self) -> list[str]:
@@ -283,7 +283,8 @@ def _folder(name: str) -> str:
     return "".join(c if c.isalnum() or c in "-_." else "-" for c in name).strip(".") or "process"
 
 
-def _write_files(files: Sequence[PrivateFile]) -> None:
+def write_files(files: Sequence[PrivateFile]) -> None:
+    """Writes files for their owner only, with the folders above them. Raises OSError."""
     for file in files:
         file.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         replace_privately(file.path, file.content)

@@ -12,6 +12,7 @@ import select
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -82,6 +83,7 @@ class TestBed:
                 input=data,
                 capture_output=True,
                 cwd=self.folder,
+                env=_with_own_python(),
                 timeout=PUT_SECONDS,
                 check=False,
             )
@@ -150,6 +152,12 @@ def test_bed(manifest: Manifest, folder: Path, directory: Path) -> Iterator[Test
 test_bed.__test__ = False  # type: ignore[attr-defined]  # pytest's mark on a function
 
 
+def _with_own_python() -> dict[str, str]:
+    """This environment, in which `python3` is the one that has fluidpy."""
+    own = os.path.dirname(sys.executable)  # noqa: PTH120 - text, and no link is followed
+    return {**os.environ, "PATH": f"{own}:{os.environ.get('PATH', os.defpath)}"}
+
+
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -165,7 +173,11 @@ def _server(section: ConformanceSection, folder: Path, values: Mapping[str, str]
     command = [filled(word, values.__getitem__) for word in section.server]
     try:
         process = subprocess.Popen(
-            command, cwd=folder, stdout=subprocess.PIPE, start_new_session=True
+            command,
+            cwd=folder,
+            env=_with_own_python(),
+            stdout=subprocess.PIPE,
+            start_new_session=True,
         )
     except OSError as error:
         raise _no_server(command[0], str(error)) from error

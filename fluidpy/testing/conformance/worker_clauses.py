@@ -44,7 +44,7 @@ def served_by_a_worker(plugin: InstalledPlugin, bed: TestBed, scratch: Path) -> 
             source_deadline_seconds=CALL_SECONDS,
         )
         file = Path(run) / "dataset.yaml"
-        file.write_text(json.dumps(_declared(bed)))
+        file.write_text(json.dumps(declared(bed)))
         file.chmod(0o600)
         served = _Served(settings, file)
         try:
@@ -59,7 +59,7 @@ def served_by_a_worker(plugin: InstalledPlugin, bed: TestBed, scratch: Path) -> 
         yield _inside(bed, (scratch / "cache", Path(run) / "r"))
 
 
-def _declared(bed: TestBed) -> dict[str, Any]:
+def declared(bed: TestBed) -> dict[str, Any]:
     """The Dataset of the bed and its Secret, as a `List`."""
     reference = {"name": "test-secret"}
     mount = {
