@@ -50,10 +50,13 @@ NO_HANDLE: Final = -1
 
 
 class Opened(NamedTuple):
-    """An open file; `fd` (-1: none) belongs to whoever holds this."""
+    """An open file; `fd` (-1: none) belongs to whoever holds this. `path` is how it was asked for,
+    and the same at all workers, which ids of entries are not.
+    """
 
     attachment: Attachment
     handle: int
     entry: RemoteEntry
     complete: bool
     fd: int
+    path: str = ""

@@ -66,6 +66,10 @@ class _Waiter:
             self._wake.release()
 
 
+_generations = count(1)
+"""One for all connections: ids of one worker are never taken for those of another."""
+
+
 class WorkerConnection:
     """A blocking connection to this user's worker; connects on the first call."""
 
@@ -112,7 +116,7 @@ class WorkerConnection:
             self._poll = select.poll()
             self._poll.register(connection, select.POLLIN)
             self._socket = connection
-            self.generation += 1
+            self.generation = next(_generations)
             self._released.clear()
             self._released_bytes = 0
         try:

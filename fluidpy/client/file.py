@@ -199,7 +199,7 @@ class ObjectReader:
 
     def _reopen(self, limit: float) -> None:
         """Opens the same version in the present connection (a new worker's, perhaps)."""
-        fresh = self._session.reopen_object(self.entry, limit)
+        fresh = self._session.reopen_object(self._opened, limit)
         # Others read without the lock: what they see as complete must not be the fresh file yet.
         self.complete = False
         self._present.clear()

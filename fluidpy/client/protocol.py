@@ -177,6 +177,17 @@ def decode_entries(data: bytes) -> Iterator[RemoteEntry]:
         yield entry_from_wire(wire)
 
 
+def read_entries(fd: int) -> Iterator[RemoteEntry]:
+    """The entries that a file holds. Raises WorkerError when it is cut off, or not a listing."""
+    size = os.fstat(fd).st_size
+    data = os.pread(fd, size, 0)
+    if len(data) != size:
+        raise WorkerError(
+            "a listing passed by the worker was cut off", cure="List the folder again."
+        )
+    return decode_entries(data)
+
+
 _encoder = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"))
 
 

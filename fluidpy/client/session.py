@@ -29,7 +29,6 @@ from fluidpy.client.versions import gone, version_of
 from fluidpy.errors import (
     DatasetNotFoundError,
     FluidpyError,
-    WorkerError,
     WorkerTimeoutError,
 )
 from fluidpy.settings import Settings
@@ -192,7 +191,11 @@ class DatasetSession:
                 self.attachment(time.monotonic() + _TELL_SECONDS)
 
     def _call(
-        self, operation: str, limit: float | None = None, **fields: Any
+        self,
+        operation: str,
+        limit: float | None = None,
+        fields_for: Callable[[Attachment], dict[str, Any]] = lambda _: {},
+        **fields: Any,
     ) -> tuple[Attachment, Message, list[int]]:
         def once(limit: float) -> tuple[Attachment, Message, list[int]]:
             attachment = self.attachment(limit)
@@ -202,6 +205,7 @@ class DatasetSession:
                 generation=attachment.generation,
                 dataset=attachment.dataset,
                 **fields,
+                **fields_for(attachment),
             )
             return attachment, ok, fds
 
@@ -267,7 +271,7 @@ class DatasetSession:
         try:
             if not fds:
                 return [protocol.entry_from_wire(wire) for wire in ok["entries"]]
-            return list(protocol.decode_entries(_read_whole(fds[0])))
+            return list(protocol.read_entries(fds[0]))
         finally:
             protocol.close_all(fds)
 
@@ -293,27 +297,36 @@ class DatasetSession:
             if HELD.take(found.entry.size):
                 self._used(local, found.key)
                 entry = RemoteEntry(*found.entry)
-                return Opened(local.attachment, NO_HANDLE, entry, True, found.fd)
+                return Opened(local.attachment, NO_HANDLE, entry, True, found.fd, path)
             os.close(found.fd)
-        return self._open(path=path)
+        return self._open(path)
 
-    def reopen_object(self, entry: RemoteEntry, limit: float) -> Opened:
-        """Opens that very version again, until `limit`. Raises SourceChangedError when gone."""
+    def reopen_object(self, opened: Opened, limit: float) -> Opened:
+        """Opens that very version again, until `limit`. Raises SourceChangedError when gone.
+
+        At the same worker by its id, at another one by its path.
+        """
+        entry = opened.entry
         try:
-            opened = self._open(limit, entry=entry.id)
+            fresh = self._open(opened.path, opened, limit)
         except FileNotFoundError as error:
             raise gone(entry) from error
-        if version_of(opened.entry) != version_of(entry):
-            self.close_object(opened)
+        if version_of(fresh.entry) != version_of(entry):
+            self.close_object(fresh)
             raise gone(entry)
-        return opened
+        return fresh
 
-    def _open(self, limit: float | None = None, **which: Any) -> Opened:
-        attachment, ok, fds = self._call(Operation.OPEN, limit, **which)
+    def _open(self, path: str, before: Opened | None = None, limit: float | None = None) -> Opened:
+        def which(attachment: Attachment) -> dict[str, Any]:
+            if before is not None and before.attachment.catalog == attachment.catalog:
+                return {"entry": before.entry.id}
+            return {"path": path}
+
+        attachment, ok, fds = self._call(Operation.OPEN, limit, which)
         try:
-            entry = protocol.entry_from_wire(ok["entry"])
-            fd = fds.pop(0) if fds else -1
-            return Opened(attachment, ok["handle"], entry, bool(ok["complete"]) and fd >= 0, fd)
+            entry, fd = protocol.entry_from_wire(ok["entry"]), fds.pop(0) if fds else -1
+            complete = bool(ok["complete"]) and fd >= 0
+            return Opened(attachment, ok["handle"], entry, complete, fd, path)
         finally:
             protocol.close_all(fds)
 
@@ -364,7 +377,7 @@ class DatasetSession:
             if data is not None:
                 self._used(local, found.key, len(data))
                 return data
-        with ObjectReader(self, self._open(path=path)) as reader:
+        with ObjectReader(self, self._open(path)) as reader:
             return reader.read_range(*clip(start, end, reader.size))
 
     def close(self) -> None:
@@ -384,13 +397,3 @@ def clip(start: int | None, end: int | None, size: int) -> tuple[int, int]:
 def _left(limit: float) -> float:
     """Seconds until `limit`; a moment at least, so that whoever waits says what for."""
     return max(0.001, limit - time.monotonic())
-
-
-def _read_whole(fd: int) -> bytes:
-    size = os.fstat(fd).st_size
-    data = os.pread(fd, size, 0)
-    if len(data) != size:
-        raise WorkerError(
-            "a listing passed by the worker was cut off", cure="List the folder again."
-        )
-    return data

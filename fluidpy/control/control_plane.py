@@ -196,10 +196,9 @@ class ControlPlane:
         definition = self.reconciler.definitions.get(key)
         if definition is None or not self.reconciler.is_readable(key):
             return None
-        named = self.pool.workers.get(member)
-        if named is not None and named.serves(definition):
-            return named
         found = [w for w in self.reconciler.workers_of(key) if w.serves(definition)]
+        if (named := next((w for w in found if w.name == member), None)) is not None:
+            return named
         return min(found, key=lambda worker: (_connections(worker), worker.name), default=None)
 
     def _not_served(self, key: str) -> ControlPlaneError:

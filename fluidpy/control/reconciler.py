@@ -199,11 +199,12 @@ class Reconciler:
         self._pool.carry_out(plan)
 
     def _members_in_use(self) -> frozenset[str]:
-        """Members with clients of this machine beside this process."""
+        """Members that mounts read through. Programs go to another worker when theirs has ended."""
+        pids = {int(row.get(name, 0)) for row in self._rows for name in ("serverPid", "holderPid")}
         return frozenset(
             name
             for name, worker in self._pool.workers.items()
-            if any(_client_pids(worker, key) - {os.getpid()} for key in self.wanted)
+            if any(_client_pids(worker, key) & pids for key in self.wanted)
         )
 
     def _releasing(self) -> set[str]:

@@ -109,12 +109,23 @@ def test_everyone_waiting_is_told_when_the_worker_dies(fake: FakeWorker) -> None
     go_on.set()
 
 
+def test_ids_of_one_worker_are_never_asked_of_another(fake: FakeWorker) -> None:
+    """Both were the first connection of theirs, so a handle of one was read at the other."""
+    one, other = WorkerConnection(fake.settings), WorkerConnection(fake.settings)
+    first = one.connect()
+    other.connect()
+    with pytest.raises(LostConnectionError):
+        other.call("status", deadline=10, generation=first)
+    one.close()
+    other.close()
+
+
 def test_a_lost_connection_is_not_waited_for_by_its_old_number(
     fake: FakeWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Closed while somebody waits for an answer, and its fd's number given to another file."""
     connection = WorkerConnection(fake.settings)
-    connection.connect()
+    generation = connection.connect()
     asked, go_on = threading.Event(), threading.Event()
 
     def hook(operation: str, _: Message) -> None:
@@ -137,7 +148,7 @@ def test_a_lost_connection_is_not_waited_for_by_its_old_number(
     monkeypatch.setattr(connection, "_retire", retire_slowly)
     try:
         with ThreadPoolExecutor(1) as pool:
-            call = pool.submit(connection.call, "slow", deadline=15, generation=1)
+            call = pool.submit(connection.call, "slow", deadline=15, generation=generation)
             assert asked.wait(10)
             begin = time.monotonic()
             connection.close()
