@@ -108,7 +108,7 @@ class Files:
     def release(self, unique: int, node: int) -> None:
         """RELEASE: the file may be closed; it is kept a while for the next open."""
         self._table.release(row_of_node(node))
-        self._device.reply(unique)
+        self._device.reply_after_others(unique)
         self._close_surplus()
 
     def read(self, unique: int, node: int, body: memoryview) -> None:
