@@ -11,6 +11,8 @@ one removes.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import re
@@ -18,8 +20,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
@@ -50,17 +53,17 @@ def install(folder: Path, plugins_dir: Path) -> Manifest:
     manifest = load_manifest(folder)
     files = plugins_dir.parent / FILES_FOLDER
     try:
-        for one in (plugins_dir, files):
-            one.mkdir(mode=0o700, parents=True, exist_ok=True)
-        place = Path(tempfile.mkdtemp(prefix=f"{manifest.name}-", dir=files))
-        _fill(place, folder, manifest)
-        _point(plugins_dir / manifest.name, place)
+        plugins_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with _alone(files):
+            place = Path(tempfile.mkdtemp(prefix=f"{manifest.name}-", dir=files))
+            _fill(place, folder, manifest)
+            _point(plugins_dir / manifest.name, place)
+            _sweep(plugins_dir, manifest.name)
     except (OSError, shutil.Error) as error:
         raise RuntimePluginError(
             f"{manifest.name} could not be installed in {plugins_dir}: {error}",
             cure="Look at the folder's permissions and the free space, then install it again.",
         ) from error
-    _sweep(plugins_dir, manifest.name)
     return manifest
 
 
@@ -73,8 +76,35 @@ def remove(name: str, plugins_dir: Path) -> None:
             f"no plug-in {name} is installed (installed: {there})",
             cure="`fluidpy runtime list` shows all.",
         )
-    link.unlink()
-    _sweep(plugins_dir, name)
+    with _alone(plugins_dir.parent / FILES_FOLDER):
+        link.unlink(missing_ok=True)
+        _sweep(plugins_dir, name)
+
+
+@contextlib.contextmanager
+def _alone(files: Path) -> Iterator[None]:
+    """One installation at a time: the next one would take the files of this one for left over.
+
+    Raises RuntimePluginError when another one takes too long.
+    """
+    files.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = os.open(files / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    limit = time.monotonic() + PIP_SECONDS
+    try:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > limit:
+                    raise RuntimePluginError(
+                        f"another installation into {files.parent} does not end",
+                        cure="Look for a process that runs `fluidpy runtime install`.",
+                    ) from None
+                time.sleep(0.05)  # flock has no time-out of its own
+        yield
+    finally:
+        os.close(lock)
 
 
 def record_of(manifest: Manifest) -> InstalledPlugin:

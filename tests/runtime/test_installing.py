@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,6 +47,11 @@ def _versions(settings: Settings) -> dict[str, str]:
     return {one.name: one.version for one in installed_plugins(settings.plugin_folders)}
 
 
+def _places(settings: Settings) -> list[str]:
+    """Folders of files that are kept for plug-ins."""
+    return [one.name for one in settings.state_dir.glob("runtime-files/*") if one.is_dir()]
+
+
 def _bump(folder: Path, version: str) -> None:
     file = folder / "runtime.yaml"
     file.write_text(file.read_text().replace("version: 0.1.0", f"version: {version}"))
@@ -57,7 +66,7 @@ def test_a_plugin_is_installed_found_and_forgotten(folder: Path, settings: Setti
     assert _versions(settings) == {"starfs": "0.1.0"}
     remove("starfs", settings.plugins_dir)
     assert "starfs" not in discover(settings).plugins
-    assert [*settings.state_dir.glob("runtime-files/*")] == []
+    assert _places(settings) == []
     with pytest.raises(RuntimePluginError, match="no plug-in starfs is installed"):
         remove("starfs", settings.plugins_dir)
 
@@ -67,7 +76,7 @@ def test_another_version_takes_its_place_at_once(folder: Path, settings: Setting
     _bump(folder, "0.2.0")
     install(folder, settings.plugins_dir)
     assert _versions(settings) == {"starfs": "0.2.0"}
-    assert len([*settings.state_dir.glob("runtime-files/*")]) == 1
+    assert len(_places(settings)) == 1
 
 
 @pytest.mark.parametrize(
@@ -178,3 +187,74 @@ def test_the_record_holds_what_the_worker_needs(folder: Path, settings: Settings
     record = json.loads((settings.plugins_dir / "starfs" / "installed.json").read_text())
     assert record["class"] == "starfs:StarfsFileSystem"
     assert [one["name"] for one in record["options"]] == ["root", "token"]
+
+
+def test_a_kill_at_any_moment_leaves_one_whole_version(folder: Path, settings: Settings) -> None:
+    """Killed at one system call after another, until an installation comes to its end."""
+    install(folder, settings.plugins_dir)
+    _bump(folder, "0.2.0")
+    seen = set()
+    for moment in range(1, 10_000, 13):
+        finished = _install_and_die(folder, settings, moment)
+        (plugin,) = installed_plugins(settings.plugin_folders)
+        seen.add(plugin.version)
+        manifest = plugin_named(discover(settings), "starfs").manifest
+        assert manifest.version == plugin.version
+        assert (plugin.path[0] / "starfs.py").read_text()
+        if finished:
+            break
+    assert seen == {"0.1.0", "0.2.0"}
+    install(folder, settings.plugins_dir)
+    assert len(_places(settings)) == 1
+
+
+def _install_and_die(folder: Path, settings: Settings, moment: int) -> bool:
+    """Installs in a fork that is killed at its `moment`th audited event; whether it ended first."""
+    child = os.fork()
+    if child == 0:
+        left = moment
+
+        def count(*_: object) -> None:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        try:
+            sys.addaudithook(count)
+            install(folder, settings.plugins_dir)
+        finally:
+            os._exit(0)
+    return os.waitpid(child, 0)[1] == 0
+
+
+def test_two_installations_at_once_leave_one_whole_version(
+    folder: Path, settings: Settings
+) -> None:
+    with ThreadPoolExecutor(4) as many:
+        for _ in many.map(lambda _: install(folder, settings.plugins_dir), range(8)):
+            pass
+    assert _versions(settings) == {"starfs": "0.1.0"}
+    assert len(_places(settings)) == 1
+
+
+async def test_a_plugin_may_be_an_under_storage_of_its_own(
+    settings: Settings, tmp_path: Path
+) -> None:
+    plugin = write_plugin(tmp_path / "other" / "ownstorage")
+    (plugin / "ownstorage.py").write_text(
+        "from fluidpy.storage.local import LocalStorage\n"
+        "def made(source, settings):\n"
+        "    return LocalStorage(source.options['root'], 'own', threads=4, deadline_seconds=5)\n"
+    )
+    manifest = plugin / "runtime.yaml"
+    manifest.write_text(manifest.read_text().replace("OwnstorageFileSystem", "made"))
+    install(plugin, settings.plugins_dir)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.txt").write_bytes(b"hello")
+    source = MountSource("ownstorage://c", "data", {"root": str(tmp_path / "data")}, {})
+    storage = open_storage(source, settings)
+    try:
+        assert bytes(await storage.read("a.txt", 0, 5, b"")) == b"hello"
+    finally:
+        await storage.close()

@@ -20,6 +20,9 @@ from fluidpy.testing.conformance.bed import TestBed, test_bed
 from fluidpy.testing.conformance.report import Outcome, lines_of, passed, summary
 from fluidpy.testing.conformance.storage import check_storage_plugin
 
+INTERRUPTED = 130
+"""The exit code for SIGINT, as shells have it."""
+
 
 def run(folder: Path) -> bool:
     """Tests the plug-in in a folder and prints the report; whether it conforms.
@@ -70,6 +73,9 @@ def main() -> int:
         if error.cure:
             print(f"cure: {error.cure}", file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:
+        print("fluidpy: interrupted", file=sys.stderr)
+        return INTERRUPTED
 
 
 if __name__ == "__main__":
