@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -214,6 +215,32 @@ def test_tiers(here: FluidpyHere, tmp_path: Path) -> None:
     assert "64.0 MiB" in usage
     assert "1.0 GiB" in usage
     assert str(tmp_path / "memory") in usage
+
+
+@pytest.mark.slow
+def test_a_pool(here: FluidpyHere, tmp_path: Path) -> None:
+    """Runs the commands that docs/cluster.md shows."""
+    source = write(tmp_path / "nas", {"a.txt": "a", "b/c.txt": "c"})
+    here.environment["FLUIDPY_STATE_DIR"] = str(tmp_path / "state")
+    places = {"/nas/photos": str(source), "/nvme/fluidpy-pool": str(tmp_path / "disk")}
+    file = here.example("pool.yaml", places)
+    page = (ROOT / "docs" / "cluster.md").read_text()
+    commands = page.partition("```console\n")[2].partition("```")[0].splitlines()
+    said = {}
+    try:
+        for command in commands:
+            words = command.replace("examples/pool.yaml", str(file)).split()
+            assert words[0] == "fluidpy"
+            said[words[1]] = here.python("-m", *words)
+            limit = time.monotonic() + 20
+            while words[1] == "get" and "100.0%" not in said["get"]:  # it is counted meanwhile
+                assert time.monotonic() < limit, said["get"]
+                said["get"] = here.python("-m", *words)
+    finally:
+        here.python("-m", "fluidpy", "down", "--force", check=False)
+    assert said["ls"].split() == ["a.txt", "b/"]
+    assert [f"worker-{n}" in said["status"] for n in range(4)] == [True, True, True, False]
+    assert len(list((tmp_path / "disk").iterdir())) == 3
 
 
 def test_pandas(here: FluidpyHere, tmp_path: Path) -> None:
