@@ -158,5 +158,5 @@ def unknown_scheme(source: MountSource) -> SourceConfigurationError:
     return SourceConfigurationError(
         f"mount {source.label or source.url}: no driver for {source.scheme}:// "
         f"(known: {', '.join(known)}, and the protocols of installed fsspec packages)",
-        cure=f"{hint}Correct mountPoint, or install the package that reads it.",
+        cure=f"{hint}Correct mountPoint, or install the package or plug-in that reads it.",
     )

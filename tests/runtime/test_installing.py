@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from fluidpy.cli.doctor_plugins import check_plugins
 from fluidpy.errors import RuntimePluginError, SourceConfigurationError, ValidationError
 from fluidpy.runtime.discovery import discover, plugin_named
 from fluidpy.runtime.installing import install, remove
@@ -258,3 +259,14 @@ async def test_a_plugin_may_be_an_under_storage_of_its_own(
         assert bytes(await storage.read("a.txt", 0, 5, b"")) == b"hello"
     finally:
         await storage.close()
+
+
+def test_doctor_tells_of_a_broken_plugin_and_its_cure(folder: Path, settings: Settings) -> None:
+    install(folder, settings.plugins_dir)
+    (good,) = check_plugins(settings)
+    assert "starfs" in good.message
+    (settings.plugins_dir / "starfs" / "installed.json").write_text("{")
+    (settings.plugins_dir / "starfs" / "plugin" / "runtime.yaml").write_text("name: starfs\n")
+    told = [f"{one.message} {one.cure}" for one in check_plugins(settings)]
+    assert any("kind: is required" in text for text in told)
+    assert any("runtime remove starfs" in text for text in told)

@@ -137,7 +137,7 @@ async def test_missing_directory(settings: Settings, tmp_path: Path) -> None:
             {},
             "mount m: no driver for ss3:// (known: file, http, https, local, oss, pvc, s3, and the "
             "protocols of installed fsspec packages). Did you mean s3://? Correct mountPoint, or "
-            "install the package that reads it.",
+            "install the package or plug-in that reads it.",
         ),
         (
             "s3://b",
