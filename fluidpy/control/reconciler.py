@@ -46,6 +46,7 @@ from fluidpy.control.observed import SourceTotals, WorkerShare, source_totals
 from fluidpy.control.pool_plan import PoolFacts, plan_pool
 from fluidpy.control.pool_worker import PoolWorker
 from fluidpy.control.recent_reads import RecentReads
+from fluidpy.control.runtime_choice import keeps_bytes
 from fluidpy.control.runtime_executor import RuntimeExecutor
 from fluidpy.control.runtime_keeper import Assignment
 from fluidpy.control.runtime_status import RuntimeFacts, runtime_status
@@ -132,8 +133,10 @@ class Reconciler:
 
     def engine_of(self, key: str) -> Assignment | None:
         """The engine that fills its own cache with a Dataset; None where the workers do."""
-        one = self._assignments.get(key)
-        return one if one is not None and isinstance(one.driver, EngineDriver) else None
+        one, definition = self._assignments.get(key), self.definitions.get(key)
+        if one is None or not isinstance(one.driver, EngineDriver):
+            return None
+        return None if definition is not None and keeps_bytes(definition) else one
 
     def shares_of(self, key: str) -> tuple[WorkerShare, ...]:
         """What each of those workers says of the Dataset."""

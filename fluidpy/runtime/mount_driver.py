@@ -96,7 +96,7 @@ class MountDriver:
             schemes = ", ".join(f"{one}://" for one in self._mount.protocols)
             problems.append(f"the plug-in {self._manifest.name} takes {schemes} and no mount is so")
         if problems:
-            raise ValidationError("\n".join(problems))
+            raise ValidationError("\n".join(problems), cure="Correct the Dataset's mounts.")
         return MountPlan(tuple(clients), request.place, native)
 
     def desired(self, plan: MountPlan) -> Desired:

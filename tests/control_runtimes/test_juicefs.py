@@ -91,9 +91,13 @@ def declared(volume: Volume, **options: str) -> list[dict[str, Any]]:
         "encryptOptions": hidden,
     }
     level = {"mediumtype": "SSD", "path": str(volume.directory / "tier"), "quota": "256Mi"}
-    meta = {"apiVersion": "data.fluid.io/v1alpha1", "metadata": {"name": "jfs"}}
+    meta: dict[str, Any] = {
+        "apiVersion": "data.fluid.io/v1alpha1",
+        "metadata": {"name": "jfs"},
+    }
+    fresh = {**meta["metadata"], "annotations": {"fluidpy.io/metadata-ttl": "1s"}}
     return [
-        {**meta, "kind": "Dataset", "spec": {"mounts": [mount]}},
+        {**meta, "kind": "Dataset", "metadata": fresh, "spec": {"mounts": [mount]}},
         {
             **meta,
             "kind": "JuiceFSRuntime",

@@ -11,6 +11,7 @@ from fluidpy.api.document import load_valid_documents
 from fluidpy.api.problem import LoadedObject
 from fluidpy.api.texts import YamlText
 from fluidpy.control.demands import Wanted, WantedDatasets
+from fluidpy.control.runtime_choice import keeps_bytes
 from fluidpy.control.runtime_status import RuntimeFacts, runtime_status
 from fluidpy.runtime.driver import EmbeddedDriver, EngineDriver
 from fluidpy.runtime.juicefs import driver as juicefs_driver
@@ -73,6 +74,22 @@ def test_a_juicefs_volume_is_served_by_the_engine_and_kept_once(wishes: WantedDa
     assert mount.path == "/"
     assert [tier.quota_bytes for tier in one.definition.tiers] == [4096], "no second copy"
     assert "juicefs:" not in json.dumps(one.definition.to_wire()["tiers"])
+
+
+@pytest.mark.usefixtures("program")
+def test_a_cache_in_front_of_the_engines_is_as_large_as_it_is_asked_for(
+    wishes: WantedDatasets,
+) -> None:
+    noted = RUNTIME.replace(
+        "{name: jfs}", "{name: jfs, annotations: {fluidpy.io/cache-in-front: SIZE}}"
+    )
+    one = wanted(wishes, DATASET + noted.replace("SIZE", "2Gi"))
+    assert one.definition is not None
+    assert keeps_bytes(one.definition)
+    assert [tier.quota_bytes for tier in one.definition.tiers] == [2 * 2**30]
+    wrong = wanted(wishes, DATASET + noted.replace("SIZE", "much"))
+    assert wrong.trouble is not None
+    assert "cache-in-front" in wrong.trouble.message
 
 
 @pytest.mark.usefixtures("no_program")
