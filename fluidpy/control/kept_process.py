@@ -149,6 +149,7 @@ class KeptProcess:
             target = ProcessOrder.read(self.directory).target
             if target:
                 linux.unmount(target)
+                linux.unmount_below(str(Path(target).parent))
                 linux.unmount(str(Path(target).parent))
 
     def _is_starting(self) -> bool:

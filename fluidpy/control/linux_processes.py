@@ -113,6 +113,13 @@ def unmount(target: str, command: Iterable[str] = ()) -> None:
             return
 
 
+def unmount_below(directory: str) -> None:
+    """Takes away, by force, what else is mounted below a directory."""
+    for mount in reversed(mount_table()):
+        if mount.mount_point.startswith(f"{directory}/"):
+            _detach(mount.mount_point)
+
+
 def _detach(target: str) -> bool:
     if may_mount():
         with contextlib.suppress(OSError):

@@ -84,8 +84,8 @@ class Supervisor:
                 break
             self._clear()
             failures = 1 if time.monotonic() - begun > STEADY_SECONDS else failures + 1
-            self._say(state=FAILED, client=0, failure=verdict, restarts=self._state.restarts + 1)
             self._log.note(verdict)
+            self._say(state=FAILED, client=0, failure=verdict, restarts=self._state.restarts + 1)
             self._wait(PAUSES[min(failures, len(PAUSES)) - 1], lambda: False)
         self._say(state=STOPPING, client=0)
         self._clear()
@@ -194,11 +194,22 @@ class Supervisor:
         if self._ended(program):
             return verdicts.ended_early(self._order, self._code(program), self._last_line())
         if (kind := self._type()) is None:
-            elsewhere = [m.mount_point for m in linux.mount_table(program.pid) if m not in before]
+            elsewhere = self._mounted_elsewhere(program.pid, before)
             return verdicts.not_mounted(self._order, elsewhere, self._last_line())
         if self._order.filesystem_type not in ("", kind):
             return verdicts.wrong_type(self._order, kind)
         return self._probe(limit)
+
+    def _mounted_elsewhere(self, pid: int, before: Sequence[object]) -> list[str]:
+        """Where the program has mounted instead: others mount as well, in the view of all."""
+        all_see, beside = linux.mount_table(), os.path.dirname(self._order.target)  # noqa: PTH120 - text
+        new = (mount for mount in linux.mount_table(pid) if mount not in before)
+        return [
+            mount.mount_point
+            for mount in new
+            if mount.mount_point not in self._order.binds
+            and (mount not in all_see or mount.mount_point.startswith(f"{beside}/"))
+        ]
 
     def _probe(self, limit: float) -> str:
         """Lists the mount in a process of its own, which may hang; empty if that went well."""
@@ -241,13 +252,14 @@ class Supervisor:
             self._log.note(verdicts.ignored_sigterm(self._order))
 
     def _clear(self) -> None:
-        """Unmounts, and kills what is left of the program."""
-        if self._order.target:
-            linux.unmount(self._order.target, self._order.unmount)
+        """Kills what is left of the program, then unmounts, which a hung server would delay."""
         linux.kill_children()
         for pid in linux.processes_with(MARK_VARIABLE, str(self._directory)):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
+        if self._order.target:
+            linux.unmount(self._order.target, self._order.unmount)
+            linux.unmount_below(os.path.dirname(self._order.target))  # noqa: PTH120 - as above
 
     def _wait(self, seconds: float | None, until: Callable[[], bool]) -> None:
         """Until `until()` is true, a signal says stop, or the time is up."""

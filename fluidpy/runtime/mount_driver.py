@@ -55,6 +55,8 @@ class Client:
     process: LongRunning
     shown: MountDefinition
     """How the worker reads it."""
+    cache: Path
+    """Its `{cacheDir}`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,7 @@ class MountDriver:
         """Its programs."""
         return Desired(
             processes=tuple(one.process for one in plan.clients),
-            directories=(plan.place.work, plan.place.cache),
+            directories=(plan.place.work, *(one.cache for one in plan.clients)),
         )
 
     def observe(self, plan: MountPlan, seen: Seen) -> RuntimeState:
@@ -175,9 +177,8 @@ class MountDriver:
         alone = len(request.mounts) == 1 and not (spec.mounts and spec.mounts[0].path)
         limits = {name: v for name, v in source.options.items() if name in LIMIT_OPTIONS}
         known_by = _identity(self._manifest, source.url, source.options, source.secrets)
-        return Client(
-            process, _shown(one.name, "/" if alone else one.path, target, known_by, limits)
-        )
+        shown = _shown(one.name, "/" if alone else one.path, target, known_by, limits)
+        return Client(process, shown, values.cache)
 
     def _fluid_client(self, request: RuntimeRequest) -> Client:
         one = ThinDeclaration(
@@ -206,7 +207,7 @@ class MountDriver:
         config = {"config": files[CONFIG_FILE].decode("utf-8", "surrogateescape")}
         known_by = _identity(self._manifest, "", config, {str(k): v for k, v in secrets.items()})
         shown = _shown(request.dataset.name, "/", request.place.target, known_by, {})
-        return Client(process, shown)
+        return Client(process, shown, request.place.cache)
 
 
 @dataclass(frozen=True, slots=True)
