@@ -49,6 +49,9 @@ GATHER_SECONDS: Final = 0.02
 _COUNTED: Final = ("datasets", *RUNTIME_PLURALS, "dataloads")
 """Objects that the metrics tell of."""
 
+RUNTIME_SECONDS: Final = 10.0
+"""How long a Dataset that was just applied may take to get a runtime: a step or two."""
+
 ANSWERED_SECONDS: Final = 0.1
 """How long the answer to a stop may take on its way before the interface closes."""
 
@@ -86,7 +89,6 @@ class ControlPlane:
             workers,
             self.reconciler.totals.get,
             self.events,
-            self._wake_from_a_thread,
         )
         self._loop: asyncio.AbstractEventLoop | None = None
         self.server = ApiServer(self.store, self.admission, self)
@@ -186,10 +188,7 @@ class ControlPlane:
             left = limit - asyncio.get_running_loop().time()
             if left <= 0:
                 raise self._not_served(key)
-            stepped = self._stepped
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(left):
-                    await stepped.wait()
+            await self._next_step(left)
 
     def _serving(self, key: str, member: str) -> PoolWorker | None:
         """A worker that serves the Dataset as it is declared: the named one, or the least busy."""
@@ -220,7 +219,7 @@ class ControlPlane:
 
     async def scale(self, key: ObjectKey, replicas: int, drain: list[str]) -> Document:
         """See `api_server.Controlled`."""
-        key = self._runtime_of(key)
+        key = await self._runtime_of(key)
         document = self.store.get(key)
         placed = self.pool.membership.datasets.get(f"{key.namespace}/{key.name}")
         members = () if placed is None else placed.members
@@ -241,7 +240,7 @@ class ControlPlane:
         )
         return self.store.replace(key, reviewed.document)
 
-    def _runtime_of(self, key: ObjectKey) -> ObjectKey:
+    async def _runtime_of(self, key: ObjectKey) -> ObjectKey:
         """The runtime that is scaled when a Dataset is named."""
         if key.plural in RUNTIME_PLURALS:
             self.store.get(key)
@@ -250,14 +249,25 @@ class ControlPlane:
             raise UsageError(
                 f"{key.plural} have no number of workers", cure="Scale a Dataset or a runtime."
             )
-        self.store.get(key)
-        wanted = self.reconciler.wanted.get(f"{key.namespace}/{key.name}")
-        if wanted is None or wanted.runtime is None:
-            raise ObjectNotFoundError(
-                f"the Dataset {key.name} has no runtime yet", cure="Try again in a moment."
-            )
-        plural = _plural_of(wanted.runtime.object.kind)
-        return ObjectKey(plural, key.namespace, key.name)
+        limit = asyncio.get_running_loop().time() + RUNTIME_SECONDS
+        while True:
+            self.store.get(key)
+            wanted = self.reconciler.wanted.get(f"{key.namespace}/{key.name}")
+            if wanted is not None and wanted.runtime is not None:
+                plural = _plural_of(wanted.runtime.object.kind)
+                return ObjectKey(plural, key.namespace, key.name)
+            if (left := limit - asyncio.get_running_loop().time()) <= 0:
+                raise ObjectNotFoundError(
+                    f"the Dataset {key.name} has no runtime yet", cure="Try again in a moment."
+                )
+            await self._next_step(left)
+
+    async def _next_step(self, seconds: float) -> None:
+        """Waits until the next step has been made, so many seconds at most."""
+        stepped = self._stepped
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await stepped.wait()
 
     async def declare_mount(self, order: dict[str, Any]) -> Document:
         """See `api_server.Controlled`."""

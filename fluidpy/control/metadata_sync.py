@@ -23,7 +23,7 @@ from fluidpy.control.observed import SourceTotals
 
 _log = logging.getLogger(__name__)
 
-AT_ONCE: Final = 2
+AT_ONCE: Final = 4
 """Datasets whose sources are listed at a time."""
 
 PAUSES: Final = (30.0, 300.0, 3600.0)
@@ -48,13 +48,12 @@ class MetadataSyncs:
         pool: LoadPool,
         totals: Callable[[str], SourceTotals | None],
         events: EventLog,
-        on_change: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
         runs: LoadRuns | None = None,
     ) -> None:
-        """`totals` says what is known of a Dataset's source; `on_change` is for any thread."""
+        """`totals` says what is known of a Dataset's source."""
         self._pool, self._totals, self._events, self._clock = pool, totals, events, clock
-        self._runs = runs or LoadRuns(on_change)
+        self._runs = runs or LoadRuns()  # the end of one hurries nobody
         self._running: dict[str, str] = {}
         """Digests of definitions that are being listed, by Dataset."""
         self._attempts: dict[str, _Attempts] = {}

@@ -118,8 +118,7 @@ def test_a_runtime_of_any_kind_serves_and_takes_the_place_of_the_default_one(
 
 
 def test_scaling_names_who_leaves(control: LocalControlPlane, source: Path) -> None:
-    apply_pets(control, source)
-    await_true(lambda: phase(control) == "Bound")
+    apply_pets(control, source)  # which has no runtime yet
     control.client.scale("datasets", "default", "pets", 3)
     await_true(lambda: len(ready_workers(control)) == 3)
     with pytest.raises(ValidationError, match="worker-9"):

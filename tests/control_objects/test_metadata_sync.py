@@ -100,21 +100,21 @@ def bed(tmp_path: Path) -> Bed:
 
 
 def test_each_source_is_listed_once_and_few_at_a_time(bed: Bed) -> None:
-    for name in "abcd":
+    names = [f"d{number}" for number in range(AT_ONCE + 2)]
+    for name in names:
         bed.add(name)
-    assert bed.look() == ["a", "b"]
-    assert AT_ONCE == 2
+    assert bed.look() == names[:AT_ONCE]
     assert bed.look() == []
-    bed.end("a")
-    bed.totals["default/a"] = WHOLE
-    assert bed.look() == ["c"]
+    bed.end("d0")
+    bed.totals["default/d0"] = WHOLE
+    assert bed.look() == [names[AT_ONCE]]
     bed.now = 1e6
-    for name in "bcd":
+    for name in names[1:]:
         bed.look()
         bed.end(name)
         bed.totals[f"default/{name}"] = WHOLE
     assert bed.look() == []
-    assert bed.runs.started == ["a", "b", "c", "d"]
+    assert bed.runs.started == names
 
 
 def test_a_source_that_cannot_be_listed_is_left_alone_longer_and_longer(bed: Bed) -> None:
