@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from fluidpy.cluster.private_files import replace_privately
+from fluidpy.control import linux_processes as linux
 from fluidpy.control.kept_process import KeptProcess
 from fluidpy.control.process_order import ProcessOrder
 from fluidpy.control.runtime_commands import run_command
-from fluidpy.errors import FluidpyError
+from fluidpy.errors import ControlPlaneError, FluidpyError
 from fluidpy.runtime.driver import (
     Desired,
     LongRunning,
@@ -132,8 +133,8 @@ class RuntimeKeeper:
             for command in last.commands:
                 await run_command(command)
             for path in (*last.remove, self._wanted.place.cache):
-                await self._in_thread(shutil.rmtree, path, True)
-        await self._in_thread(shutil.rmtree, self._directory, True)
+                await self._in_thread(remove_unmounted, path)
+        await self._in_thread(remove_unmounted, self._directory)
 
     async def _in_thread(self, work: Callable[..., Any], *arguments: Any) -> Any:
         """One piece of work at a time: what nobody awaits any more goes on to its end."""
@@ -255,6 +256,25 @@ class RuntimeKeeper:
             return await run_command(one.command)
         assert one.file is not None
         return str(await self._in_thread(_head, one.file))
+
+
+def remove_unmounted(directory: Path) -> None:
+    """Removes a directory with all it holds, unless something is mounted there: that is the user's.
+
+    Raises ControlPlaneError.
+    """
+    own = (str(directory), f"{directory}/")
+    left = [
+        one.mount_point
+        for one in linux.mount_table()
+        if one.mount_point == own[0] or one.mount_point.startswith(own[1])
+    ]
+    if left:
+        raise ControlPlaneError(
+            f"{left[0]} is mounted still, so {directory} is not removed",
+            cure="End what uses it; it is tried again.",
+        )
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 def order_of(one: LongRunning) -> ProcessOrder:
