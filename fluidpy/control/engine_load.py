@@ -14,7 +14,7 @@ from fluidpy.control.runtime_keeper import Assignment
 from fluidpy.errors import ControlPlaneError, FluidpyError
 from fluidpy.runtime.driver import EngineDriver, LoadOutcome
 
-PAUSES: Final = (0.5, 2.0, 5.0, 0.0)
+PAUSES: Final = (0.3, 0.7, 2.0, 0.0)
 """Seconds after each failure of a step: as often as Fluid's Jobs are tried (backoffLimit 3)."""
 
 

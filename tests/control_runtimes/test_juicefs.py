@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -13,9 +14,11 @@ from typing import Any
 
 import pytest
 
-from fluidpy.control.linux_processes import mount_table, processes_with
+from fluidpy.client.session import DatasetSession
+from fluidpy.control.linux_processes import mount_table, processes_with, type_at, unmount
 from fluidpy.control.process_supervisor import MARK_VARIABLE
 from fluidpy.runtime.juicefs.driver import find_program
+from fluidpy.storage.under_storage import Kind
 from fluidpy.testing.servers.process_group import free_ports, server_process, wait_until
 from fluidpy.testing.servers.seaweedfs import SeaweedServer
 from tests.control.conftest import LocalControlPlane, local_control_plane, secret
@@ -78,7 +81,7 @@ def control(tmp_path: Path) -> Iterator[LocalControlPlane]:
         yield control
 
 
-def declared(volume: Volume, **options: str) -> list[dict[str, Any]]:
+def declared(volume: Volume, ttl: str = "1s", **options: str) -> list[dict[str, Any]]:
     """A Dataset of the volume and its runtime, as Fluid's users write them."""
     hidden = [
         {"name": name, "valueFrom": {"secretKeyRef": {"name": "jfs-secret", "key": name}}}
@@ -95,7 +98,7 @@ def declared(volume: Volume, **options: str) -> list[dict[str, Any]]:
         "apiVersion": "data.fluid.io/v1alpha1",
         "metadata": {"name": "jfs"},
     }
-    fresh = {**meta["metadata"], "annotations": {"fluidpy.io/metadata-ttl": "1s"}}
+    fresh = {**meta["metadata"], "annotations": {"fluidpy.io/metadata-ttl": ttl}}
     return [
         {**meta, "kind": "Dataset", "metadata": fresh, "spec": {"mounts": [mount]}},
         {
@@ -110,10 +113,10 @@ def declared(volume: Volume, **options: str) -> list[dict[str, Any]]:
     ]
 
 
-def apply(control: LocalControlPlane, volume: Volume, **options: str) -> None:
+def apply(control: LocalControlPlane, volume: Volume, ttl: str = "1s", **options: str) -> None:
     values = secret("jfs-secret", metaurl=volume.metaurl, **volume.secrets)
     control.client.create("secrets", "default", values)
-    dataset, runtime = declared(volume, **options)
+    dataset, runtime = declared(volume, ttl, **options)
     control.client.create("juicefsruntimes", "default", runtime)
     control.client.create("datasets", "default", dataset)
 
@@ -309,3 +312,66 @@ def test_what_keeps_a_volume_from_being_mounted_is_told_and_mended(
     volume.options = {"bucket": f"{volume.directory / 'objects'}/"}
     volume.format()
     await_true(lambda: phase(control, "jfs") == "Bound", 90)
+
+
+@contextlib.contextmanager
+def written(volume: Volume, directory: Path) -> Iterator[Path]:
+    """The volume mounted for writing, as another machine would have it."""
+    directory.mkdir()
+    flags = ["--no-usage-report", "--no-syslog", "--metrics=127.0.0.1:0"]
+    flags += [f"--cache-dir={directory}.cache", "--backup-meta=0"]
+    log = directory.with_suffix(".log")
+    command = [volume.program, "mount", *flags, volume.metaurl, str(directory)]
+    with server_process(command, log) as process:
+        wait_until(lambda: type_at(str(directory), mount_table()) is not None, process, log, 60)
+        try:
+            yield directory
+        finally:
+            unmount(str(directory))
+
+
+def tree(session: DatasetSession, folder: str = "") -> dict[str, bytes]:
+    """Every file of the Dataset."""
+    found: dict[str, bytes] = {}
+    for entry in session.listdir(folder):
+        path = f"{folder}/{entry.name.decode()}" if folder else entry.name.decode()
+        if entry.kind == Kind.DIRECTORY:
+            found |= tree(session, path)
+        else:
+            found[path] = session.read(path)
+    return found
+
+
+def change(root: Path, files: dict[str, bytes], chance: random.Random) -> None:
+    """One operation of another writer, in the volume and in the model of it."""
+    path = f"{chance.choice('abc')}/{chance.randrange(6)}"
+    content = chance.randbytes(chance.choice([0, 1, 4096, 100_000, 5_000_000]))
+    action = chance.choice(["write", "write", "write", "remove", "rename"])
+    if action == "write":
+        (root / path).parent.mkdir(exist_ok=True)
+        (root / path).write_bytes(content)
+        files[path] = content
+    elif path in files and action == "remove":
+        (root / path).unlink()
+        del files[path]
+    elif path in files:
+        other = f"{path}-moved"
+        (root / path).rename(root / other)
+        files[other] = files.pop(path)
+
+
+def test_the_dataset_is_what_another_machine_wrote(
+    control: LocalControlPlane, volume: Volume, tmp_path: Path
+) -> None:
+    volume.format()
+    kept = ("attr-cache", "entry-cache", "dir-entry-cache")
+    apply(control, volume, ttl="0s", **dict.fromkeys(kept, "0s"))
+    await_true(lambda: phase(control, "jfs") == "Bound", 60)
+    seed = random.randrange(10**6)
+    print("seed", seed)
+    chance, files = random.Random(seed), dict[str, bytes]()
+    with written(volume, tmp_path / "writer") as root, session(control, "jfs") as jfs:
+        for _ in range(10):
+            for _ in range(4):
+                change(root, files, chance)
+            assert tree(jfs) == files
