@@ -20,6 +20,7 @@ SCENARIOS: Final = {
     "once": "benchmarks.cluster.once",
     "shrink": "benchmarks.cluster.shrink",
     "transport": "benchmarks.cluster.transport",
+    "up": "benchmarks.cluster.up",
 }
 """Name of a scenario and the module whose `run(talk, quick=…)` it is."""
 
