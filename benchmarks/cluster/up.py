@@ -92,16 +92,17 @@ class Machine:
                 raise RuntimeError(f"{number} Datasets were not Bound in {COMMAND_SECONDS:g} s")
             time.sleep(pause)
 
-    def read_first(self, name: str) -> None:
-        """Reads the file of a Dataset."""
-        definition = Locator(self.settings, environ={}).find(name)
-        session = DatasetSession(definition, self.settings)
-        try:
-            if session.read(FILE) != b"the first byte":
-                raise RuntimeError(f"wrong bytes in {name}")
-        finally:
-            session.close()
-            session.connection.close()
+    def read_first(self, names: list[str]) -> None:
+        """Reads the file of each Dataset."""
+        for name in names:
+            definition = Locator(self.settings, environ={}).find(name)
+            session = DatasetSession(definition, self.settings)
+            try:
+                if session.read(FILE) != b"the first byte":
+                    raise RuntimeError(f"wrong bytes in {name}")
+            finally:
+                session.close()
+                session.connection.close()
 
     def processes(self) -> dict[str, int]:
         """The processes of the control plane by name."""
@@ -179,11 +180,11 @@ def _figures(
 def _brought_up(machine: Machine, names: list[str]) -> dict[str, float]:
     """Seconds of each step, and of all."""
     file = machine.declaration(names)
-    steps: list[tuple[str, Callable[[], Any]]] = [
+    steps: list[tuple[str, Callable[[], None]]] = [
         ("fluidpy up", lambda: machine.command("up")),
         ("fluidpy apply", lambda: machine.command("apply", "-f", file)),
         ("until Bound", lambda: machine.await_bound(len(names))),
-        ("first byte", lambda: [machine.read_first(name) for name in names]),
+        ("first byte", lambda: machine.read_first(names)),
     ]
     seconds: dict[str, float] = {}
     began = time.perf_counter()

@@ -43,8 +43,17 @@ _log = logging.getLogger(__name__)
 STEP_SECONDS: Final = 1.0
 """Time between two steps that nothing has asked for."""
 
+REST_SECONDS: Final = 5.0
+"""Time between two steps at rest: no object and no worker changed lately."""
+
+RESTLESS_STEPS: Final = 5
+"""Steps after a change that are made a second apart: what it set going comes to its end."""
+
 GATHER_SECONDS: Final = 0.02
 """How long a step waits for further changes: two hundred objects make few steps."""
+
+MOST_GATHER_SECONDS: Final = 0.5
+"""How long it waits at most when steps take long: half the time is left to those who declare."""
 
 _COUNTED: Final = ("datasets", *RUNTIME_PLURALS, "dataloads")
 """Objects that the metrics tell of."""
@@ -130,19 +139,32 @@ class ControlPlane:
             self.store.close()
 
     async def _step_on(self) -> None:
+        gather, restless = GATHER_SECONDS, RESTLESS_STEPS
         while True:
-            # Not `wait_for`: in Python 3.11 it swallows a cancellation that comes with the event.
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(STEP_SECONDS):
-                    await self._wake.wait()
-            await asyncio.sleep(GATHER_SECONDS)
+            woken = await self._woken(STEP_SECONDS if restless else REST_SECONDS)
+            restless = RESTLESS_STEPS if woken else max(0, restless - 1)
+            await asyncio.sleep(gather)
             self._wake.clear()
+            begin = time.monotonic()
             try:
                 self._step()
             except Exception as error:  # noqa: BLE001 - logged, and tried again: workers go on
                 _log.error("a step failed", exc_info=error)
+            gather = min(max(GATHER_SECONDS, time.monotonic() - begin), MOST_GATHER_SECONDS)
             stepped, self._stepped = self._stepped, asyncio.Event()
             stepped.set()
+
+    async def _woken(self, seconds: float) -> bool:
+        """Whether a step was asked for within that time; mounts are looked at meanwhile."""
+        limit = time.monotonic() + seconds
+        while (left := limit - time.monotonic()) > 0:
+            # Not `wait_for`: in Python 3.11 it swallows a cancellation that comes with the event.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(left, STEP_SECONDS)):
+                    await self._wake.wait()
+                    return True
+            self.mounts.look()
+        return False
 
     def _step(self) -> None:
         self.reconciler.operations = self.loads.running()

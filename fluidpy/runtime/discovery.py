@@ -13,9 +13,10 @@ import importlib.util
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
+from functools import lru_cache
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from fluidpy.api.metadata import Resource
 from fluidpy.api.runtimes.cache import CacheRuntime, CacheRuntimeClass
@@ -25,6 +26,8 @@ from fluidpy.runtime.driver import EmbeddedDriver, RuntimeDriver
 from fluidpy.runtime.manifest import FILE_NAME, Manifest, load_manifest
 from fluidpy.settings import Settings
 from fluidpy.storage.plugins import PLUGIN_FOLDER, add_to_path
+
+Changed: TypeAlias = tuple[int, int, int] | None
 
 _OWN = Path(__file__).parent
 """Engines that fluidpy brings lie beside this module."""
@@ -64,7 +67,7 @@ def discover(settings: Settings) -> Discovered:
     problems: list[str] = []
     for origin, directory in _candidates(settings, problems):
         try:
-            manifest = load_manifest(directory)
+            manifest = _manifest_in(directory)
         except ValidationError as error:
             problems.append(error.message)
             continue
@@ -78,7 +81,7 @@ def _candidates(settings: Settings, problems: list[str]) -> Iterator[tuple[str, 
         if origin != "installed" and not folder.is_dir():
             problems.append(f"FLUIDPY_RUNTIME_PATH: {folder} is no folder")
         yield from ((origin, one) for one in _plugin_folders(folder))
-    for point in entry_points(group=ENTRY_POINT_GROUP):
+    for point in _entry_points(tuple((place, _changed_at(Path(place))) for place in sys.path)):
         package = point.dist.name if point.dist is not None else point.value
         found = importlib.util.find_spec(point.value)
         places = [] if found is None else list(found.submodule_search_locations or ())
@@ -86,6 +89,32 @@ def _candidates(settings: Settings, problems: list[str]) -> Iterator[tuple[str, 
             problems.append(f"{package}: its entry point {point.name} names no package")
         yield from ((package, Path(place)) for place in places[:1])
     yield from (("fluidpy", one.parent) for one in sorted(_OWN.glob(f"*/{FILE_NAME}")))
+
+
+def _manifest_in(directory: Path) -> Manifest:
+    """The manifest of a folder, read again when its file has changed. Raises ValidationError."""
+    return _manifest_as_of(directory, _changed_at(directory / FILE_NAME))
+
+
+@lru_cache(maxsize=256)
+def _manifest_as_of(directory: Path, _: Changed) -> Manifest:
+    """Reading one takes 20 ms; a control plane looks whenever a Dataset is declared."""
+    return load_manifest(directory)
+
+
+@lru_cache(maxsize=1)
+def _entry_points(_: tuple[tuple[str, Changed], ...]) -> tuple[EntryPoint, ...]:
+    """Those of all packages; installing one changes its folder of `sys.path`."""
+    return tuple(entry_points(group=ENTRY_POINT_GROUP))
+
+
+def _changed_at(path: Path) -> Changed:
+    """Inode, size and time of change, by which a file or folder is known to be as it was."""
+    try:
+        facts = path.stat()
+    except OSError:
+        return None
+    return facts.st_ino, facts.st_size, facts.st_ctime_ns
 
 
 def _plugin_folders(folder: Path) -> list[Path]:

@@ -29,6 +29,14 @@ def test_members_change_and_readers_go_on(
     assert figure in capfd.readouterr().out
 
 
+@pytest.mark.timeout(120)
+def test_a_control_plane_is_brought_up_and_ends(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["--only", "up", "--quick"]) == 0
+    said = capfd.readouterr().out
+    assert "one Dataset: up to first byte" in said
+    assert "3 Datasets at rest" in said
+
+
 def test_an_unknown_scenario_is_a_wrong_usage(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["--only", "twice"])
