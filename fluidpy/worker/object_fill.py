@@ -346,19 +346,12 @@ class ObjectFill:
         try:
             self.cached.reserve(part.start, part.end, copy)
         except CacheError as error:
-            if not part.wanted or self._comes_too_early(part):
+            if not (part.wanted and self.table.unkept.may_come(part)):
                 raise
             if not (copy and isinstance(error, CacheFullError)):
                 self._not_kept(error)
             return None
         return self.cached
-
-    def _comes_too_early(self, part: Part) -> bool:
-        """Whether a part that is not kept would leave memory again before somebody reads it."""
-        if not part.ahead or part.waiters:
-            return False
-        part.ahead_unkept = self.table.unkept.let_ahead(part.end - part.start)
-        return not part.ahead_unkept
 
     async def _stream(self, cached: CachedObject, part: Part) -> bool:
         """Fetches into the cache file; False when the disk did not take it."""
@@ -397,9 +390,7 @@ class ObjectFill:
                 del self.running[number]
         if part.ahead:
             self.table.ahead_allowance += part.end - part.start
-        if part.ahead_unkept:
-            self.table.unkept.ahead_ended(part.end - part.start)
-            part.ahead_unkept = False
+        self.table.unkept.ended(part)
         request, part.request, part.task = part.request, None, None
         if not part.done.done():
             part.done.set_result(None)

@@ -34,16 +34,25 @@ class UnkeptParts:
         self._bytes = 0
         self._ahead = 0
 
-    def let_ahead(self, length: int) -> bool:
-        """Whether `length` bytes more may come ahead of readers; then `ahead_ended` follows."""
+    def may_come(self, part: Part) -> bool:
+        """Whether to fetch a part that is not kept: it must not leave again before it is read.
+
+        `ended` follows.
+        """
+        length = part.end - part.start
+        if not part.ahead or part.waiters:
+            return True
         if self._ahead + length > self._bound // AHEAD_SHARE:
             return False
+        part.ahead_unkept = True
         self._ahead += length
         return True
 
-    def ahead_ended(self, length: int) -> None:
-        """They have come, or failed."""
-        self._ahead -= length
+    def ended(self, part: Part) -> None:
+        """A part has come, or failed."""
+        if part.ahead_unkept:
+            part.ahead_unkept = False
+            self._ahead -= part.end - part.start
 
     def add(self, fill: ObjectFill, part: Part) -> None:
         """Holds a part; older ones leave when there is no room."""
