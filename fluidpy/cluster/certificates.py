@@ -84,12 +84,20 @@ def issue(
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(x509.SubjectAlternativeName(_names(hosts)), critical=False)
             .add_extension(x509.ExtendedKeyUsage(_USES), critical=False)
+            .add_extension(_signed_by(signer), critical=False)
             .sign(signing, hashes.SHA256())
         )
         replace_privately(path, _pem(key) + certificate.public_bytes(serialization.Encoding.PEM))
     except (OSError, ValueError) as error:
         raise _failure(path, error) from error
     return True
+
+
+def _signed_by(signer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+    """Tells the authority from one that was replaced, which has the same name."""
+    key = signer.public_key()
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    return x509.AuthorityKeyIdentifier.from_issuer_public_key(key)
 
 
 _USES: Final = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)

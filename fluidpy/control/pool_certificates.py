@@ -51,7 +51,7 @@ class PoolCertificates:
         self.directory = settings.state_dir / "pool" / "certificates"
         self.authority = self.directory / "authority.pem"
         """What all workers trust: the certificate, not the key."""
-        self._seen: frozenset[tuple[str, str]] = frozenset()
+        self._seen: frozenset[tuple[str, str]] | None = None
         self._next_look = 0.0
 
     def of(self, name: str) -> Path:

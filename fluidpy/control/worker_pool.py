@@ -47,7 +47,11 @@ class WorkerPool:
     """The workers of a membership; `carry_out` makes it so."""
 
     def __init__(self, settings: Settings, on_change: Callable[[], None]) -> None:
-        """Takes up the membership that was carried out last. Raises ControlPlaneError."""
+        """Takes up the membership that was carried out last.
+
+        Raises ControlPlaneError, also for a `pool_host` that is not this machine's, and
+        ClusterError when certificates are needed and cannot be made.
+        """
         self._settings = settings
         self._on_change = on_change
         self._folder = settings.state_dir / "pool"
@@ -67,6 +71,9 @@ class WorkerPool:
                 f"{self._folder} cannot be used: {error.strerror}",
                 cure="Set FLUIDPY_STATE_DIR to a directory of your own.",
             ) from error
+        _check_host(settings.pool_host)
+        if self._certificates is not None:
+            self._certificates.keep(self.membership.members)
 
     def carry_out(self, plan: Membership) -> None:
         """Writes the membership down, and starts and stops workers accordingly.
@@ -194,19 +201,30 @@ def _has_moved(worker: PoolWorker, generation: int) -> bool:
     return int(moved.get("generation", 0)) >= generation and bool(moved.get("done"))
 
 
+def _check_host(host: str) -> None:
+    if not _is_free(_written(host, 0)):
+        raise ControlPlaneError(
+            f"no worker can listen at {host}: it is no address of this machine",
+            cure="Set pool_host (FLUIDPY_POOL_HOST) to one of those that `ip address` shows.",
+        )
+
+
+def _written(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def _host_of(address: str) -> str:
     return address.rpartition(":")[0].strip("[]")
 
 
 def _free_address(host: str, taken: Collection[str]) -> str:
-    written = f"[{host}]" if ":" in host else host
     for port in random.sample(PORTS, len(PORTS)):
-        address = f"{written}:{port}"
+        address = _written(host, port)
         if address not in taken and _is_free(address):
             return address
     raise ControlPlaneError(
         f"no worker can listen at {host}: no port between {PORTS.start} and {PORTS.stop} is free",
-        cure="Set pool_host to an address of this machine, or end what listens there.",
+        cure="End what listens there.",
     )
 
 

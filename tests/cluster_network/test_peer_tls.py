@@ -104,6 +104,20 @@ async def test_a_head_and_its_body_in_one_receive_are_whole_over_tls(own: Pool) 
         connection.end()
 
 
+async def test_an_authority_that_was_replaced_is_trusted_without_a_restart(
+    bed: Bed, own: Pool
+) -> None:
+    request = await bed.put("f", b"x" * 10)
+    for file in own.authority:
+        file.unlink()
+    authority = ensure_authority(own.authority.certificate.parent)
+    assert issue(authority, own.certificate, "worker-0", HOSTS)
+    assert own.tls.refresh()
+    newcomer = client(bed, PeerTls(own.certificate, authority.certificate))
+    assert (await newcomer.get(bed.member, request, seconds=5))[0] == b"x" * 10
+    newcomer.close()
+
+
 async def test_a_worker_of_another_pool_is_refused(bed: Bed, tmp_path: Path) -> None:
     request = await bed.put("f", b"x" * 10)
     other = pool(tmp_path / "other")

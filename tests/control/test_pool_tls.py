@@ -21,6 +21,8 @@ from fluidpy.client.session import DatasetSession
 from fluidpy.cluster.certificates import MEMBER_DAYS, ensure_authority, issue
 from fluidpy.cluster.membership import Membership, read_membership
 from fluidpy.control.pool_certificates import PoolCertificates, needs_tls
+from fluidpy.control.worker_pool import WorkerPool
+from fluidpy.errors import ClusterError, ControlPlaneError
 from fluidpy.settings import Settings
 from tests.control.conftest import LocalControlPlane, dataset, local_control_plane
 from tests.control.test_life_of_a_dataset import await_true, phase, ready_workers
@@ -93,6 +95,18 @@ def test_workers_start_again_when_tls_is_turned_on(tmp_path: Path) -> None:
         own = _context(membership.ca_file, membership.ca_file.parent / "worker-0.pem")
         assert _ask(after["address"], own).startswith(b"HTTP/1.1 200")
         _read_all(control, source)
+
+
+def test_an_address_of_another_machine_is_refused_at_once(settings: Settings) -> None:
+    with pytest.raises(ControlPlaneError, match=r"192\.0\.2\.1: it is no address of this machine"):
+        WorkerPool(replace(settings, pool_host="192.0.2.1"), lambda: None)
+
+
+def test_certificates_that_cannot_be_made_are_told_at_once(settings: Settings) -> None:
+    (settings.state_dir / "pool").mkdir(parents=True)
+    (settings.state_dir / "pool" / "certificates").write_text("not a folder")
+    with pytest.raises(ClusterError, match="certificates cannot be made"):
+        WorkerPool(replace(settings, pool_tls=True), lambda: None)
 
 
 def test_certificates_are_renewed_before_they_end(settings: Settings) -> None:
