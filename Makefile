@@ -6,6 +6,8 @@ INSTALLED := $(VENV)/.installed
 HEAVY := .venv-heavy
 # Arguments for pytest, such as `make test ARGS='tests/cli -x'`.
 ARGS ?=
+# Processes that run the default tests side by side, a file at a time; most tests wait for others.
+PROCESSES ?= 2
 
 .PHONY: quickstart test lint format slow soak heavy wheel clean system
 
@@ -13,7 +15,7 @@ quickstart: $(INSTALLED) system
 	$(BIN)/python -m fluidpy.quickstart
 
 test: $(INSTALLED) system
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile $(ARGS)
 	$(BIN)/ruff check --quiet .
 
 # All static checks; CONTRIBUTING.md says what each one guards.
