@@ -36,7 +36,7 @@ slow: $(INSTALLED) system
 # The same at length, for a quiet machine: hundreds of kills, long runs of the models. Not part of
 # the full check.
 soak: $(INSTALLED) system
-	$(BIN)/python -m pytest -m soak -s $(ARGS)
+	HYPOTHESIS_PROFILE=random $(BIN)/python -m pytest -m soak -s $(ARGS)
 
 # Tests with libraries that are heavy to install, in an environment of their own.
 heavy: $(HEAVY)/.installed system

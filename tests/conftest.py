@@ -1,3 +1,13 @@
 from __future__ import annotations
 
+import os
+
+from hypothesis import settings
+
 pytest_plugins = ["fluidpy.testing.plugin"]
+
+# The same examples in every run, so that a change is judged by what it changes; `make soak` looks
+# for others. A busy machine is no failure: no example has a deadline.
+settings.register_profile("same", deadline=None, derandomize=True)
+settings.register_profile("random", deadline=None, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))

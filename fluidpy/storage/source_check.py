@@ -145,7 +145,7 @@ def unknown_scheme(source: MountSource) -> SourceConfigurationError:
     """The error for a scheme without a driver, with the nearest one that has."""
     from fluidpy.storage.fsspec_storage import known_protocols
 
-    known = known_schemes()
+    known = [scheme for scheme in known_schemes() if scheme != MOUNTED]  # nobody declares it
     if source.scheme in ENGINE_SCHEMES:
         return SourceConfigurationError(
             f"mount {source.label or source.url}: {source.scheme}:// is read through its engine, "

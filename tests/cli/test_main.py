@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -38,9 +37,10 @@ def test_help_imports_nothing_heavy() -> None:
 def test_help_is_quick() -> None:
     times = []
     for _ in range(5):
-        begin = time.perf_counter()
+        before = os.times()
         subprocess.run([sys.executable, "-m", "fluidpy", "--help"], capture_output=True, check=True)
-        times.append(time.perf_counter() - begin)
+        after = os.times()  # of the processor: others may use it as well
+        times.append(sum(after[2:4]) - sum(before[2:4]))
     assert min(times) < 0.5
 
 

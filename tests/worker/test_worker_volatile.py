@@ -24,8 +24,9 @@ def folder(machine: Machine) -> Path:
 
 def test_a_fresh_file_that_is_replaced_is_never_mixed(machine: Machine, folder: Path) -> None:
     path = folder / "f"
-    path.write_bytes(b"old" * 100_000)
     session = machine.session(machine.definition(source=MountSource(str(folder), "m")))
+    session.attachment()  # the worker has started
+    path.write_bytes(b"old" * 100_000)
     with ObjectReader(session, session.open_object("f")) as reader:
         assert is_volatile(reader.entry.version)
         assert reader.read_range(0, 100) == (b"old" * 100)[:100]
@@ -57,9 +58,10 @@ def test_a_load_waits_for_fresh_files_and_keeps_them(machine: Machine, folder: P
 def test_a_load_names_what_changed_while_it_waited(machine: Machine, folder: Path) -> None:
     path = folder / "f"
     path.write_bytes(b"x")
-    ahead = time.time() + 1.0
     session = machine.session(machine.definition(source=MountSource(str(folder), "m")))
-    os.utime(path, (ahead, ahead + 1.5))  # as by a clock ahead: still not settled after the wait
+    session.attachment()
+    # As by a clock ahead: the file is fresh for 3.9 s, and a load waits for 2 s and a bit.
+    os.utime(path, (time.time(), time.time() + 1.9))
     ok = machine.ask(session, "load", paths=["f"])
     assert (ok["done_files"], ok["failed"]) == (0, 1)
     assert "changed within the last 2 s" in ok["failures"][0][1]
@@ -67,12 +69,13 @@ def test_a_load_names_what_changed_while_it_waited(machine: Machine, folder: Pat
 
 
 def test_a_fresh_file_is_kept_soon_after_it_was_opened(machine: Machine, folder: Path) -> None:
-    (folder / "f").write_bytes(b"bytes")
     session = machine.session(machine.definition(source=MountSource(str(folder), "m")))
+    session.attachment()
+    (folder / "f").write_bytes(b"bytes")
     row = session.entry("f").id
     assert session.read("f") == b"bytes"
     assert machine.ask(session, "cache_list", path="/")["objects"] == []
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while is_volatile(session.entry("f").version):  # lists nothing itself: its folder is fresh
         assert time.monotonic() < deadline
         time.sleep(0.05)
