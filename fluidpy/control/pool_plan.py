@@ -77,7 +77,12 @@ def _members(
     load = Counter(name for one in current.datasets.values() for name in one.members)
     leaving = sorted(
         serving,
-        key=lambda member: (member.name not in named, load[member.name] > 0, -_number(member.name)),
+        key=lambda member: (
+            member.name not in named,
+            member.name in facts.in_use,  # it would have to stay, and serve nobody else
+            load[member.name] > 0,
+            -_number(member.name),
+        ),
     )[: max(0, len(serving) - wanted)]
     gone = {member.name for member in leaving}
     members = [replace(m, draining=True) if m.name in gone else m for m in members]

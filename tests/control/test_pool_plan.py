@@ -114,3 +114,14 @@ def test_one_that_drains_is_taken_back_before_a_new_one_is_made() -> None:
 def test_two_hundred_datasets_share_few_workers() -> None:
     wanted = [Demand(f"default/d{n}", 1 + n % 3) for n in range(200)]
     assert len(until_settled(EMPTY, wanted).members) == 3
+
+
+@given(st.integers(1, 6), st.integers(0, 6), st.sets(st.integers(0, 5)))
+def test_who_is_in_use_leaves_last(before: int, after: int, used: set[int]) -> None:
+    current = until_settled(EMPTY, [Demand("default/a", before)])
+    in_use = frozenset(f"worker-{n}" for n in used if n < before)
+    plan = plan_pool(current, [Demand("default/a", min(after, before))], PoolFacts(in_use=in_use))
+    leaving = {member.name for member in plan.members if member.draining}
+    leaving |= {m.name for m in current.members} - {m.name for m in plan.members}
+    assert len(leaving) == max(0, before - after)
+    assert len(leaving & in_use) == max(0, len(leaving) - (before - len(in_use)))
