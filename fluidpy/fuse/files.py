@@ -18,6 +18,7 @@ from fluidpy.fuse.device import Device
 from fluidpy.fuse.direct_files import DirectFiles, OpensCacheFiles
 from fluidpy.fuse.event_loop import EventLoop
 from fluidpy.fuse.kernel import OPEN_OUT, READ_IN, OpenFlag
+from fluidpy.fuse.known_opens import KnownOpens
 from fluidpy.fuse.open_files import HeldFd, OpenFile, OpenFileTable
 from fluidpy.fuse.range_reader import Piece, RangeReader
 from fluidpy.fuse.requests_in_flight import RequestsInFlight
@@ -86,6 +87,7 @@ class Files:
         self.direct = DirectFiles(view, on_used=on_used, close=self._close_unless_busy)
         self.on_complete: Callable[[int], None] = lambda _row: None
         """Hears of rows whose files the cache has whole by now."""
+        self._known = KnownOpens(catalog)
         self._openers: dict[OpenFile, list[OnOpen]] = {}
         loop.call_later(SWEEP_SECONDS, self._sweep)
 
@@ -95,13 +97,15 @@ class Files:
         The worker is asked by the first READ: many an open finds its pages in the kernel.
         """
         row = row_of_node(node)
-        entry = self._catalog.get(row)
-        if entry is None or not entry.live:
-            self._device.reply_error(unique, errno.ESTALE)
-            return
-        if entry.kind == Kind.DIRECTORY:
-            self._device.reply_error(unique, errno.EISDIR)
-            return
+        if self._known.get(row) is None:
+            entry = self._catalog.get(row)
+            if entry is None or not entry.live:
+                self._device.reply_error(unique, errno.ESTALE)
+                return
+            if entry.kind == Kind.DIRECTORY:
+                self._device.reply_error(unique, errno.EISDIR)
+                return
+            self._known.note(row, _OPENED)
         self._table.acquire(row)
         self._device.reply(unique, _OPENED)
 

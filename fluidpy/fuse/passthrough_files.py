@@ -27,6 +27,7 @@ from fluidpy.fuse.device import Device
 from fluidpy.fuse.direct_files import OpensCacheFiles
 from fluidpy.fuse.event_loop import EventLoop
 from fluidpy.fuse.kernel import OPEN_OUT, OpenFlag
+from fluidpy.fuse.known_opens import KnownOpens
 from fluidpy.fuse.node_ids import passed_through
 from fluidpy.fuse.read_modes import LARGE_FILE_BYTES
 from fluidpy.fuse.requests_in_flight import RequestsInFlight
@@ -102,9 +103,7 @@ class PassthroughFiles:
         self._declined: OrderedDict[int, float] = OrderedDict()
         self._knows_look_ups_at = 0.0
         self._backed = BackedFiles(view, most_held)
-        self._live: dict[int, bytes] = {}
-        """Answers to opens of rows that were live when the catalog had the mark `_live_at`."""
-        self._live_at = b""
+        self._known = KnownOpens(catalog)
         leases.on_gone = self.leave
         loop.call_later(SWEEP_SECONDS, self._sweep)
 
@@ -166,11 +165,7 @@ class PassthroughFiles:
         if node & 1 == 0:
             self._open_plain(unique, node, row)
             return
-        mark = self._catalog.mark()
-        if mark != self._live_at:
-            self._live.clear()
-            self._live_at = mark
-        payload = self._live.get(row)
+        payload = self._known.get(row)
         if payload is None:
             self._open_unknown(unique, row)
         else:
@@ -190,8 +185,8 @@ class PassthroughFiles:
             self._device.reply_error(unique, errno.ESTALE)
         elif number is not None and not self._leaves_soon(row):
             payload = OPEN_OUT.pack(0, _FLAGS, number)
-            if self._live_at and row not in self._leaving:
-                self._live[row] = payload
+            if row not in self._leaving:
+                self._known.note(row, payload)
             self._device.reply(unique, payload)
             self._used(row)
         elif number is not None:
@@ -281,7 +276,7 @@ class PassthroughFiles:
         for row in rows:
             if (row in self._ids or row in self._asking) and row not in self._leaving:
                 self._leaving[row] = now
-                self._live.pop(row, None)
+                self._known.forget(row)
                 self._backed.leave(row)
                 self.shown.discard(row)
                 self._forget_name(row)
