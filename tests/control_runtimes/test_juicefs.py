@@ -8,6 +8,7 @@ import random
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from fluidpy.client.session import DatasetSession
 from fluidpy.control.linux_processes import mount_table, processes_with, type_at, unmount
 from fluidpy.control.process_supervisor import MARK_VARIABLE
 from fluidpy.runtime.juicefs.driver import find_program
+from fluidpy.storage.local_files import SETTLED_NS
 from fluidpy.storage.under_storage import Kind
 from fluidpy.testing.servers.process_group import free_ports, server_process, wait_until
 from fluidpy.testing.servers.seaweedfs import SeaweedServer
@@ -81,7 +83,9 @@ def control(tmp_path: Path) -> Iterator[LocalControlPlane]:
         yield control
 
 
-def declared(volume: Volume, ttl: str = "1s", **options: str) -> list[dict[str, Any]]:
+def declared(
+    volume: Volume, ttl: str = "1s", front: str = "", **options: str
+) -> list[dict[str, Any]]:
     """A Dataset of the volume and its runtime, as Fluid's users write them."""
     hidden = [
         {"name": name, "valueFrom": {"secretKeyRef": {"name": "jfs-secret", "key": name}}}
@@ -98,12 +102,14 @@ def declared(volume: Volume, ttl: str = "1s", **options: str) -> list[dict[str, 
         "apiVersion": "data.fluid.io/v1alpha1",
         "metadata": {"name": "jfs"},
     }
+    noted = {"fluidpy.io/cache-in-front": front} if front else {}
     fresh = {**meta["metadata"], "annotations": {"fluidpy.io/metadata-ttl": ttl}}
     return [
         {**meta, "kind": "Dataset", "metadata": fresh, "spec": {"mounts": [mount]}},
         {
             **meta,
             "kind": "JuiceFSRuntime",
+            "metadata": {"name": "jfs", "annotations": noted},
             "spec": {
                 "replicas": 1,
                 "tieredstore": {"levels": [level]},
@@ -113,10 +119,12 @@ def declared(volume: Volume, ttl: str = "1s", **options: str) -> list[dict[str, 
     ]
 
 
-def apply(control: LocalControlPlane, volume: Volume, ttl: str = "1s", **options: str) -> None:
+def apply(
+    control: LocalControlPlane, volume: Volume, ttl: str = "1s", front: str = "", **options: str
+) -> None:
     values = secret("jfs-secret", metaurl=volume.metaurl, **volume.secrets)
     control.client.create("secrets", "default", values)
-    dataset, runtime = declared(volume, ttl, **options)
+    dataset, runtime = declared(volume, ttl, front, **options)
     control.client.create("juicefsruntimes", "default", runtime)
     control.client.create("datasets", "default", dataset)
 
@@ -229,8 +237,9 @@ def test_a_volume_in_redis_and_s3_is_made_and_mounted_and_no_secret_is_told(
     volume.metaurl = redis
     volume.options = {"storage": "s3", "bucket": f"{store.endpoint}/{bucket}"}
     volume.secrets = {"access-key": store.access_key, "secret-key": store.secret_key}
-    apply(control, volume)
+    apply(control, volume, quota="2Gi")
     await_true(lambda: phase(control, "jfs") == "Bound", 60)
+    assert "2.0 GiB" in volume.run("quota", "list", volume.metaurl)
     directory = tmp_path / "mnt"
     directory.mkdir()
     control.client.declare_mount("default", "jfs", str(directory), "auto", deadline=60)
@@ -375,3 +384,27 @@ def test_the_dataset_is_what_another_machine_wrote(
             for _ in range(4):
                 change(root, files, chance)
             assert tree(jfs) == files
+
+
+def test_a_cache_in_front_is_filled_with_the_engines_and_serves_without_it(
+    control: LocalControlPlane, volume: Volume
+) -> None:
+    volume.format()
+    files = {f"{number}.bin": os.urandom(100_000) for number in range(5)}
+    volume.write(files)
+    time.sleep(SETTLED_NS / 1e9 + 0.1)  # what changed just now is only served; its age must grow
+    apply(control, volume, ttl="never", front="64Mi")
+    await_true(lambda: phase(control, "jfs") == "Bound", 60)
+    control.client.create("dataloads", "default", load_of("all"))
+    assert ended(control, "all")["phase"] == "Complete"
+    await_true(lambda: states(control).get("cachedPercentage") == "100.0%", 30)
+    pids = await_true(lambda: engine_pids(control))
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        with session(control, "jfs") as jfs:
+            for name, content in files.items():
+                assert jfs.read(name) == content
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
