@@ -1,7 +1,7 @@
 """The files of a new mount plug-in, as `fluidpy runtime init NAME --kind mount` writes them.
 
-What they make works at once: `bindfs` shows a directory of this machine. The author puts the command
-of his store's client in its place. Pure.
+What they make works at once: `bindfs` shows a directory of this machine. The author puts the
+command of his store's client in its place. Pure.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ conformance: # how `fluidpy runtime test` gets a store with known files
 _DOCKERFILE = """\
 ARG BASE=localhost/fluidpy:latest
 FROM ${BASE}
-RUN apt-get update && apt-get install -y --no-install-recommends bindfs && rm -rf /var/lib/apt/lists/*
+RUN apt-get update && apt-get install -y --no-install-recommends bindfs \\
+  && rm -rf /var/lib/apt/lists/*
 COPY . /plugin
 RUN fluidpy runtime install --to /opt/fluidpy/runtimes /plugin
 """
@@ -70,9 +71,9 @@ fluidpy apply -f dataset.yaml
 fluidpy mount @NAME@ /mnt/there
 ```
 
-`runtime.yaml` says which program mounts the store, and how the plug-in is tested. The program stays in
-the foreground, ends on SIGTERM, and keeps no attributes or listings: the worker in front of it keeps
-what was read, and has to see changes.
+`runtime.yaml` says which program mounts the store, and how the plug-in is tested. The program stays
+in the foreground, ends on SIGTERM, and keeps no attributes or listings: the worker in front of it
+keeps what was read, and has to see changes.
 """
 
 
