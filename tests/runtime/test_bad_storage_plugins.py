@@ -52,7 +52,7 @@ WRONG = {
         time.sleep(60)
 """,
         "a file's bytes are those that were put there",
-        "took longer than 4 s",
+        "took longer than 6 s",
         "Give each request of the store a time limit",
     ),
     "ends the process": Wrong(

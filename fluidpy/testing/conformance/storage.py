@@ -21,7 +21,7 @@ from fluidpy.testing.conformance.storage_process import HANGING_CURE, LOADING
 from fluidpy.testing.conformance.worker_clauses import served_by_a_worker
 from fluidpy.testing.sample_tree import TREE
 
-SILENCE_SECONDS = 12.0
+SILENCE_SECONDS = 25.0
 """A process that says nothing for so long hangs; each clause ends itself before."""
 SHOWN: Final = 80
 

@@ -37,9 +37,9 @@ from fluidpy.testing.conformance.storage_clauses import (
 )
 from fluidpy.testing.sample_tree import TREE
 
-CALL_SECONDS: Final = 4.0
+CALL_SECONDS: Final = 6.0
 """How long one call of the plug-in may take here; the store lies on this machine."""
-CLAUSE_SECONDS: Final = 10.0
+CLAUSE_SECONDS: Final = 20.0
 
 LOADING: Final = "the class can be imported and made"
 LOADING_CURE: Final = "Name it as MODULE:NAME under storage.class; its module lies in this folder."
