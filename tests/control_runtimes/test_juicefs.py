@@ -43,6 +43,7 @@ class Volume:
         self.metaurl = f"sqlite3://{directory / 'meta.db'}"
         self.options = {"bucket": f"{directory / 'objects'}/"}
         self.secrets: dict[str, str] = {}
+        self.mount_point = "juicefs:///"
 
     def format(self) -> None:
         flags = [f"--{name}={value}" for name, value in self.options.items()]
@@ -93,7 +94,7 @@ def declared(
     ]
     mount = {
         "name": "volume",
-        "mountPoint": "juicefs:///",
+        "mountPoint": volume.mount_point,
         "options": {**volume.options, **options},
         "encryptOptions": hidden,
     }
@@ -311,6 +312,7 @@ def test_what_keeps_a_volume_from_being_mounted_is_told_and_mended(
     control: LocalControlPlane, volume: Volume
 ) -> None:
     volume.options = {}  # it is not made here, and is not there yet
+    volume.mount_point = "juicefs:///in/it"
     apply(control, volume)
 
     def told() -> str:
@@ -320,7 +322,11 @@ def test_what_keeps_a_volume_from_being_mounted_is_told_and_mended(
     await_true(lambda: "not formatted" in told(), 60)
     volume.options = {"bucket": f"{volume.directory / 'objects'}/"}
     volume.format()
+    await_true(lambda: "/in/it: no such file" in told(), 60)
+    volume.write({"in/it/here": b"found", "elsewhere": b""})
     await_true(lambda: phase(control, "jfs") == "Bound", 90)
+    with session(control, "jfs") as jfs:
+        assert tree(jfs) == {"here": b"found"}
 
 
 @contextlib.contextmanager

@@ -63,6 +63,16 @@ def quota_arguments(program: str, volume: Volume) -> tuple[str, ...] | None:
     return (program, "quota", "set", volume.meta.url, "--path", volume.subdirectory, *size)
 
 
+def folder_arguments(program: str, volume: Volume) -> tuple[str, ...] | None:
+    """Fails, and says why, where the shown folder is not in the volume; None for all of it.
+
+    A read-only mount would not make the folder, and says "read-only file system" of it.
+    """
+    if volume.meta is None or volume.subdirectory == "/":
+        return None
+    return (program, "quota", "get", volume.meta.url, "--path", volume.subdirectory)
+
+
 def mount_arguments(
     program: str, volume: Volume, cache: CachePlace, target: Path
 ) -> tuple[str, ...]:

@@ -128,6 +128,10 @@ class JuiceFSDriver:
         if made is not None:
             environment = {**_environment(volume), **volume.keys}
             found.append(Command(f"juicefs {made[1]}", made, environment, redacted=volume.secrets))
+        there = arguments.folder_arguments(plan.program, volume)
+        if there is not None:
+            name = f"looking for the folder {volume.subdirectory} of the volume"
+            found.append(Command(name, there, _environment(volume), redacted=volume.secrets))
         bound = arguments.quota_arguments(plan.program, volume)
         if bound is not None:
             found.append(

@@ -53,7 +53,10 @@ def test_the_volume_is_made_mounted_and_its_secrets_are_in_variables_only() -> N
     driver = JuiceFSDriver()
     plan = driver.prepare(request(bucket="http://minio/b"))
     desired = driver.desired(plan)
-    (made,) = desired.commands
+    made, looked = desired.commands
+    assert looked.arguments[1:] == (*("quota", "get", "redis://:@redis/1", "--path", "/data"),), (
+        "a read-only mount does not say that a folder is missing"
+    )
     assert made.arguments[1] == "format"
     assert made.environment == {"META_PASSWORD": "meta-secret", "SECRET_KEY": "store-secret"}
     (process,) = desired.processes
