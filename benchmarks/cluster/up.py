@@ -31,7 +31,7 @@ QUICK_ROUNDS, QUICK_MANY, QUICK_IDLE_SECONDS = 1, 3, 0.5
 ONE_SECONDS, MANY_SECONDS, MOST_MIB = 3.0, 60.0, 1024.0
 """What was promised."""
 
-REST_SECONDS = 5.0
+REST_SECONDS = 20.0
 """How long the pool has to come to rest before its processor time is counted."""
 
 COMMAND_SECONDS = 300.0
