@@ -22,7 +22,7 @@ from fluidpy.control.object_lifecycle import Document
 from fluidpy.control.pool_plan import Demand
 from fluidpy.control.runtime_choice import Choice, RuntimeChooser, assigned
 from fluidpy.control.runtime_keeper import Assignment, place_of
-from fluidpy.control.runtime_requests import profile_of, secrets_of
+from fluidpy.control.runtime_requests import as_read, profile_of, secrets_of
 from fluidpy.control.runtime_status import NATIVE_CLASS, wanted_workers
 from fluidpy.errors import FluidpyError
 from fluidpy.namespace.definition import DatasetDefinition
@@ -124,7 +124,8 @@ class WantedDatasets:
         shared = tuple(_mark(one) for one in objects if isinstance(one.object, CoreResource))
         everything = tuple(map(_mark, objects))
         known, self._known = self._known, {}
-        for one in objects:
+        seen = list(objects)
+        for index, one in sorted(enumerate(objects), key=lambda item: _is_reference(item[1])):
             if not isinstance(one.object, Dataset):
                 continue
             key = f"{one.object.namespace}/{one.object.name}"
@@ -136,8 +137,10 @@ class WantedDatasets:
             if before is not None and before[0] == marks and before[1].trouble is None:
                 fresh = replace(before[1], dataset=one, runtime=runtime)
             else:
-                fresh = _wanted(one, runtime, objects, self._settings, chooser)
+                fresh = _wanted(one, runtime, seen, self._settings, chooser)
             self._known[key] = marks, fresh
+            if fresh.assignment is not None and fresh.definition is not None:
+                seen[index] = as_read(one, fresh.definition)
         return [wanted for _, wanted in self._known.values()]
 
 
@@ -215,6 +218,10 @@ def _related(
             or (_refers(one) and (other.object.namespace, other.object.name) != own)
         ),
     ]
+
+
+def _is_reference(one: LoadedObject) -> bool:
+    return isinstance(one.object, Dataset) and _refers(one)
 
 
 def _refers(one: LoadedObject) -> bool:

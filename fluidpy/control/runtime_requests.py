@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 
-from fluidpy.api.dataset import Dataset
+from fluidpy.api.dataset import Dataset, Mount
 from fluidpy.api.metadata import Resource
 from fluidpy.api.problem import LoadedObject
 from fluidpy.api.runtimes.cache import CacheRuntime, CacheRuntimeClass
 from fluidpy.api.runtimes.thin import ThinRuntime, ThinRuntimeProfile
 from fluidpy.errors import ValidationError
+from fluidpy.namespace.definition import DatasetDefinition
 from fluidpy.namespace.resolve_secrets import SecretValues
 from fluidpy.runtime.driver import SecretValue
 from fluidpy.runtime.thin_contract import ThinDeclaration
 from fluidpy.settings import Settings
+from fluidpy.storage.source_check import MOUNTED
 
 
 def profile_of(runtime: LoadedObject, objects: Sequence[LoadedObject]) -> LoadedObject | None:
@@ -59,3 +62,28 @@ def secrets_of(
     if problems:
         raise ValidationError("\n".join(problems), cure="Correct the Secrets or the objects.")
     return found
+
+
+def as_read(one: LoadedObject, definition: DatasetDefinition) -> LoadedObject:
+    """A Dataset with what its runtime has mounted as its sources: so others may refer to it."""
+    dataset = one.object
+    assert isinstance(dataset, Dataset)
+    mounted = [mount for mount in definition.mounts if mount.source.scheme == MOUNTED]
+    names = {mount.name for mount in mounted} if len(dataset.spec.mounts) > 1 else {""}
+    native = [mount for mount in dataset.spec.mounts if names != {""} and mount.name not in names]
+    shown = [
+        Mount.model_validate(
+            {
+                "mountPoint": mount.source.url,
+                "name": mount.name,
+                "path": mount.path,
+                "options": dict(mount.source.options),
+            }
+        )
+        for mount in mounted
+    ]
+    alone: dict[str, object] = (
+        {} if native else {"shared_options": {}, "shared_encrypt_options": []}
+    )
+    spec = dataset.spec.model_copy(update={"mounts": [*shown, *native], **alone})
+    return replace(one, object=dataset.model_copy(update={"spec": spec}))

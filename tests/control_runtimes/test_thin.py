@@ -34,6 +34,7 @@ options: [{name: word, secret: true, required: true}]
 mount:
   command: [./client.sh, "{source}", "{target}", "{secretFile.word}"]
   filesystemType: TYPE
+  protocols: [bind]
 """
 WORD = "open sesame 22"
 
@@ -78,7 +79,9 @@ def _has(path: Path, text: str) -> bool:
         return False
 
 
-def apply(control: LocalControlPlane, source: Path, word: str = WORD) -> None:
+def apply(
+    control: LocalControlPlane, source: Path, word: str = WORD, *more: dict[str, Any]
+) -> None:
     meta = {"apiVersion": "data.fluid.io/v1alpha1", "metadata": {"name": "pets"}}
     reference = {"secretKeyRef": {"name": "door", "key": "word"}}
     mount = {
@@ -92,7 +95,7 @@ def apply(control: LocalControlPlane, source: Path, word: str = WORD) -> None:
         "thinruntimes", "default", {**meta, "kind": "ThinRuntime", "spec": runtime}
     )
     control.client.create(
-        "datasets", "default", {**meta, "kind": "Dataset", "spec": {"mounts": [mount]}}
+        "datasets", "default", {**meta, "kind": "Dataset", "spec": {"mounts": [mount, *more]}}
     )
 
 
@@ -128,6 +131,29 @@ def test_a_dataset_is_read_through_a_plug_ins_mount_until_it_is_deleted(
     assert left(control) == []
 
 
+@pytest.mark.slow
+def test_a_mounted_store_and_a_directory_are_one_tree_that_others_refer_to(
+    control: LocalControlPlane, source: Path, tmp_path: Path
+) -> None:
+    nas = tmp_path / "nas"
+    nas.mkdir()
+    (nas / "labels.csv").write_text("1,cat")
+    apply(control, source, WORD, {"mountPoint": f"local://{nas}", "name": "nas"})
+    reference = {
+        "apiVersion": "data.fluid.io/v1alpha1",
+        "kind": "Dataset",
+        "metadata": {"name": "same"},
+        "spec": {"mounts": [{"mountPoint": "dataset://default/pets", "name": "same"}]},
+    }
+    control.client.create("datasets", "default", reference)
+    for name in ("pets", "same"):
+        await_true(lambda name=name: phase(control, name) == "Bound", 60)  # type: ignore[misc]  # bound at once
+        with session(control, name) as tree:
+            assert tree.read("pets/cats/1.bin") == b"meow" * 50_000
+            assert tree.read("nas/labels.csv") == b"1,cat"
+
+
+@pytest.mark.slow
 def test_what_the_client_says_is_told_without_its_secrets(
     control: LocalControlPlane, source: Path
 ) -> None:
@@ -140,6 +166,7 @@ def test_what_the_client_says_is_told_without_its_secrets(
         assert "a wrong word 33" not in file.read_text()
 
 
+@pytest.mark.slow
 def test_a_profile_that_no_plug_in_serves_is_told(control: LocalControlPlane, source: Path) -> None:
     meta = {"apiVersion": "data.fluid.io/v1alpha1", "metadata": {"name": "pets"}}
     spec = {"profileName": "starfs"}

@@ -214,8 +214,3 @@ def test_each_is_caught_with_a_sentence(
     assert sentence.replace("TARGET", target) in told
     assert all(one.result is not Result.FAILED for one in outcomes[:-1])
     assert "open sesame" not in told
-
-
-def test_a_good_one_conforms(tmp_path: Path) -> None:
-    outcomes = tried(tmp_path)
-    assert [one for one in outcomes if one.result is not Result.PASSED] == []
