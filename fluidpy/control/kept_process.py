@@ -9,7 +9,6 @@ import contextlib
 import fcntl
 import os
 import select
-import shutil
 import signal
 import subprocess
 import sys
@@ -137,7 +136,7 @@ class KeptProcess:
                 f"process {pid} of {self.directory} does not end", cure="Kill it, and try again."
             )
         last = self.state()
-        shutil.rmtree(self.directory, ignore_errors=True)
+        linux.remove_tree(self.directory)
         return last
 
     def _sweep(self) -> None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Container, Iterable, Mapping
@@ -118,6 +120,18 @@ def unmount_below(directory: str) -> None:
     for mount in reversed(mount_table()):
         if mount.mount_point.startswith(f"{directory}/"):
             _detach(mount.mount_point)
+
+
+def remove_tree(directory: Path) -> None:
+    """Removes a directory with all it holds, but nothing of what is mounted below it.
+
+    What is mounted there is somebody's data: it is unmounted first. Raises OSError if it stays.
+    """
+    unmount_below(str(directory))
+    for mount in mount_table():
+        if mount.mount_point.startswith(f"{directory}/"):
+            raise OSError(errno.EBUSY, f"{mount.mount_point} is mounted, and stays as it is")
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 def _detach(target: str) -> bool:

@@ -181,3 +181,15 @@ def test_no_program(bed: Bed) -> None:
     bed.process.begin(ProcessOrder("the client", ("/no/program",), target=str(bed.target)))
     bed.await_true(lambda: bed.process.seen().failure)
     assert "/no/program is not there" in bed.process.seen().failure
+
+
+@root
+def test_what_is_mounted_is_never_removed(tmp_path: Path) -> None:
+    store, directory = tmp_path / "store", tmp_path / "directory"
+    (directory / "mount").mkdir(parents=True)
+    store.mkdir()
+    (store / "precious").write_text("data")
+    subprocess.run(["mount", "--bind", str(store), str(directory / "mount")], check=True)
+    linux.remove_tree(directory)
+    assert not directory.exists()
+    assert (store / "precious").read_text() == "data"

@@ -78,7 +78,9 @@ def check_mount_plugin(plugin: Plugin, bed: TestBed, scratch: Path) -> Iterator[
             yield _stops(run)
     finally:
         run.end()
-    yield _nothing_left(run)
+    outcome = _nothing_left(run)
+    linux.unmount_below(str(run.directory))  # what is removed soon must not be the store
+    yield outcome
     if not failure:
         yield _refuses(plugin, bed, scratch / "refused")
 
