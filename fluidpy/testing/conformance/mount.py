@@ -27,6 +27,7 @@ from fluidpy.runtime.driver import RuntimePlace, RuntimeRequest
 from fluidpy.runtime.installing import record_of
 from fluidpy.settings import load_settings
 from fluidpy.storage.factory import open_storage
+from fluidpy.storage.local_files import SETTLED_NS
 from fluidpy.storage.under_storage import MountSource
 from fluidpy.testing.conformance.bed import TestBed
 from fluidpy.testing.conformance.mount_cures import cure_of
@@ -212,6 +213,8 @@ async def _outcome(clause: Clause, check: Callable[[], object]) -> Outcome:
 
 def _served(plugin: Plugin, run: _Run, bed: TestBed, scratch: Path) -> Iterator[Outcome]:
     """Through a real worker, whose cache lies in front of the mount."""
+    # A file that changed a moment ago is not kept; what is awaited is the passing of time itself.
+    time.sleep(SETTLED_NS / 1e9 + 0.2)
     mounted = replace(
         bed, mount_point=run.source.url, options=dict(run.source.options), secrets={}, refused={}
     )
