@@ -18,7 +18,9 @@ def serve(port: int, directory: Path) -> None:
     """Until it is ended; prints a line once the bucket is there."""
     from fluidpy.testing.servers.seaweedfs import seaweedfs
 
-    with seaweedfs(directory / "seaweedfs", port=port) as server:
+    # Whoever ends this process by force ends the server with it.
+    die_with_us = ("setpriv", "--pdeathsig", "KILL")
+    with seaweedfs(directory / "seaweedfs", port=port, run_by=die_with_us) as server:
         server.make_bucket("data")
         print("ready", flush=True)
         signal.pause()
