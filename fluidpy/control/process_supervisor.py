@@ -73,10 +73,20 @@ class Supervisor:
         self._signals = self._hear_signals()
 
     def run(self) -> None:
-        """Until SIGTERM. Raises OSError for a directory that cannot be used."""
+        """Until SIGTERM. Raises OSError for a directory that cannot be used.
+
+        However it ends, neither processes nor mounts are left.
+        """
         linux.adopt_orphans()
-        failures = 0
         self._prepare()
+        try:
+            self._keep()
+        finally:
+            self._clear()
+            self._undo()
+
+    def _keep(self) -> None:
+        failures = 0
         while True:
             begun = time.monotonic()
             verdict = self._live_once()
@@ -88,8 +98,6 @@ class Supervisor:
             self._say(state=FAILED, client=0, failure=verdict, restarts=self._state.restarts + 1)
             self._wait(PAUSES[min(failures, len(PAUSES)) - 1], lambda: False)
         self._say(state=STOPPING, client=0)
-        self._clear()
-        self._undo()
 
     def _hear_signals(self) -> int:
         reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)

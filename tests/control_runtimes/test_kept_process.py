@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import select
+import shutil
 import signal
 import subprocess
 import time
@@ -175,6 +177,19 @@ def test_ignores_sigterm(bed: Bed) -> None:
     os.link(bed.process.directory / LOG_FILE, log)
     bed.process.end()
     assert "did not end within 0.5 s of SIGTERM and was killed" in log.read_text()
+
+
+@root
+def test_nothing_is_left_when_its_directory_is_taken_away(bed: Bed) -> None:
+    bed.ready(bed.order(MOUNTS))
+    state = bed.process.state()
+    assert state is not None
+    ended = os.pidfd_open(state.supervisor)
+    shutil.rmtree(bed.process.directory)
+    os.kill(state.supervisor, signal.SIGTERM)
+    assert select.select([ended], [], [], 30)[0]
+    os.close(ended)
+    assert not bed.is_mounted()
 
 
 def test_no_program(bed: Bed) -> None:
