@@ -15,11 +15,16 @@ _SUFFIX: Final = ".fluid-part"
 def copy_to_path(reader: ObjectReader, target: Any, progress: Callable[[int], None]) -> None:
     """Copies to a local path, whole or not at all: it is written aside and renamed at the end.
 
-    `progress` is told of each piece's bytes. Raises OSError for the target, and as reading does.
+    A device or a pipe, such as /dev/null, is written to and stays what it is. `progress` is told of
+    each piece's bytes. Raises OSError for the target, and as reading does.
     """
     path = os.fspath(target)
     if os.path.isdir(path):  # noqa: PTH112 - may be str or bytes
         raise IsADirectoryError(f"{path} is a directory; a file was to be copied there")
+    if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113
+        with open(path, "wb") as stream:
+            copy_to_stream(reader, stream, progress)
+        return
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)  # noqa: PTH103, PTH120
     aside = f"{path}.{os.getpid()}{_SUFFIX}"
     try:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import io
 import mmap
+import os
 import pickle
 import tarfile
 import time
@@ -151,6 +152,18 @@ def test_get_copies_trees_and_leaves_no_halves(
     with pytest.raises(PathNotFoundError):
         fs.get_file("demo/missing", tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+def test_a_device_or_pipe_is_written_to_and_not_replaced(
+    fs: FluidFileSystem, demo: Demo, tmp_path: Path
+) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with open(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK), "rb") as reader:
+        fs.get_file("demo/readme.txt", str(pipe))
+        assert reader.read() == b"one\ntwo\nthree\n"
+    assert pipe.is_fifo()
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
 
 
 def test_reading_never_mixes_two_versions(own_demo: Demo) -> None:
