@@ -13,12 +13,21 @@ from fluidpy.errors import FluidpyError
 
 def main() -> int:
     """Runs it and returns an exit code; an interrupt cleans up like any other end."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    interrupts: list[int] = []
+
+    def interrupt(number: int, _frame: FrameType | None) -> None:
+        interrupts.append(number)
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)
     begin = time.monotonic()
     try:
         from fluidpy.quickstart.walkthrough import run
 
         run()
+        if interrupts:  # it came in a destructor, say, from which Python raises nothing
+            raise KeyboardInterrupt
     except ModuleNotFoundError as error:
         print(f"quickstart: {error.name} is not installed", file=sys.stderr)
         print("cure: pip install 'fluidpy[quickstart]'", file=sys.stderr)
@@ -34,10 +43,6 @@ def main() -> int:
         return 1
     print(f"Done in {time.monotonic() - begin:.0f} s.")
     return 0
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

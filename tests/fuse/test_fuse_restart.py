@@ -201,6 +201,15 @@ def helpers_of(record: MountRecord) -> list[int]:
     return [pid for pid in children_of(record.holder_pid) if pid != record.server_pid]
 
 
+def has_come_to_rest(pid: int) -> bool:
+    """Whether a process waited all the time for a tenth of a second."""
+    for _ in range(10):
+        if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "S":
+            return False
+        time.sleep(0.01)
+    return True
+
+
 def test_what_waits_for_its_turn_is_replaced_when_it_ends(
     worker: TreeWorker, mounted: Mounted, mount_point: Path, fuse_settings: Settings
 ) -> None:
@@ -275,6 +284,8 @@ def test_helpers_that_hang_are_passed_over(
     record = mounted()
     assert until(lambda: len(helpers_of(record)) == 2)
     helpers = helpers_of(record)
+    # Until then the holder does not know the spare's pid.
+    assert until(lambda: all(has_come_to_rest(pid) for pid in helpers))
     for pid in helpers:
         os.kill(pid, signal.SIGSTOP)
     os.kill(record.server_pid, signal.SIGKILL)

@@ -120,7 +120,9 @@ async def tells_sizes(storage: UnderStorage, bed: TestBed) -> str:
 
 
 async def listing_and_stat_agree(storage: UnderStorage, bed: TestBed) -> str:
-    """A row of a listing is what stat says of the path."""
+    """A row of a listing is what stat says of the path, once all have settled."""
+    for entry in await _listed(storage, "train"):
+        await _settled(storage, entry.path)
     for entry in await _listed(storage, "train"):
         seen = await storage.stat(entry.path)
         for name in ("kind", "size", "version"):
