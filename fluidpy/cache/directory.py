@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import stat
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -20,6 +21,8 @@ NETWORK_FILE_SYSTEMS: Final = frozenset(
 )
 """Types (as in /proc/self/mountinfo) whose locks, mmap or ctime cannot be relied on, or which are
 no faster than the source itself."""
+_ESCAPE: Final = re.compile(r"\\([0-7]{3})")
+"""How proc(5) writes blanks, tabs, line ends and backslashes of a name."""
 LOCAL_FUSE: Final = frozenset({"fuseblk", "fuse.fuse-overlayfs", "fuse.lxcfs", "fuse.ntfs-3g"})
 """FUSE file systems that lie on a local disk."""
 
@@ -35,11 +38,11 @@ class MountFact(NamedTuple):
 def parse_mount_table(table: str) -> list[MountFact]:
     """The mounts of a `/proc/self/mountinfo` (proc(5)), in its order."""
     found = []
-    for line in table.splitlines():
+    for line in table.split("\n"):  # nothing else ends one: a name may hold other line ends
         left, separator, right = line.partition(" - ")
         before, after = left.split(" "), right.split(" ")
         if separator and len(before) > 4 and len(after) > 1:
-            point = before[4].encode("latin-1", "replace").decode("unicode_escape")
+            point = _ESCAPE.sub(lambda escape: chr(int(escape[1], 8)), before[4])
             found.append(MountFact(point, after[0], after[1]))
     return found
 

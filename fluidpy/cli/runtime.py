@@ -78,7 +78,14 @@ def test(folder: FolderArgument) -> None:
     """
     # In a process of its own: its code is the plug-in's.
     command = [sys.executable, "-m", "fluidpy.testing.conformance", str(folder)]
-    if code := subprocess.run(command, check=False).returncode:
+    with subprocess.Popen(command) as process:
+        while True:
+            try:
+                code = process.wait()
+                break
+            except KeyboardInterrupt:
+                continue  # it has the interrupt as well, and cleans up
+    if code:
         raise typer.Exit(code)
 
 

@@ -53,17 +53,29 @@ def die_with_parent() -> None:
 
 
 def mount_table(pid: int | str = "self") -> list[MountFact]:
-    """The mounts that a process sees, in the order they were made; none if it has ended."""
+    """The mounts that a process sees, in the order they were made; none if it has ended.
+
+    Raises OSError if this process's own cannot be read: whoever removes something must not take
+    that for "nothing is mounted".
+    """
     try:
         text = Path(f"/proc/{pid}/mountinfo").read_text("utf-8", "surrogateescape")
-    except (OSError, ValueError):
+    except OSError:
+        if pid == "self":
+            raise
         return []
     return parse_mount_table(text)
 
 
+def as_mounted(path: str | Path) -> str:
+    """A path as the mount table has it: without links above it. What is mounted is not asked."""
+    parent, name = os.path.split(os.path.abspath(path))  # noqa: PTH100 - keeps what it names
+    return os.path.join(os.path.realpath(parent), name)  # noqa: PTH118
+
+
 def type_at(target: str, table: Iterable[MountFact]) -> str | None:
     """The file system type of the uppermost mount at a directory; None if there is none."""
-    found = None
+    found, target = None, as_mounted(target)
     for mount in table:
         if mount.mount_point == target:
             found = mount.kind
@@ -117,6 +129,7 @@ def unmount(target: str, command: Iterable[str] = ()) -> None:
 
 def unmount_below(directory: str) -> None:
     """Takes away, by force, what else is mounted below a directory."""
+    directory = as_mounted(directory)
     for mount in reversed(mount_table()):
         if mount.mount_point.startswith(f"{directory}/"):
             _detach(mount.mount_point)
@@ -128,10 +141,16 @@ def remove_tree(directory: Path) -> None:
     What is mounted there is somebody's data: it is unmounted first. Raises OSError if it stays.
     """
     unmount_below(str(directory))
-    for mount in mount_table():
-        if mount.mount_point.startswith(f"{directory}/"):
-            raise OSError(errno.EBUSY, f"{mount.mount_point} is mounted, and stays as it is")
+    refuse_mounts(directory)
     shutil.rmtree(directory, ignore_errors=True)
+
+
+def refuse_mounts(directory: Path) -> None:
+    """Raises OSError (EBUSY) if anything is mounted at a directory or below it."""
+    own = as_mounted(directory)
+    for mount in mount_table():
+        if mount.mount_point == own or mount.mount_point.startswith(f"{own}/"):
+            raise OSError(errno.EBUSY, f"{mount.mount_point} is mounted, and stays as it is")
 
 
 def _detach(target: str) -> bool:

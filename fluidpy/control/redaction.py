@@ -29,7 +29,8 @@ class Redactor:
     def lines(self, chunk: bytes) -> list[bytes]:
         """The lines that the chunk ends, with their line ends."""
         *whole, self._rest = (self._rest + chunk).split(b"\n")
-        if len(self._rest) > LINE_BYTES + self._longest:
+        while len(self._rest) > LINE_BYTES + self._longest:
+            self._rest = self._clean(self._rest)  # before the cut, which may go through a secret
             whole.append(self._rest[:LINE_BYTES])
             self._rest = self._rest[LINE_BYTES:]
         return [self._clean(line) + b"\n" for line in whole]

@@ -77,8 +77,8 @@ def place_of(runtime_dir: Path, state_dir: Path, key: str) -> RuntimePlace:
 
 
 def directory_of(runtime_dir: Path, key: str) -> Path:
-    """What there is of a runtime while it runs lies there."""
-    return runtime_dir / "runtimes" / key
+    """What there is of a runtime while it runs lies there, named as the mount table names it."""
+    return runtime_dir.resolve() / "runtimes" / key
 
 
 class RuntimeKeeper:
@@ -263,7 +263,8 @@ def remove_unmounted(directory: Path) -> None:
 
     Raises ControlPlaneError.
     """
-    own = (str(directory), f"{directory}/")
+    place = linux.as_mounted(directory)
+    own = (place, f"{place}/")
     left = [
         one.mount_point
         for one in linux.mount_table()

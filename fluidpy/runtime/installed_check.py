@@ -13,6 +13,8 @@ def problem_of(plugin: Plugin) -> str:
     manifest = plugin.manifest
     if manifest.mount is not None:
         program = manifest.mount.command[0]
+        if program.startswith("./"):
+            program = str(plugin.directory.absolute() / program.removeprefix("./"))
         if "{" not in program and shutil.which(program) is None:
             return f"the program {program} is not installed"
         return ""

@@ -239,11 +239,19 @@ class _Values:
 
         Raises ValidationError for a value that the program would take for an option of its own.
         """
+        before = ""
         for text in texts:
+            lists, before = text.startswith("-o") or before == "-o", text
             try:
                 argument = filled(text, self.value)
             except _NotGivenError:
                 continue
+            if lists and argument.count(",") > text.count(","):
+                raise ValidationError(
+                    f"mount {self.source.label}: a value for {text!r} has a comma in it, and would "
+                    "give the program options of its own",
+                    cure="Correct the option; a value holds no ',' in a list of mount options.",
+                )
             if "\0" in argument or (argument.startswith("-") and not text.startswith("-")):
                 raise ValidationError(
                     f"mount {self.source.label}: {argument[:64]!r} would be read as an option of "

@@ -35,9 +35,11 @@ conformance: # how `fluidpy runtime test` gets a store with known files
 _DOCKERFILE = """\
 ARG BASE=localhost/fluidpy:latest
 FROM ${BASE}
+USER root
 RUN apt-get update && apt-get install -y --no-install-recommends bindfs \\
   && rm -rf /var/lib/apt/lists/*
 COPY . /plugin
+USER fluidpy
 RUN fluidpy runtime install --to /opt/fluidpy/runtimes /plugin
 """
 

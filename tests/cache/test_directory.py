@@ -108,11 +108,13 @@ def test_the_mount_of_a_path_is_the_innermost_and_last() -> None:
         "2 1 8:2 / /data rw shared:1 - xfs /dev/b rw\n"
         "3 1 8:3 / /data rw - nfs server:/ rw\n"
         "4 1 8:4 / /with\\040space rw - tmpfs none rw\n"
+        "5 1 8:5 / /数据\x85ä rw - tmpfs none rw\n"
     )
     mounts = parse_mount_table(table)
     assert mount_of("/data/x", mounts) == MountFact("/data", "nfs", "server:/")
     assert mount_of("/database", mounts) == MountFact("/", "ext4", "/dev/a")
     assert mount_of("/with space/x", mounts) == MountFact("/with space", "tmpfs", "none")
+    assert mount_of("/数据\x85ä/x", mounts) == MountFact("/数据\x85ä", "tmpfs", "none")
 
 
 @pytest.fixture

@@ -13,8 +13,11 @@ from fluidpy.errors import ControlPlaneError
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting without FUSE needs root")
-def test_files_of_a_store_that_is_still_mounted_are_not_removed(tmp_path: Path) -> None:
-    place = tmp_path / "runtime"
+@pytest.mark.parametrize("name", ["runtime", "by-a-link/runtime", "läuft 中文"])
+def test_files_of_a_store_that_is_still_mounted_are_not_removed(tmp_path: Path, name: str) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "by-a-link").symlink_to("real")
+    place = tmp_path / name
     mounted = place / "mount" / "fuse"
     mounted.mkdir(parents=True)
     subprocess.run(["mount", "-t", "tmpfs", "store", mounted], check=True)

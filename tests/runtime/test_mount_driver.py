@@ -76,7 +76,10 @@ def test_a_value_stays_one_argument_and_is_no_option_of_the_program(user: str, m
     one = nas(user=user)
     one = replace(one, source=replace(one.source, url=f"nas://{more}"))
     made = driver(["client", "{options.user}", "-o{mountPoint}", "{target}"])
-    if user.startswith("-") or "\0" in user + more:
+    if "," in more:
+        with pytest.raises(ValidationError, match="has a comma in it"):
+            made.prepare(request(one))
+    elif user.startswith("-") or "\0" in user + more:
         with pytest.raises(ValidationError, match="would be read as an option"):
             made.prepare(request(one))
     else:
@@ -89,6 +92,14 @@ def test_a_mount_point_is_no_option_of_the_program() -> None:
     one = replace(one, source=replace(one.source, url="-oProxyCommand=touch /tmp/x"))
     with pytest.raises(ValidationError, match=r"ProxyCommand.* would be read as an option"):
         driver(["sshfs", "{mountPoint}", "{target}"]).prepare(request(one))
+
+
+@pytest.mark.parametrize("words", [["-oport={options.user}"], ["-o", "port={options.user}"]])
+def test_a_value_adds_no_mount_option_of_its_own(words: list[str]) -> None:
+    made = driver(["sshfs", *words, "{target}"])
+    assert "port=22" in arguments(made.prepare(request(nas(user="22"))))[0][-2]
+    with pytest.raises(ValidationError, match="has a comma in it"):
+        made.prepare(request(nas(user="22,ssh_command=/tmp/x")))
 
 
 def test_everything_that_is_wrong_is_told_at_once() -> None:

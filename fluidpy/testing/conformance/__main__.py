@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 
 from fluidpy.errors import FluidpyError
 from fluidpy.runtime.discovery import Plugin
@@ -59,8 +61,16 @@ def _without_secrets(outcome: Outcome, bed: TestBed) -> Outcome:
     return replace(outcome, said=redact(outcome.said, bed.all_secrets))
 
 
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)  # what is under way then is cleaning up
+    raise KeyboardInterrupt
+
+
 def main() -> int:
-    """The exit code: 0 conforms, 1 does not."""
+    """The exit code: 0 conforms, 1 does not. A signal cleans up like any other end."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
     try:
         return 0 if run(Path(sys.argv[1])) else 1
     except FluidpyError as error:
