@@ -214,12 +214,16 @@ class RuntimeKeeper:
         for folder in self._names():
             if folder not in {_folder(name) for name in wanted}:
                 self._process(folder).end()
-        for name, one in wanted.items():
+        changed = {
+            name: one
+            for name, one in wanted.items()
+            if not self._process(name).follows(order_of(one))
+        }
+        for name in changed:  # before any begins: a target may have become another one's
+            if self._process(name).supervisor_pid() is not None:
+                self._process(name).end()
+        for name, one in changed.items():
             process, order = self._process(name), order_of(one)
-            if process.follows(order):
-                continue
-            if process.supervisor_pid() is not None:
-                process.end()
             self._make_directories(())
             write_files(one.command.files)
             process.begin(order)

@@ -161,7 +161,7 @@ class MountDriver:
     ) -> Client:
         source = with_plugin_options(_known_as(self._manifest), _with_thin_options(request, one))
         place = request.place
-        target = place.target if count == 1 else place.target.with_name(f"fuse-{index}")
+        target = place.target if count == 1 else _beside(place.target, index)
         folder = place.work / f"{index}"
         values = _Values(source, target, place.cache / f"{index}", folder)
         told = _Told(
@@ -291,6 +291,11 @@ class _Values:
 
     def _secret_file(self, name: str) -> Path:
         return self.folder / name.replace("/", "_")
+
+
+def _beside(target: Path, index: int) -> Path:
+    """A target of several: in a folder of its own, as all mounts beside a target end with it."""
+    return target.parent / f"{index}" / target.name
 
 
 def _variables(mount: MountSection, values: _Values) -> Iterator[tuple[str, str]]:

@@ -128,7 +128,7 @@ def test_one_mount_is_the_whole_tree_and_several_lie_at_their_paths() -> None:
     assert shown.path == "/deep"
     plan = made.prepare(request(nas("a"), nas("b")))
     shown_at = {one.path: one.source.url for one in made.mount(plan)}
-    assert shown_at == {"/a": "mounted:///p/mount/fuse-0", "/b": "mounted:///p/mount/fuse-1"}
+    assert shown_at == {"/a": "mounted:///p/mount/0/fuse", "/b": "mounted:///p/mount/1/fuse"}
     names = [one.process.command.name for one in plan.clients]
     assert names == ["nas of a", "nas of b"]
 
