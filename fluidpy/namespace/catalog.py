@@ -176,8 +176,19 @@ class CatalogReader:
         Empty when the state is not known; to be taken before the call whose answer is kept.
         """
         if self._changes is None:
-            self._changes = CatalogChanges(self.path)
+            changes = CatalogChanges(self.path)
+            if self._is_replaced():  # it is, perhaps, the new one's: `reopen` comes first
+                changes.close()
+                return b""
+            self._changes = changes
         return self._changes.mark()
+
+    def _is_replaced(self) -> bool:
+        try:
+            status = os.stat(self._text)  # noqa: PTH116 - a third of the time that Path takes
+        except OSError:
+            return True
+        return (status.st_dev, status.st_ino) != self._identity
 
     def get(self, entry_id: int) -> Entry | None:
         """The row of that id, live or retired."""

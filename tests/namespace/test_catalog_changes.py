@@ -87,6 +87,18 @@ def test_a_catalog_that_was_replaced_has_other_marks(catalog: Path) -> None:
             assert reader.mark() not in (b"", before)
 
 
+def test_a_first_mark_never_names_a_catalog_that_has_come_since(catalog: Path) -> None:
+    reader = CatalogReader(catalog)
+    catalog.rename(catalog.with_name("aside"))
+    Path(f"{catalog}-shm").rename(catalog.with_name("aside-shm"))
+    with closing(connect_writer(catalog)) as writer:
+        writer.executescript(TABLES)
+        assert reader.mark() == b""
+        assert reader.reopen()
+        assert reader.mark() != b""
+        reader.close()
+
+
 def test_a_catalog_without_a_log_has_an_empty_mark(catalog: Path) -> None:
     with closing(sqlite3.connect(catalog)) as connection:
         connection.execute("PRAGMA journal_mode=DELETE")
