@@ -122,15 +122,17 @@ class KeptProcess:
     def end(self, seconds: float = END_SECONDS) -> ProcessState | None:
         """Ends supervisor and program, unmounts, and removes the directory; its last state.
 
-        Blocks; after `seconds` by force. Raises ControlPlaneError if it outlives that.
+        Blocks; by force once `seconds` have gone by beyond what its program may take to stop.
+        Raises ControlPlaneError if it outlives that.
         """
-        limit = time.monotonic() + seconds
+        order = self._order()
+        limit = time.monotonic() + seconds + (0.0 if order is None else order.stop_seconds)
         self._await_start(limit)
         if (pid := self.supervisor_pid()) is not None:
             with contextlib.suppress(ProcessLookupError):
                 _end(pid, limit)
         self._reap()
-        self._sweep()
+        self._sweep(order)
         if self.supervisor_pid() is not None:
             raise ControlPlaneError(
                 f"process {pid} of {self.directory} does not end", cure="Kill it, and try again."
@@ -139,17 +141,22 @@ class KeptProcess:
         linux.remove_tree(self.directory)
         return last
 
-    def _sweep(self) -> None:
+    def _order(self) -> ProcessOrder | None:
+        """What a supervisor was asked for last; None if that cannot be read."""
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            return ProcessOrder.read(self.directory)
+        return None
+
+    def _sweep(self, order: ProcessOrder | None) -> None:
         """What a supervisor that was killed has left: processes, mounts."""
         for pid in linux.processes_with(MARK_VARIABLE, str(self.directory)):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        with contextlib.suppress(OSError, ValueError, TypeError):
-            target = ProcessOrder.read(self.directory).target
-            if target:
-                linux.unmount(target)
-                linux.unmount_below(str(Path(target).parent))
-                linux.unmount(str(Path(target).parent))
+        if order is not None and order.target:
+            parent = str(Path(order.target).parent)
+            linux.unmount(order.target, order.unmount)
+            linux.unmount_below(parent)
+            linux.unmount(parent)
 
     def _is_starting(self) -> bool:
         return self._supervisor is not None and self._supervisor.poll() is None

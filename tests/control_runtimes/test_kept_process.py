@@ -180,6 +180,31 @@ def test_ignores_sigterm(bed: Bed) -> None:
 
 
 @root
+def test_a_program_has_its_time_to_stop_however_long_that_is(bed: Bed) -> None:
+    saves = """sleep 1; umount "$TARGET"; touch "$TARGET.saved"; exit 0"""
+    script = (
+        f"""trap '{saves}' TERM; mount -t tmpfs client "$TARGET"; while :; do sleep 0.1; done"""
+    )
+    bed.ready(bed.order(script, stop_seconds=30.0))
+    last = bed.process.end(seconds=0.5)
+    assert bed.target.with_name("thin-fuse.saved").exists(), last
+    assert last is not None
+    assert not last.killed
+
+
+@root
+def test_the_unmount_command_is_run_for_a_supervisor_that_was_killed_too(bed: Bed) -> None:
+    command = ("/bin/sh", "-c", 'umount "$0" && touch "$0.unmounted"', str(bed.target))
+    bed.ready(bed.order(MOUNTS, unmount=command))
+    state = bed.process.state()
+    assert state is not None
+    os.kill(state.supervisor, signal.SIGKILL)
+    bed.await_true(lambda: bed.process.supervisor_pid() is None)
+    bed.process.end()
+    assert bed.target.with_name("thin-fuse.unmounted").exists()
+
+
+@root
 def test_nothing_is_left_when_its_directory_is_taken_away(bed: Bed) -> None:
     bed.ready(bed.order(MOUNTS))
     state = bed.process.state()
