@@ -25,12 +25,12 @@ from fluidpy.control import linux_processes as linux
 from fluidpy.control.kept_process import KeptProcess
 from fluidpy.control.process_order import ProcessOrder
 from fluidpy.control.runtime_commands import run_command
+from fluidpy.control.runtime_readings import RuntimeReadings
 from fluidpy.errors import ControlPlaneError, FluidpyError
 from fluidpy.runtime.driver import (
     Desired,
     LongRunning,
     PrivateFile,
-    Reading,
     RuntimeDriver,
     RuntimePlace,
     RuntimeState,
@@ -48,9 +48,6 @@ SOON_SECONDS: Final = 0.1
 
 PAUSES: Final = (0.5, 2.0, 10.0, 30.0)
 """Seconds before commands that failed are tried again; the last one repeats."""
-
-TEXT_BYTES: Final = 1 << 20
-"""How much of a file is read for a driver."""
 
 PROCESSES: Final = "processes"
 """Folder in a runtime's directory with one folder a process."""
@@ -94,13 +91,12 @@ class RuntimeKeeper:
         """Does nothing until something is wanted."""
         self.key = key
         self.state = RuntimeState(ready=False, reason="it is being started")
-        self.texts: dict[str, str] = {}
+        self._readings = RuntimeReadings(key)
         self._directory, self._threads, self._on_change = directory, threads, on_change
         self._wanted: Assignment | None = None
         self._processes: dict[str, KeptProcess] = {}
         self._done: Desired | None = None
         self._failures, self._failure, self._not_before = 0, "", 0.0
-        self._read_at: dict[str, float] = {}
         self._wake = asyncio.Event()
         self._lock = threading.Lock()
         self._task = asyncio.get_running_loop().create_task(self._run())
@@ -162,9 +158,9 @@ class RuntimeKeeper:
                 await self._carry_out(desired)
             else:
                 await self._in_thread(self._keep, desired.processes)
-            seen = Seen(await self._in_thread(self._seen, desired), self.texts)
+            seen = Seen(await self._in_thread(self._seen, desired), self._readings.texts)
             state = wanted.driver.observe(wanted.plan, seen)
-            await self._read(desired.readings if state.ready else ())
+            await self._readings.read(desired.readings if state.ready else ())
             if self._failure and not state.ready:
                 state = replace(state, reason=self._failure)
         except (FluidpyError, OSError) as error:
@@ -242,25 +238,6 @@ class RuntimeKeeper:
         names = [one.command.name for one in desired.processes]
         return {name: self._process(name).seen() for name in names}
 
-    async def _read(self, readings: Sequence[Reading]) -> None:
-        now = time.monotonic()
-        self.texts = {one.name: self.texts[one.name] for one in readings if one.name in self.texts}
-        for one in readings:
-            if now - self._read_at.get(one.name, -1e9) < one.every_seconds:
-                continue
-            self._read_at[one.name] = now
-            try:
-                self.texts[one.name] = await self._text(one)
-            except (FluidpyError, OSError) as error:
-                _log.info("%s of %s cannot be read: %s", one.name, self.key, error)
-                self.texts.pop(one.name, None)
-
-    async def _text(self, one: Reading) -> str:
-        if one.command is not None:
-            return await run_command(one.command)
-        assert one.file is not None
-        return str(await self._in_thread(_head, one.file))
-
 
 def remove_unmounted(directory: Path) -> None:
     """Removes a directory with all it holds, unless something is mounted there: that is the user's.
@@ -313,8 +290,3 @@ def write_files(files: Sequence[PrivateFile]) -> None:
     for file in files:
         file.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         replace_privately(file.path, file.content)
-
-
-def _head(path: Path) -> str:
-    with path.open("rb") as stream:
-        return stream.read(TEXT_BYTES).decode("utf-8", "replace")

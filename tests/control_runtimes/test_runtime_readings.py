@@ -1,0 +1,96 @@
+"""What drivers want to see of a runtime is read, also where a mount never answers.
+
+A pipe without a writer stands for such a mount: who opens it waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from fluidpy.control.runtime_keeper import RuntimeKeeper, directory_of
+from fluidpy.control.runtime_readings import RuntimeReadings
+from fluidpy.runtime.driver import Desired, Reading
+from tests.control_runtimes.keepers import KEY, assignment, until
+
+
+def is_read() -> bool:
+    return any(one.name == "runtime-reading" for one in threading.enumerate())
+
+
+@pytest.fixture
+def silent(tmp_path: Path) -> Iterator[Path]:
+    """A file whose reader waits until the test is over."""
+    path = tmp_path / "silent"
+    os.mkfifo(path)
+    yield path
+    if is_read():
+        with path.open("wb"):
+            pass
+    for one in threading.enumerate():
+        if one.name == "runtime-reading":
+            one.join(10)
+            assert not one.is_alive()
+
+
+async def test_a_runtime_whose_mount_never_answers_ends_all_the_same(
+    tmp_path: Path, silent: Path
+) -> None:
+    desired = Desired(readings=(Reading("statistics", file=silent),))
+    directory = directory_of(tmp_path / "run", KEY)
+    with ThreadPoolExecutor() as threads:
+        keeper = RuntimeKeeper(KEY, directory, threads, lambda: None)
+        keeper.want(assignment(tmp_path, desired))
+        await until(is_read)
+        async with asyncio.timeout(10):
+            await keeper.end(teardown=True)
+    assert not directory.exists()
+
+
+async def test_a_file_that_never_answers_hides_no_other_and_is_read_by_one_thread(
+    tmp_path: Path, silent: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    readings = RuntimeReadings("default/data", file_seconds=0.2)
+    (tmp_path / "size").write_text("12 GiB")
+    wanted = [Reading("silent", silent), Reading("size", tmp_path / "size", every_seconds=0.0)]
+    await readings.read(wanted)
+    assert readings.texts == {"size": "12 GiB"}
+    assert f"silent of default/data cannot be read: {silent} was not read within 0.2" in caplog.text
+    await readings.read([Reading("silent", silent, every_seconds=0.0)])
+    assert "does not answer since it was read before" in caplog.text
+    assert len([one for one in threading.enumerate() if one.name == "runtime-reading"]) == 1
+
+
+async def test_the_time_between_two_readings_begins_when_one_has_ended(silent: Path) -> None:
+    readings = RuntimeReadings("default/data", file_seconds=0.3)
+    began = time.monotonic()
+    await readings.read([Reading("silent", silent, every_seconds=0.2)])
+    first = time.monotonic() - began
+    began = time.monotonic()
+    await readings.read([Reading("silent", silent, every_seconds=60.0)])
+    assert first >= 0.3
+    assert time.monotonic() - began < 0.3
+
+
+def test_a_reading_that_hangs_does_not_keep_the_process_from_ending(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "silent")
+    program = """
+import asyncio, sys
+from pathlib import Path
+from fluidpy.control.runtime_readings import RuntimeReadings
+from fluidpy.runtime.driver import Reading
+readings = RuntimeReadings("default/data", file_seconds=0.1)
+asyncio.run(readings.read([Reading("silent", Path(sys.argv[1]))]))
+"""
+    arguments = [sys.executable, "-c", program, str(tmp_path / "silent")]
+    subprocess.run(arguments, check=True, timeout=30)
