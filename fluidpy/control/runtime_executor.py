@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Final
 
-from fluidpy.control.runtime_keeper import Assignment, RuntimeKeeper, directory_of
+from fluidpy.control.runtime_keeper import PAUSES, Assignment, RuntimeKeeper, directory_of
 from fluidpy.errors import FluidpyError
 from fluidpy.runtime.driver import RuntimeState
 from fluidpy.settings import Settings
@@ -20,6 +22,15 @@ _log = logging.getLogger(__name__)
 
 THREADS: Final = 16
 """Blocking calls under way at once: looks are short, an end may wait for a program."""
+
+
+@dataclass(frozen=True, slots=True)
+class _FailedEnd:
+    """A keeper that did not end is tried again, after a pause."""
+
+    times: int
+    not_before: float
+    """On the monotonic clock."""
 
 
 class RuntimeExecutor:
@@ -31,6 +42,7 @@ class RuntimeExecutor:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="runtime")
         self._keepers: dict[str, RuntimeKeeper] = {}
         self._ending: dict[str, asyncio.Task[None]] = {}
+        self._failed_ends: dict[str, _FailedEnd] = {}
         self._looked = False
 
     def want(self, wanted: Mapping[str, Assignment]) -> None:
@@ -40,7 +52,13 @@ class RuntimeExecutor:
             for key in self._left():
                 if key not in wanted:
                     self._keepers[key] = self._keeper(key)
+        for key in self._failed_ends.keys() & wanted.keys() & self._keepers.keys():
+            del self._failed_ends[key]
+            self._keepers[key] = self._keeper(key)  # what has begun to end keeps nothing running
         for key in self._keepers.keys() - wanted.keys():
+            failed = self._failed_ends.get(key)
+            if failed is not None and time.monotonic() < failed.not_before:
+                continue
             self._ending[key] = asyncio.get_running_loop().create_task(
                 self._end(key, self._keepers.pop(key))
             )
@@ -82,9 +100,26 @@ class RuntimeExecutor:
     async def _end(self, key: str, keeper: RuntimeKeeper) -> None:
         try:
             await keeper.end(teardown=True)
-        except (FluidpyError, OSError) as error:
-            _log.error("the runtime of %s does not end, and is tried again: %s", key, error)
+        except Exception as error:  # noqa: BLE001 - a foreign driver may raise anything
             self._keepers[key] = keeper
+            self._try_again(key, error)
+        else:
+            self._failed_ends.pop(key, None)
         finally:
             del self._ending[key]
             self._on_change()
+
+    def _try_again(self, key: str, error: Exception) -> None:
+        failed = self._failed_ends.get(key)
+        times = 1 if failed is None else failed.times + 1
+        pause = PAUSES[min(times, len(PAUSES)) - 1]
+        self._failed_ends[key] = _FailedEnd(times, time.monotonic() + pause)
+        asyncio.get_running_loop().call_later(pause, self._on_change)
+        unforeseen = None if isinstance(error, FluidpyError | OSError) else error
+        _log.error(
+            "the runtime of %s does not end, and is tried again in %g s: %s",
+            key,
+            pause,
+            error if unforeseen is None else repr(error),
+            exc_info=unforeseen,
+        )

@@ -122,6 +122,7 @@ class RuntimeKeeper:
         Raises FluidpyError; it may be called again then.
         """
         await self.leave()
+        self.state = RuntimeState(ready=False, reason="it is being ended")
         for name in await self._in_thread(self._names):
             await self._in_thread(self._process(name).end)
         if teardown and self._wanted is not None:
