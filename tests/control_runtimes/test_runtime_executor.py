@@ -88,12 +88,13 @@ async def test_what_does_not_end_is_tried_again_after_growing_pauses(
 
 async def test_what_did_not_end_runs_once_it_is_wanted_again(bed: Bed) -> None:
     await bed.ready()
-    bed.failures = [OSError("busy")]
+    bed.failures = [OSError("busy") for _ in range(1000)]
     bed.want(there=False)
     await until(lambda: bed.tried)
     assert not bed.is_ready()
     await bed.ready()
     assert bed.process.seen().ready
+    bed.failures = []
     bed.want(there=False)
     await until(lambda: not bed.executor.is_there(KEY))
 
