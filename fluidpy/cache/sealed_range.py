@@ -6,6 +6,7 @@ when the blocks came from their source.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from array import array
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from fluidpy.cache.cache_file import FILE_FLAGS, Descriptor, Stamp, stamp_of
 from fluidpy.cache.eviction import FileId
 from fluidpy.cache.index import FileRow, unpack_blocks
 from fluidpy.cache.presence import block_count
+from fluidpy.errors import CacheError
 
 if TYPE_CHECKING:
     from fluidpy.cache.cached_object import CachedObject
@@ -149,7 +151,8 @@ def _seal_unloaded(table: FileTable, key: bytes, size: int) -> SealedRange | Non
         return None
     table.policy.touch(file_id)
     if table.index.queued_touches > _QUEUED:
-        table.index.apply_touches()
+        with contextlib.suppress(CacheError):  # they stay queued; upkeep says what fails
+            table.index.apply_touches()
     sealed = SealedRange(None)
     sealed._own = fd
     sealed.spans.append(FileSpan(fd, 0, size))

@@ -7,6 +7,7 @@ bytes came from their source.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -15,6 +16,7 @@ from fluidpy.cache.cache_file import FILE_FLAGS, Stamp, Tier, stamp_of
 from fluidpy.cache.eviction import FileId
 from fluidpy.cache.index import unpack_blocks
 from fluidpy.cache.presence import block_count
+from fluidpy.errors import CacheError
 
 if TYPE_CHECKING:
     from fluidpy.cache.file_table import FileTable
@@ -52,7 +54,8 @@ def describe(table: FileTable, wanted: Sequence[tuple[bytes, int]]) -> list[Whol
             else:
                 found.append(_in_memory(table, key, size))
         if table.index.queued_touches > QUEUED_USES:
-            table.index.apply_touches()
+            with contextlib.suppress(CacheError):  # they stay queued; upkeep says what fails
+                table.index.apply_touches()
     return found
 
 

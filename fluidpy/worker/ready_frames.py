@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from fluidpy.cache.whole_reads import WholeFile, describe, read_whole
 from fluidpy.cluster import peer_protocol as protocol
 from fluidpy.cluster.peer_protocol import FRAME, PeerRequest
+from fluidpy.errors import CacheError
 
 if TYPE_CHECKING:
     from fluidpy.cache.file_table import FileTable
@@ -79,8 +80,6 @@ class ReadyFrames:
     def next_group(self) -> memoryview | None:
         """Whole frames from `at` on, valid until the next call; None when the object there has to
         be had another way, or there are no more.
-
-        Raises CacheError.
         """
         alone = _FILLING.acquire(timeout=ALONE_SECONDS)
         try:
@@ -130,6 +129,9 @@ class ReadyFrames:
         if not 0 <= number < len(self._files):
             asked = range(self.at, min(self.at + _DESCRIBED, len(self._requests)))
             wanted = [(self._keys[each], self._requests[each].size) for each in asked]
-            self._files = describe(self._table, wanted)
+            try:
+                self._files = describe(self._table, wanted)
+            except CacheError:  # the long way says what fails, or brings it, object by object
+                self._files = [None] * len(wanted)
             self._described_at, number = self.at, 0
         return self._files[number]

@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 from crc32c import crc32c
 
+from fluidpy.cache.index import Index
+from fluidpy.cache.sealed_range import seal_complete
 from fluidpy.cache.store import BlockStore
 from fluidpy.cache.tier import TierDefinition
 from fluidpy.cache.whole_reads import describe, read_whole
 from fluidpy.cluster.peer_protocol import PeerRequest
+from fluidpy.errors import CacheError
 from tests.cluster_network.bed import BLOCK, Bed
 
 SMALL_BLOCK = 4096
@@ -143,3 +146,36 @@ async def read_each(bed: Bed, requests: list[PeerRequest]) -> list[bytes]:
     outcome = await bed.client.read_batch(bed.member, requests, take, seconds=20)
     assert outcome == [None] * len(requests)
     return [taken[number] for number in range(len(requests))]
+
+
+def full_disk(*_: object) -> None:
+    raise CacheError("database or disk is full", cure="Free some space.")
+
+
+def test_times_of_use_that_cannot_be_written_keep_nobody_from_reading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = open_store(tmp_path)
+    data = {key: fill(first, key) for key in KEYS[:20]}
+    first.close()
+    again = open_store(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Index, "apply_touches", full_disk)
+        patch.setattr("fluidpy.cache.whole_reads.QUEUED_USES", 3)
+        patch.setattr("fluidpy.cache.sealed_range._QUEUED", 3)
+        assert contents(again, [(key, SIZE) for key in data]) == list(data.values())
+        sealed = seal_complete(again.table, KEYS[0], SIZE)
+        assert sealed is not None
+        sealed.close()
+    assert again.table.index.queued_touches == 20
+    again.close()
+
+
+async def test_a_batch_comes_whole_when_the_index_cannot_be_asked_for_many(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contents = [os.urandom(3000 + number) for number in range(5)]
+    requests = [await bed.put(f"f/{n}", data) for n, data in enumerate(contents)]
+    await read_each(bed, requests)
+    monkeypatch.setattr("fluidpy.worker.ready_frames.describe", full_disk)
+    assert await read_each(bed, requests) == contents
