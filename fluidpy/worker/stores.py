@@ -16,7 +16,7 @@ from typing import Final, TypeAlias
 from fluidpy.cache.index_schema import indexed_bytes
 from fluidpy.cache.store import BlockStore
 from fluidpy.cache.tier import TierDefinition, default_tier
-from fluidpy.errors import CacheDirectoryError, CacheError, ValidationError
+from fluidpy.errors import CacheDirectoryError, CacheError, FluidpyError, ValidationError
 from fluidpy.namespace.definition import DatasetDefinition
 from fluidpy.settings import Settings
 
@@ -44,8 +44,8 @@ class Stores:
         self._settings = settings
         self._open_store = open_store
         self._by_directories: dict[tuple[str, ...], BlockStore] = {}
-        self._default: dict[Path, str] = {}
-        """Default tiers that are open: medium by directory."""
+        self._default: dict[Path, tuple[BlockStore, str]] = {}
+        """Default tiers that are open: store and medium by directory."""
         self._sharing = 1
 
     def __iter__(self) -> Iterator[BlockStore]:
@@ -80,21 +80,26 @@ class Stores:
         store = self._open_store(tiers, self._settings.block_bytes, _clean_token())
         self._by_directories[directories] = store
         if not declared:
-            self._default[Path(tiers[0].directory)] = tiers[0].medium
+            self._default[Path(tiers[0].directory)] = store, tiers[0].medium
         return store
 
     def share_among(self, workers: int) -> None:
         """This worker's default tiers are one of so many on this machine, all of the same size.
 
-        What is open grows or shrinks accordingly, from now on.
+        What is open grows or shrinks accordingly, from now on; where the free space cannot be told,
+        it keeps its size.
         """
         if workers == self._sharing:
             return
         self._sharing = workers
-        for directory, medium in self._default.items():
-            store = self._by_directories[(os.path.realpath(directory),)]
+        for directory, (store, medium) in self._default.items():
             kept = store.usage()[-1].kept
-            store.room.resize(self._shared_tier(directory, medium, kept).quota_bytes)
+            try:
+                quota_bytes = self._shared_tier(directory, medium, kept).quota_bytes
+            except (OSError, FluidpyError) as error:
+                _log.error("cache directory %s keeps its size: %s", directory, error)
+                continue
+            store.room.resize(quota_bytes)
 
     def flush(self) -> None:
         """Writes queued index rows of all stores. Raises CacheError when one could not be written;
@@ -112,6 +117,7 @@ class Stores:
     def close(self) -> None:
         """Closes all stores, marking a clean stop of those whose index could be written."""
         stores, self._by_directories = self._by_directories, {}
+        self._default.clear()
         for store in stores.values():
             try:
                 store.close()
@@ -136,6 +142,8 @@ class Stores:
 
     def _shared_tier(self, directory: Path, medium: str, kept: int) -> TierDefinition:
         share = self._settings.default_quota_share / self._sharing
+        if self._settings.member_name:
+            kept += _kept_beside(directory)
         return default_tier(directory, share, kept_bytes=kept, medium=medium)
 
 
@@ -143,6 +151,32 @@ def _beside(directory: str, name: str) -> str:
     """The store's directory in a folder of that name, beside those of the pool's other workers."""
     place = Path(directory)
     return str(place.parent / name / place.name)
+
+
+def _kept_beside(directory: Path) -> int:
+    """Bytes on disk of the stores that the pool's other workers have beside this one.
+
+    They share the free space as it was before any of them kept something. As far as their indexes
+    are written; nothing of theirs is changed, and what cannot be read counts as nothing.
+    """
+    workers = directory.parent.parent
+    kept = 0
+    try:
+        device = (directory if directory.exists() else workers).stat().st_dev
+        for other in workers.iterdir():
+            index = other / directory.name / "index.sqlite"
+            if other != directory.parent and _lies_on(index, device):
+                kept += indexed_bytes(index)
+    except OSError:  # no worker was here yet
+        return kept
+    return kept
+
+
+def _lies_on(file: Path, device: int) -> bool:
+    try:
+        return file.stat().st_dev == device
+    except OSError:  # none there, or going
+        return False
 
 
 def _refuse_disks(definition: DatasetDefinition, tiers: Sequence[TierDefinition]) -> None:

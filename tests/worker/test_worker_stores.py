@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -94,3 +95,88 @@ def test_a_damaged_index_counts_as_nothing_kept(tmp_path: Path) -> None:
     stores = Stores(settings)
     assert stores.store_for(DatasetDefinition("data", "default", ())).usage()[0].kept == 0
     stores.close()
+
+
+class SharedDisk:
+    """1000 blocks, less what two workers keep there."""
+
+    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._directory = directory
+        self._real = os.statvfs(directory)
+        monkeypatch.setattr("fluidpy.cache.tier.os.statvfs", self._facts)
+
+    def open(self, name: str) -> tuple[Stores, BlockStore]:
+        """The default store of a worker, one of two."""
+        place = self._directory / name
+        place.mkdir(mode=0o700, exist_ok=True)
+        stores = Stores(Settings(place, place / "run", block_bytes=BLOCK, member_name=name))
+        stores.share_among(2)
+        return stores, stores.store_for(DatasetDefinition("data", "default", ()))
+
+    def _facts(self, _: Any) -> Any:
+        kept = len(list(self._directory.glob("*/store/objects/*/*")))
+        real = self._real
+
+        class Facts:
+            f_bavail, f_frsize, f_blocks, f_flag = 1000 - kept, BLOCK, real.f_blocks, real.f_flag
+
+        return Facts()
+
+
+def _fill(store: BlockStore, blocks: int) -> None:
+    for number in range(blocks):
+        item = store.create(b"%016d" % number, BLOCK)
+        item.reserve(0, BLOCK)
+        item.write(0, bytes(BLOCK))
+        item.commit(0, BLOCK)
+    store.flush()
+
+
+def test_a_restart_beside_other_full_workers_keeps_quota_and_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = SharedDisk(tmp_path, monkeypatch)
+    (first, one), (second, two) = disk.open("a"), disk.open("b")
+    assert one.usage()[0].quota_bytes == 250 * BLOCK
+    _fill(one, 230)
+    _fill(two, 230)
+    for _ in range(3):
+        first.close()
+        first, one = disk.open("a")
+        usage = one.usage()[0]
+        assert (usage.quota_bytes, usage.kept) == (250 * BLOCK, 230 * BLOCK)
+    first.share_among(4)
+    assert one.usage()[0].quota_bytes == 125 * BLOCK
+    first.close()
+    second.close()
+
+
+def test_a_disk_that_cannot_be_asked_leaves_a_store_its_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    stores = Stores(Settings(tmp_path / "cache", tmp_path / "run", block_bytes=BLOCK))
+    store = stores.store_for(DatasetDefinition("a", "default", ()))
+    before = store.usage()[0].quota_bytes
+
+    def fail(_: Any) -> Any:
+        raise OSError(errno.EIO, "the disk is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("fluidpy.cache.tier.os.statvfs", fail)
+        stores.share_among(2)
+    assert store.usage()[0].quota_bytes == before
+    assert "keeps its size" in caplog.text
+    stores.close()
+
+
+def test_a_cache_directory_that_became_a_link_is_shared_all_the_same(tmp_path: Path) -> None:
+    settings = Settings(tmp_path / "cache", tmp_path / "run", block_bytes=BLOCK)
+    stores = Stores(settings)
+    store = stores.store_for(DatasetDefinition("a", "default", ()))
+    before = store.usage()[0].quota_bytes
+    settings.cache_dir.rename(tmp_path / "elsewhere")
+    settings.cache_dir.symlink_to(tmp_path / "elsewhere")
+    stores.share_among(2)
+    assert store.usage()[0].quota_bytes < 0.75 * before
+    stores.close()
+    stores.share_among(1)  # nothing is open any more
