@@ -32,4 +32,8 @@ class MovePace:
         """Waits until they may begin."""
         seconds = self.delay(length)
         if seconds > UNNOTICED_SECONDS:
-            await asyncio.sleep(seconds)
+            try:
+                await asyncio.sleep(seconds)
+            except asyncio.CancelledError:  # they do not begin: others need not wait for them
+                self._free_at -= length / self._bytes_per_second
+                raise

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,3 +32,14 @@ def test_bytes_begin_at_the_rate_and_none_is_held_up_for_others_that_come_later(
 def test_without_a_bound_nothing_waits(length: int) -> None:
     pace = MovePace(0, lambda: 0.0)
     assert (pace.delay(length), pace.delay(length)) == (0.0, 0.0)
+
+
+async def test_moves_that_were_given_up_hold_up_nobody() -> None:
+    pace = MovePace(RATE, lambda: 100.0)
+    pace.delay(RATE)
+    waiting = [asyncio.create_task(pace.turn(60 * RATE)) for _ in range(3)]
+    await asyncio.sleep(0)
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    assert abs(pace.delay(1) - 1.0) < 1e-6
