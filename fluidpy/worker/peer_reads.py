@@ -50,6 +50,10 @@ _log = logging.getLogger(__name__)
 PEERS_SHARE: Final = 0.5
 """Of the time that a source has for an answer: how long other workers may be asked before it."""
 
+LEAST_SECONDS: Final = 1.0
+"""With less time left (or a tenth of all there was) nobody else is asked: he would fail for want of
+time alone, and be passed over for it."""
+
 CHECK_SECONDS: Final = 1.0
 """A worker that has not answered for so long is asked whether it is there, and again after that."""
 
@@ -119,8 +123,12 @@ class PeerRoute:
         request = self._dataset.request(located, start, end)
         if request is None:
             return None
-        ends = asyncio.get_running_loop().time() + seconds * PEERS_SHARE
+        clock = asyncio.get_running_loop().time
+        ends = clock() + seconds * PEERS_SHARE
+        last = ends - min(LEAST_SECONDS, seconds * PEERS_SHARE / 10)
         for number, step in enumerate(self.steps):
+            if clock() > last:
+                return None
             if self.for_peer and not step.only_cached:
                 continue
             if not reads.health.may_ask(step.member.name):
@@ -133,7 +141,7 @@ class PeerRoute:
             if brought is not None:
                 return brought
         helper = None if self.for_peer else self._dataset.stand_in(self.unit)
-        if helper is None:
+        if helper is None or clock() > last:
             return None
         reading = PeerReading(reads, counters, request, cached, ends)
         return await self._attempted(reading, helper, None)
@@ -228,7 +236,7 @@ class PeerReading:
         began = loop.time()
         seconds = self._ends - began
         if seconds <= 0:
-            raise PeerTimeoutError("no time is left to ask other workers", cure="Read again.")
+            raise ClusterError("no time is left to ask other workers", cure="Read again.")
         try:
             kept, data, origin = await self._receive(step, cached, seconds)
         except CacheError:  # the disk did not take it

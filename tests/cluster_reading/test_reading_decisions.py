@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fluidpy.cluster.hedging import Hedging
 from fluidpy.cluster.membership import Member
 from fluidpy.cluster.peer_client import PeerClient
+from fluidpy.cluster.peer_health import PeerHealth
 from fluidpy.cluster.peer_protocol import PeerRequest
-from fluidpy.errors import FluidpyError, PeerAbsentError, PeerUnreachableError
+from fluidpy.errors import FluidpyError, PeerAbsentError, PeerTimeoutError, PeerUnreachableError
+from fluidpy.namespace.listing_flights import Located
+from fluidpy.telemetry.counters import Counters
 from fluidpy.worker.awaited_reads import alone_while, ended, first_of
-from fluidpy.worker.peer_routes import Role, route
+from fluidpy.worker.peer_reads import DatasetPeers, PeerReads, PeerRoute
+from fluidpy.worker.peer_routes import Role, Step, route
 from fluidpy.worker.small_peer_reads import BATCH_OBJECTS, UNDER_WAY, SmallPeerReads
 
 NAMES = "abcdef"
@@ -214,3 +220,48 @@ async def test_a_request_that_nobody_waits_for_is_given_up() -> None:
     await turns_until(lambda: bool(client.cancelled))
     client.free.set()
     assert await _read(reads, "b") == b"b"
+
+
+class SlowClient:
+    """Workers that answer, but give nothing in the time there is."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    async def read_into(self, member: Member, *_: object, seconds: float, **__: object) -> str:
+        self.asked.append(member.name)
+        await asyncio.sleep(seconds)
+        raise PeerTimeoutError("no answer in time", cure="Wait.")
+
+
+class OneDataset:
+    """A Dataset for which one worker stands in."""
+
+    def __init__(self, reads: PeerReads, helper: Step) -> None:
+        self.pool = SimpleNamespace(reads=reads)
+        self._helper = helper
+
+    def request(self, *_: object) -> PeerRequest:
+        return PeerRequest("default/data", "digest", "m", "path", b"version", 1 << 23, 0, 1 << 20)
+
+    def stand_in(self, _: bytes) -> Step:
+        return self._helper
+
+
+@pytest.mark.parametrize("replicas", [0, 1])
+async def test_who_could_only_fail_for_want_of_time_is_not_asked_and_stays_well(
+    replicas: int,
+) -> None:
+    client, health = SlowClient(), PeerHealth()
+    hedging = Hedging()
+    while hedging.may_hedge():  # whoever is asked only because another one is slow is not meant
+        pass
+    reads = PeerReads(cast(PeerClient, client), health, hedging, lambda _: False)
+    dataset = cast(DatasetPeers, OneDataset(reads, Step(member("c"), Role.REPLICA, False)))
+    steps = [Step(member(name), Role.OWNER, False) for name in "ab"[: 1 + replicas]]
+    peers = PeerRoute(dataset, b"unit", steps, copy=True, for_peer=False)
+    located = cast(Located, None)
+    assert await peers.bring(located, 0, 1 << 20, 0.4, Counters()) is None
+    assert client.asked == ["a"]
+    assert health.is_well("b")
+    assert health.is_well("c")
