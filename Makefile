@@ -8,9 +8,6 @@ HEAVY := .venv-heavy
 ARGS ?=
 # Processes that run the default tests side by side, a file at a time; most tests wait for others.
 PROCESSES ?= 2
-# A test that fails is tried once more, and shown as R: most start real processes, and a machine may
-# stand still at any moment. `make test AGAIN=` has none of it.
-AGAIN ?= --reruns 1 -rR
 
 .PHONY: quickstart test lint format slow soak heavy wheel clean system
 
@@ -18,7 +15,7 @@ quickstart: $(INSTALLED) system
 	$(BIN)/python -m fluidpy.quickstart
 
 test: $(INSTALLED) system
-	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile $(AGAIN) $(ARGS)
+	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile $(ARGS)
 	$(BIN)/ruff check --quiet .
 
 # All static checks; CONTRIBUTING.md says what each one guards.
@@ -34,7 +31,7 @@ format: $(INSTALLED)
 
 # Tests that take long: faults, kills, read modes. About a quarter of an hour in all on two cores.
 slow: $(INSTALLED) system
-	$(BIN)/python -m pytest -m slow $(AGAIN) $(ARGS)
+	$(BIN)/python -m pytest -m slow $(ARGS)
 
 # The same at length, for a quiet machine: hundreds of kills, long runs of the models. Not part of
 # the full check.

@@ -245,18 +245,13 @@ def remove_unmounted(directory: Path) -> None:
 
     Raises ControlPlaneError.
     """
-    place = linux.as_mounted(directory)
-    own = (place, f"{place}/")
-    left = [
-        one.mount_point
-        for one in linux.mount_table()
-        if one.mount_point == own[0] or one.mount_point.startswith(own[1])
-    ]
-    if left:
+    try:
+        linux.refuse_mounts(directory)
+    except OSError as error:
         raise ControlPlaneError(
-            f"{left[0]} is mounted still, so {directory} is not removed",
+            f"{directory} is not removed: {error.strerror}",
             cure="End what uses it; it is tried again.",
-        )
+        ) from error
     shutil.rmtree(directory, ignore_errors=True)
 
 

@@ -122,8 +122,7 @@ class CatalogReader:
     def _open(self) -> sqlite3.Connection:
         try:
             connection = connect_reader(self.path)
-            status = self.path.stat()
-            self._identity = (status.st_dev, status.st_ino)
+            self._identity = self._identity_now()
             connection.execute("SELECT value FROM meta LIMIT 1").fetchone()
         except (sqlite3.Error, OSError) as error:
             raise self._failed(error) from error
@@ -160,10 +159,10 @@ class CatalogReader:
         Row ids of the old file are unknown to the new one, never given to something else.
         """
         try:
-            status = os.stat(self._text)  # noqa: PTH116 - a third of the time that Path takes
+            now = self._identity_now()
         except OSError as error:
             raise self._failed(error) from error
-        if (status.st_dev, status.st_ino) == self._identity:
+        if now == self._identity:
             return False
         old, self._connection = self._connection, self._open()
         old.close()
@@ -185,10 +184,13 @@ class CatalogReader:
 
     def _is_replaced(self) -> bool:
         try:
-            status = os.stat(self._text)  # noqa: PTH116 - a third of the time that Path takes
+            return self._identity_now() != self._identity
         except OSError:
             return True
-        return (status.st_dev, status.st_ino) != self._identity
+
+    def _identity_now(self) -> tuple[int, int]:
+        status = os.stat(self._text)  # noqa: PTH116 - a third of the time that Path takes
+        return status.st_dev, status.st_ino
 
     def get(self, entry_id: int) -> Entry | None:
         """The row of that id, live or retired."""

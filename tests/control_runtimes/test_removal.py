@@ -23,7 +23,7 @@ def test_files_of_a_store_that_is_still_mounted_are_not_removed(tmp_path: Path, 
     subprocess.run(["mount", "-t", "tmpfs", "store", mounted], check=True)
     try:
         (mounted / "precious").write_text("the user's")
-        with pytest.raises(ControlPlaneError, match="is mounted still"):
+        with pytest.raises(ControlPlaneError, match="is mounted, and stays as it is"):
             remove_unmounted(place)
         assert (mounted / "precious").read_text() == "the user's"
     finally:
