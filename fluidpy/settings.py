@@ -8,7 +8,6 @@ explicit (`load_settings`), so that nothing depends on the order of imports.
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -145,14 +144,23 @@ def _config_file(environ: Mapping[str, str]) -> Path:
 
 def _read_file(path: Path) -> dict[str, Any]:
     try:
-        with path.open("rb") as stream:
-            return tomllib.load(stream)
+        content = path.read_bytes()
     except FileNotFoundError:
         return {}
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(
-            f"configuration file {path} cannot be read: {error}", cure="Mend or remove it."
-        ) from error
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    import tomllib  # most have no file, and a training process pays for each import
+
+    try:
+        return tomllib.loads(content.decode())
+    except ValueError as error:  # of TOML or of UTF-8
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> UsageError:
+    return UsageError(
+        f"configuration file {path} cannot be read: {error}", cure="Mend or remove it."
+    )
 
 
 def _convert(name: str, kind: str, raw: Any, origin: str) -> Any:

@@ -1,8 +1,13 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from hypothesis import settings
+
+# Tests start hundreds of processes: where no byte code is written, each compiles all it imports.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 pytest_plugins = ["fluidpy.testing.plugin"]
 

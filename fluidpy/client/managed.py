@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from fluidpy.client.control_client import ControlClient
 from fluidpy.errors import ControlPlaneAbsentError, ObjectNotFoundError
 from fluidpy.settings import Settings
+
+if TYPE_CHECKING:
+    from fluidpy.client.control_client import ControlClient
+
+
+def _control_client(settings: Settings, **limits: float) -> ControlClient:
+    # Only who reads a Dataset of a control plane pays for importing an HTTP client (10 ms).
+    from fluidpy.client.control_client import ControlClient
+
+    return ControlClient(settings, **limits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +39,7 @@ class ManagedDataset:
         That one stays, too, while no control plane runs: workers outlive it. Raises
         ControlPlaneError, ObjectNotFoundError.
         """
-        client = ControlClient(self.settings, deadline=deadline)
+        client = _control_client(self.settings, deadline=deadline)
         try:
             access = client.access(
                 self.namespace,
@@ -53,7 +63,7 @@ def managed_names(settings: Settings) -> list[tuple[str, str]]:
     if not settings.control_socket.exists():
         return []
     try:
-        items = ControlClient(settings).list_objects("datasets")["items"]
+        items = _control_client(settings).list_objects("datasets")["items"]
     except ControlPlaneAbsentError:
         return []
     return [(one["metadata"]["namespace"], one["metadata"]["name"]) for one in items]
@@ -64,7 +74,7 @@ def find_managed(name: str, namespace: str | None, settings: Settings) -> Manage
     if not settings.control_socket.exists():
         return None
     try:
-        ControlClient(settings).get("datasets", namespace or "default", name)
+        _control_client(settings).get("datasets", namespace or "default", name)
     except (ControlPlaneAbsentError, ObjectNotFoundError):
         return None
     return ManagedDataset(namespace or "default", name, settings)
