@@ -188,7 +188,10 @@ class WorkerConnection:
         return connection
 
     def release(self, handle: int, generation: int, held_bytes: int) -> None:
-        """Gives back the handle of an open file, now or with the next request; never waits."""
+        """Gives back the handle of an open file, now or with the next request.
+
+        Waits for room in the socket at most, and never raises: closing a file cannot fail.
+        """
         with self._lock:
             if self._socket is None or generation != self.generation:
                 return
@@ -198,11 +201,13 @@ class WorkerConnection:
                 return
             handles, self._released, self._released_bytes = self._released, [], 0
             connection = self._socket
-        self._send(
-            connection,
-            {"op": protocol.Operation.CLOSE, "handles": handles},
-            time.monotonic() + _RELEASE_SECONDS,
-        )
+        message = {"op": protocol.Operation.CLOSE, "handles": handles}
+        try:
+            self._send(connection, message, time.monotonic() + _RELEASE_SECONDS)
+        except LostConnectionError:
+            pass  # the worker closed them with the connection
+        except WorkerTimeoutError as error:
+            self._lose(connection, error)  # else the worker would hold these files for ever
 
     def tell(self, operation: str, generation: int, fields: Mapping[str, Any]) -> bool:
         """Sends a one-way request, or drops it where it would wait; never raises WorkerError.

@@ -6,12 +6,15 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
+from fluidpy.client import protocol
 from fluidpy.client.connection import LostConnectionError, WorkerConnection
 from fluidpy.client.protocol import Message
 from fluidpy.errors import WorkerTimeoutError
+from fluidpy.settings import Settings
 from tests.client.fake_worker import FakeWorker
 from tests.model.place import until
 
@@ -205,3 +208,37 @@ def test_handles_go_back_with_the_next_request_or_in_a_batch(fake: FakeWorker) -
     assert [message["handles"] for message in closing] == [list(range(16))]
     assert all("id" not in message for message in closing)
     connection.close()
+
+
+def test_closing_many_files_does_not_fail_when_the_worker_has_died(fake: FakeWorker) -> None:
+    connection = WorkerConnection(fake.settings)
+    generation = connection.connect()
+    fake.restart()
+    for handle in range(40):
+        connection.release(handle, generation, 100 * 1024 * 1024)
+    assert not connection.connected
+    connection.close()
+
+
+def test_closing_files_does_not_fail_while_the_worker_reads_nothing(
+    settings: Settings, tmp_path: Path
+) -> None:
+    settings.runtime_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with protocol.new_socket() as listener:
+        listener.bind(os.fspath(settings.worker_socket))
+        listener.listen()
+        connection = WorkerConnection(settings)
+        with ThreadPoolExecutor(1) as pool:
+            connecting = pool.submit(connection.connect)
+            peer, _ = listener.accept()
+            asked = protocol.receive(peer)
+            assert asked is not None
+            ok = {"version": protocol.PROTOCOL_VERSION, "block_bytes": 1 << 20}
+            protocol.send(peer, protocol.answer(asked.message["id"], ok))
+            generation = connecting.result(30)
+        handle = 0
+        while connection.connected:  # until the socket takes no more, and then for a second
+            connection.release(handle, generation, 100 * 1024 * 1024)
+            handle += 1
+        peer.close()
+    assert handle > 1
