@@ -34,7 +34,9 @@ class Demotion:
     """One thread, started when a tier that is not the last passes its high mark.
 
     A file is copied with its checksums checked, the index switched to the copy and written, and
-    only then the original unlinked: at every moment one of the two is the indexed one.
+    only then the original unlinked: at every moment one of the two is the indexed one. Only where
+    the index cannot be written the original goes all the same: it may lie on the very disk that is
+    full. A crash then costs the file a fetch.
     """
 
     room: RoomMaker
@@ -70,7 +72,7 @@ class Demotion:
             for tier in self._table.tiers[:-1]:
                 try:
                     self.lower(tier)
-                except CacheError as error:
+                except OSError as error:  # CacheError is one too
                     _LOG.warning("files cannot be moved from %s: %s",
                                  tier.definition.directory, error)  # fmt: skip
 
@@ -135,7 +137,7 @@ class Demotion:
                     return
                 target.account.give_back(amount)
                 if copied >= 0:
-                    os.unlink(file.name, dir_fd=target.directory.objects)
+                    _unlink(target, file.name)
                 elif still_there and not self._stopped.is_set():
                     self._table.drop(owner, file)
             finally:
@@ -151,11 +153,11 @@ class Demotion:
             writing = create_object(target, file.name, file.length)
             if self._copy_blocks(file, reading, writing):
                 return writing
-            os.unlink(file.name, dir_fd=target.directory.objects)
+            _unlink(target, file.name)
             os.close(writing)
         except OSError as error:
             if writing >= 0:
-                os.unlink(file.name, dir_fd=target.directory.objects)
+                _unlink(target, file.name)
                 os.close(writing)
             if isinstance(error, CacheError):
                 raise
@@ -190,10 +192,24 @@ class Demotion:
         target.account.keep(amount)
         table.policy.remove(FileId(owner.key, file.number), source.id)
         table.mark_dirty(owner, file)
-        table.flush()
+        try:
+            table.flush()
+        except CacheError as error:
+            _LOG.warning("cache file %s was moved, which is noted later: %s", file.name, error)
         source.account.kept -= amount
-        os.unlink(file.name, dir_fd=source.directory.objects)
+        _unlink(source, file.name)
         source.account.freed_on_disk()
         if owner.key in table.leases:  # the original's bytes stay as long as somebody reads them
             owner.leave_behind(file, source.account, amount)
             table.gone.append(owner.key)
+
+
+def _unlink(tier: Tier, name: str) -> None:
+    """Takes a file's name away, if nobody else did."""
+    try:
+        os.unlink(name, dir_fd=tier.directory.objects)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        _LOG.warning("cache file %s in %s cannot be removed: %s", name,
+                     tier.definition.directory, error)  # fmt: skip

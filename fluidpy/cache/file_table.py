@@ -382,7 +382,10 @@ class FileTable:
     def announce(self) -> None:
         """Tells the listeners which objects lost bytes; called without the lock."""
         while self.gone:
-            key = self.gone.pop()
+            try:
+                key = self.gone.pop()
+            except IndexError:  # another thread has told the last one
+                return
             for listener in self.listeners:
                 listener(key)
 

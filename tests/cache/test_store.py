@@ -6,9 +6,12 @@ import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import SupportsIndex
 
 import pytest
 
+from fluidpy.cache import demotion
+from fluidpy.cache.cache_file import write_all
 from fluidpy.cache.store import BlockStore
 from fluidpy.errors import CacheError, CacheFullError
 from tests.cache.conftest import (
@@ -276,6 +279,68 @@ def test_a_full_first_tier_is_lowered_by_itself(open_store: OpenStore, tmp_path:
     kept = [store.get(key_of(number)) for number in range(60)]
     assert all(item is not None and item.complete for item in kept)
     assert used(store) == on_disk(tmp_path / "tier0", tmp_path / "tier1") == 60 * BLOCK
+
+
+def test_a_file_moves_although_the_index_cannot_be_written(
+    open_store: OpenStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(20 * BLOCK, 200 * BLOCK)
+    for number in range(19):
+        add(store, number, BLOCK)
+    store.flush()
+
+    def refuse(*_: object) -> None:
+        raise CacheFullError("the disk of the index is full")
+
+    with monkeypatch.context() as full:
+        full.setattr(store.table.index, "apply", refuse)
+        store._demotion.lower(store.table.tiers[0])
+        first, second = (tier.used for tier in store.usage())
+        assert (first, second) == (17 * BLOCK, 2 * BLOCK)
+        assert (on_disk(tmp_path / "tier0"), on_disk(tmp_path / "tier1")) == (first, second)
+    store.flush()
+    store.close()
+    store = open_store(20 * BLOCK, 200 * BLOCK)
+    for number in range(19):
+        item = store.get(key_of(number))
+        assert item is not None
+        assert read_back(item) == content_of(number, BLOCK)
+
+
+def test_a_first_tier_is_lowered_again_after_files_were_removed_under_it(
+    open_store: OpenStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(20 * BLOCK, 200 * BLOCK)
+    for number in range(19):
+        add(store, number, BLOCK)
+    spoilt: list[Path] = []
+
+    def remove_first(fd: int, view: memoryview, offset: int) -> None:
+        write_all(fd, view, offset)
+        if not spoilt:
+            spoilt.extend((tmp_path / "tier1" / "objects").rglob("?" * 32))
+            spoilt[0].unlink()
+            raise OSError("the copy cannot be written")
+
+    monkeypatch.setattr(demotion, "write_all", remove_first)
+    store._demotion.lower(store.table.tiers[0])
+    assert spoilt
+    assert [tier.reserved for tier in store.usage()] == [0, 0]
+    assert store.usage()[0].used <= 17 * BLOCK
+
+
+def test_two_threads_may_tell_of_the_same_object_that_left(open_store: OpenStore) -> None:
+    store = open_store()
+    table = store.table
+
+    class ToldByAnother(list[bytes]):
+        def pop(self, index: SupportsIndex = -1) -> bytes:
+            self.clear()  # another thread was quicker
+            return super().pop(index)
+
+    table.gone = ToldByAnother([key_of(1)])
+    table.announce()
+    assert not table.gone
 
 
 def test_objects_are_listed_with_what_they_take(open_store: OpenStore, tmp_path: Path) -> None:
