@@ -9,11 +9,12 @@ when others need the place.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import time
 from collections.abc import Callable, Coroutine, Iterator
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from fluidpy.errors import (
     DatasetNotFoundError,
@@ -54,6 +55,8 @@ first change of any of them, and used while their folder is fresh."""
 
 OpenStorage: TypeAlias = "Callable[[MountSource, Settings], UnderStorage]"
 PeersFor: TypeAlias = "Callable[[DatasetDefinition], DatasetPeers]"
+_Result = TypeVar("_Result")
+
 Listener: TypeAlias = Callable[["AttachedDataset", "Changes"], None]
 
 
@@ -325,11 +328,11 @@ class Datasets:
             dataset = self._by_key.get(definition.key)
             if dataset is None:
                 await self._make_room()
-                dataset = await self._open(definition)
+                dataset = await _to_its_end(self._open(definition))
             elif dataset.digest != definition.digest():
                 if not manage:
                     refuse_change(dataset, user)
-                await self._replace(dataset, definition)
+                await _to_its_end(self._replace(dataset, definition))
             dataset.users.add(user)
             if manage:
                 dataset.managers.add(user)
@@ -394,3 +397,19 @@ class Datasets:
         self._by_id.pop(dataset.id, None)
         dataset.end_background()
         await dataset.namespace.close()
+
+
+async def _to_its_end(work: Coroutine[Any, Any, _Result]) -> _Result:
+    """What came of some work. If this is cancelled it ends only after the work, which goes on:
+    between two namespaces a Dataset has none.
+    """
+    task = asyncio.get_running_loop().create_task(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        while not task.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()  # nobody is left to be told
+        raise

@@ -7,12 +7,20 @@ only says that the borrower is done, and the lender closes them once no fill rea
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Callable, Collection
+from typing import Final
 
 from fluidpy.settings import Settings
 from fluidpy.storage.options import limits_of
 from fluidpy.storage.under_storage import MountSource, StreamingStorage, UnderStorage
 from fluidpy.worker.parts import MountLimits
+
+_log = logging.getLogger(__name__)
+
+CLOSE_SECONDS: Final = 5.0
+"""How long a storage may take to close; the worker's upkeep waits for it."""
 
 
 class LentStorage:
@@ -64,8 +72,16 @@ class StorageLender:
         return lent
 
     async def close_returned(self, in_use: Collection[int] = ()) -> None:
-        """Closes the storages that came back and whose `id` is not in use."""
+        """Closes the storages that came back and whose `id` is not in use; failures are logged."""
         idle = [lent for lent in self._lent if lent.returned and id(lent) not in in_use]
         self._lent = [lent for lent in self._lent if lent not in idle]
-        for lent in idle:
-            await lent.inner.close()
+        await asyncio.gather(*(_close(lent.inner) for lent in idle))
+
+
+async def _close(storage: UnderStorage) -> None:
+    """Closes one. Those of others may raise anything, or not end: nobody needs them any more."""
+    try:
+        async with asyncio.timeout(CLOSE_SECONDS):
+            await storage.close()
+    except Exception as error:  # noqa: BLE001 - see above
+        _log.warning("a storage of %s did not close well: %r", storage.source_id, error)

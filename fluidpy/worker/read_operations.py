@@ -134,7 +134,8 @@ def _opened(
     except CacheError as error:
         handle.dataset.counters.count_error(type(error).__name__)
         return Reply(ok)
-    ok["complete"] = complete
+    # Asked for its fd, the store may have found the file cut or removed, and made it anew, empty.
+    ok["complete"] = complete and cached.complete
     handle.serial = cached.file_at(0).serial
     return Reply(ok, (fd,))
 

@@ -73,6 +73,9 @@ STOP_SECONDS: Final = 2.5
 CLOSE_SECONDS: Final = 1.0
 """How long catalogs and sources may take to close after that."""
 
+ACCEPT_AGAIN_SECONDS: Final = 0.5
+"""Pause after a client could not be accepted, as without descriptors; it waits in the backlog."""
+
 _UCRED: Final = struct.Struct("iII")
 """`struct ucred` of unix(7): pid, uid, gid."""
 
@@ -149,7 +152,7 @@ class Worker:
     async def run(self, listener: socket.socket) -> None:
         """Serves until `stop` or idleness, then ends cleanly. `listener` is non-blocking."""
         loop = asyncio.get_running_loop()
-        loop.add_reader(listener, self._accept, listener)
+        self._listen(listener)
         self._socket_seen = self._socket_number()
         background = [
             loop.create_task(self._flush_often()),
@@ -185,13 +188,21 @@ class Worker:
             _log.error("a duty of the worker failed", exc_info=error)
             self.stop("without that duty it cannot go on")
 
+    def _listen(self, listener: socket.socket) -> None:
+        if not self._stopping.is_set():
+            asyncio.get_running_loop().add_reader(listener, self._accept, listener)
+
     def _accept(self, listener: socket.socket) -> None:
         try:
             peer, _ = listener.accept()
         except (BlockingIOError, ConnectionAbortedError):
             return
-        except OSError as error:  # out of fds: the client waits in the backlog
-            _log.error("a client cannot be accepted: %s", error)
+        except OSError as error:  # out of fds: the client, who is still there, would be told again
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(listener)
+            loop.call_later(ACCEPT_AGAIN_SECONDS, self._listen, listener)
+            if self.fills.may_log("accept"):
+                _log.error("a client cannot be accepted: %s", error)
             return
         raw = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
         _, uid, _ = _UCRED.unpack(raw)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+import socket
 import sqlite3
 import time
 from collections.abc import AsyncIterator
@@ -12,12 +14,16 @@ from typing import Any, cast
 
 import pytest
 
+from fluidpy.cache.cached_object import CachedObject
 from fluidpy.errors import CacheError, PathNotFoundError
 from fluidpy.namespace.definition import DatasetDefinition, MountDefinition
+from fluidpy.namespace.namespace import Namespace
 from fluidpy.settings import Settings
 from fluidpy.storage.under_storage import Kind, ListPage, MountSource, ObjectInfo, UnderStorage
+from fluidpy.worker import lent_storage
 from fluidpy.worker.connection import Connection
 from fluidpy.worker.datasets import UNATTACHED_KEPT
+from fluidpy.worker.lent_storage import StorageLender
 from fluidpy.worker.requests import Answer, Reply
 from fluidpy.worker.session import Session
 from fluidpy.worker.worker import PURGE_FIRST_SECONDS, PURGE_SECONDS, Worker
@@ -182,3 +188,108 @@ async def test_a_store_that_cannot_close_leaves_the_others_clean(
     bench.worker.stores.close()
     assert "did not close cleanly" in caplog.text
     assert list(bench.worker.stores) == []
+
+
+async def test_a_dataset_is_whole_again_after_whoever_redefined_it_has_left(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = await bench.attach("data", bench.session)
+    starting, go_on = asyncio.Event(), asyncio.Event()
+    start = Namespace.start
+
+    async def start_slowly(self: Namespace) -> None:
+        starting.set()
+        await go_on.wait()
+        await start(self)
+
+    monkeypatch.setattr(Namespace, "start", start_slowly)
+    mount = MountDefinition("m", "/", MountSource("memory://elsewhere"))
+    other = DatasetDefinition("data", "default", (mount,))
+    redefining = asyncio.ensure_future(bench.worker.datasets.attach(other, object(), manage=True))
+    await starting.wait()
+    redefining.cancel()
+    await asyncio.sleep(0)
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await redefining
+    assert (await bench.ask("open", dataset=number, path="f")).ok["entry"]
+
+
+async def test_storages_that_do_not_close_well_hold_up_no_others(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail() -> None:
+        raise RuntimeError("a foreign storage is broken")
+
+    async def hang() -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(lent_storage, "CLOSE_SECONDS", 0.05)
+    lender = StorageLender(bench._open_storage)
+    lent = [lender.lend(MountSource(f"memory://{n}"), bench.worker.settings) for n in range(3)]
+    monkeypatch.setattr(bench.storages["memory://0"], "close", fail)
+    monkeypatch.setattr(bench.storages["memory://1"], "close", hang)
+    for one in lent:
+        await one.close()
+    await lender.close_returned()
+    assert bench.storages["memory://2"].closed
+    assert "a foreign storage is broken" in caplog.text
+
+
+async def test_a_file_that_is_removed_while_it_is_verified_is_not_called_complete(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = await bench.attach("data", bench.session)
+    handle = (await bench.ask("open", dataset=number, path="f")).ok["handle"]
+    await bench.ask("read", handle=handle, start=0, end=200_000)
+    bench.session.release([handle])
+    dataset = bench.worker.datasets.get(number)
+    entry = dataset.fresh_entry("f")
+    assert entry is not None
+    cached = dataset.store.get(dataset.object_key(entry))
+    assert cached is not None
+    path = Path(cached.path)
+    path.touch()  # now its bytes have to be verified
+    verify = CachedObject.verify
+
+    def verify_too_early(self: CachedObject, start: int, end: int) -> bool:
+        right = verify(self, start, end)
+        path.unlink()
+        return right
+
+    monkeypatch.setattr(CachedObject, "verify", verify_too_early)
+    opened = await bench.ask("open", dataset=number, path="f")
+    assert opened.ok["complete"] is False
+    read = await bench.ask("read", handle=opened.ok["handle"], start=0, end=200_000)
+    (fd,) = read.fds or opened.fds
+    assert os.pread(fd, 200_000, 0) == b"data" * 50_000
+
+
+class _WithoutDescriptors(socket.socket):
+    """A listening socket of a process that may open no more files."""
+
+    refused = 0
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        self.refused += 1
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+async def test_clients_that_cannot_be_accepted_are_not_tried_without_a_pause(bench: Bench) -> None:
+    address = os.fspath(bench.worker.settings.worker_socket)
+    with (
+        _WithoutDescriptors(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener,
+        socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as client,
+    ):
+        listener.setblocking(False)
+        listener.bind(address)
+        listener.listen()
+        client.connect(address)
+        bench.worker._listen(listener)
+        turns = 0
+        while not listener.refused or turns < 100:
+            await asyncio.sleep(0)
+            turns += listener.refused > 0
+        assert listener.refused == 1
+        asyncio.get_running_loop().remove_reader(listener)
+        bench.worker.stop("the test is over")
