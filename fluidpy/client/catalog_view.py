@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from fluidpy.cache.fork_safety import SQLITE_LOCK, close_before_forks
 from fluidpy.client.protocol import RemoteEntry
+from fluidpy.namespace.catalog import is_fresh
 
 if TYPE_CHECKING:
     from fluidpy.namespace.catalog import CatalogReader, Entry
@@ -100,14 +101,14 @@ class CatalogView:
                 return None
         entry, listed_at, tag = found
         now = time.time()
-        if now < folder.until and now < listed_at + self.ttl_seconds:
+        if now < folder.until and is_fresh(listed_at + self.ttl_seconds, self.ttl_seconds, now):
             return Found(entry, tag, reader)
         return None
 
     def _folder(self, reader: CatalogReader, path: str) -> _Folder | None:
         """The folder at a path without slashes around it, if all above it is fresh."""
         known = self._folders.get(path)
-        if known is not None and time.time() < known.until:
+        if known is not None and is_fresh(known.until, self.ttl_seconds, time.time()):
             return known
         folder = _Folder(ROOT, float("inf"))
         for name in os.fsencode(path).split(b"/"):
@@ -118,18 +119,18 @@ class CatalogView:
             found = reader.find(folder.row, name)
             if found is None or found[0].kind != DIRECTORY:
                 return None
-            until = min(folder.until, found[1] + self.ttl_seconds)
-            if time.time() >= until:
+            until = found[1] + self.ttl_seconds
+            if not is_fresh(until, self.ttl_seconds, time.time()):
                 return None
-            folder = _Folder(found[0].id, until)
+            folder = _Folder(found[0].id, min(folder.until, until))
         if len(self._folders) >= FOLDERS_REMEMBERED:
             self._folders.clear()
         self._folders[path] = folder
         return folder
 
     def _is_fresh(self, reader: CatalogReader, folder: _Folder) -> bool:
-        listing = reader.listing(folder.row)
-        return listing is not None and time.time() < listing.listed_at + self.ttl_seconds
+        listing, ttl = reader.listing(folder.row), self.ttl_seconds
+        return listing is not None and is_fresh(listing.listed_at + ttl, ttl, time.time())
 
     def _open(self) -> CatalogReader:
         """The catalog that is there now. Raises CacheError."""

@@ -34,7 +34,7 @@ from fluidpy.fuse.kernel import DIRENT, DIRENTPLUS, OPEN_OUT, READ_IN, OpenFlag
 from fluidpy.fuse.node_ids import NodeIds
 from fluidpy.fuse.requests_in_flight import RequestsInFlight
 from fluidpy.fuse.worker_link import Answer, WorkerLink
-from fluidpy.namespace.catalog import CatalogReader, Entry
+from fluidpy.namespace.catalog import CatalogReader, Entry, is_fresh
 from fluidpy.storage.under_storage import Kind
 
 LEAST_FRESH_SECONDS: Final = 1.0
@@ -63,11 +63,13 @@ class Freshness:
         """Seconds that the listing still counts; 0 when it does not, or there is none."""
         now = self._clock()
         until = self._until.get(directory, 0.0)
-        if until <= now:
+        if not is_fresh(until, self._ttl, now):
             listing = self._catalog.listing(directory)
             if listing is None:
                 return 0.0
             until = listing.listed_at + self._ttl
+            if not is_fresh(until, self._ttl, now):
+                return 0.0
             self._remember(directory, until)
         return max(0.0, until - now)
 

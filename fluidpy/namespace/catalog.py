@@ -23,6 +23,16 @@ SYNTHETIC_LISTED_AT = float(2**53)
 later than any clock, so that it is always fresh."""
 
 
+def is_fresh(until: float, ttl_seconds: float, now: float) -> bool:
+    """Whether a listing that counts for `ttl_seconds`, `until` then, still does (epoch seconds).
+
+    One that was made later than now was made before a wrong clock was set back, and does not.
+    """
+    if now >= until or math.isinf(ttl_seconds):
+        return now < until
+    return not now < until - ttl_seconds < SYNTHETIC_LISTED_AT / 2
+
+
 class Entry(NamedTuple):
     """One version of one path.
 

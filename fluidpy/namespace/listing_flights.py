@@ -18,7 +18,7 @@ from fluidpy.errors import (
     SourceError,
     SourceNotFoundError,
 )
-from fluidpy.namespace.catalog import CatalogReader, Entry
+from fluidpy.namespace.catalog import CatalogReader, Entry, is_fresh
 from fluidpy.namespace.catalog_merge import CatalogMerge
 from fluidpy.namespace.catalog_rows import Changes
 from fluidpy.namespace.catalog_writer import CatalogWriter
@@ -56,8 +56,37 @@ class CatalogThread:
 
     async def run(self, function: Callable[_P, _T], *args: _P.args, **keywords: _P.kwargs) -> _T:
         """Calls `function` in that thread."""
+        return await self._begin(function, *args, **keywords)
+
+    async def tell(
+        self,
+        listener: Callable[[_T], None],
+        function: Callable[_P, _T],
+        *args: _P.args,
+        **keywords: _P.kwargs,
+    ) -> _T:
+        """As `run`, and `listener` hears what came of it, also when the caller was cancelled: what
+        is in the catalog by then must not stay unknown to those who watch it.
+        """
+        work = self._begin(function, *args, **keywords)
+
+        def late(done: asyncio.Future[_T]) -> None:
+            if not done.cancelled() and done.exception() is None:
+                listener(done.result())
+
+        try:
+            result = await asyncio.shield(work)
+        except asyncio.CancelledError:
+            work.add_done_callback(late)
+            raise
+        listener(result)
+        return result
+
+    def _begin(
+        self, function: Callable[_P, _T], *args: _P.args, **keywords: _P.kwargs
+    ) -> asyncio.Future[_T]:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._executor, lambda: function(*args, **keywords))
+        return loop.run_in_executor(self._executor, lambda: function(*args, **keywords))
 
 
 async def joined(pages: AsyncIterator[ListPage], entries: int) -> AsyncIterator[ListPage]:
@@ -83,11 +112,26 @@ async def merge_pages(
     try:
         async for page in joined(pages, PAGE_ENTRIES):
             if working is not None:
-                on_page(await working)
-            working = asyncio.create_task(thread.run(merge.add, page))
+                await working
+            working = asyncio.create_task(thread.tell(on_page, merge.add, page))
     finally:
         if working is not None:
-            on_page(await working)
+            await working
+
+
+async def finish_merge(
+    thread: CatalogThread,
+    merge: CatalogMerge,
+    listed_at: float,
+    on_changes: Callable[[Changes], None],
+) -> None:
+    """Removes what a whole walk has not seen."""
+
+    def tell_each(found: list[Changes]) -> None:
+        for changes in found:
+            on_changes(changes)
+
+    await thread.tell(tell_each, merge.finish, listed_at)
 
 
 class ListingFlights:
@@ -114,9 +158,12 @@ class ListingFlights:
         listing = self._reader.listing(directory)
         if listing is None:
             return False
-        age = self._clock() - listing.listed_at
+        now = self._clock()
         limit = self._ttl if max_age is None else max_age
-        return age < limit or (max_age is None and self._clock() < self._retry_at.get(directory, 0))
+        if is_fresh(listing.listed_at + limit, limit, now):
+            return True
+        retry_in = self._retry_at.get(directory, 0.0) - now
+        return max_age is None and 0.0 < retry_in <= RETRY_SECONDS
 
     async def ensure(self, directory: int, max_age: float | None = None) -> Changes:
         """Lists the folder unless it is fresh; joins a listing that is under way."""
@@ -198,9 +245,9 @@ class ListingFlights:
         self, entry: Entry, entries: list[ObjectInfo], listed_at: float, omitted: dict[str, int]
     ) -> Changes:
         apply = self._thread.writer.apply_listing
-        changes = await self._thread.run(apply, entry.id, entry.mount, entries, listed_at, omitted)
-        self._notify(changes)
-        return changes
+        return await self._thread.tell(
+            self._notify, apply, entry.id, entry.mount, entries, listed_at, omitted
+        )
 
     async def _list_long(
         self,
@@ -222,11 +269,10 @@ class ListingFlights:
             total.extend(changes)
             self._notify(changes)
 
-        on_page(await self._thread.run(merge.add, ListPage(entries, [])))
+        await self._thread.tell(on_page, merge.add, ListPage(entries, []))
         entries.clear()
         await merge_pages(self._thread, merge, rest, on_page)
-        for changes in await self._thread.run(merge.finish, listed_at):
-            on_page(changes)
+        await finish_merge(self._thread, merge, listed_at, on_page)
         return total
 
     async def _missing(

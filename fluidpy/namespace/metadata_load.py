@@ -11,7 +11,12 @@ from typing import NamedTuple, TypeAlias
 from fluidpy.errors import SourceNotFoundError
 from fluidpy.namespace.catalog_merge import CatalogMerge
 from fluidpy.namespace.catalog_rows import Changes
-from fluidpy.namespace.listing_flights import CatalogThread, Located, merge_pages
+from fluidpy.namespace.listing_flights import (
+    CatalogThread,
+    Located,
+    finish_merge,
+    merge_pages,
+)
 from fluidpy.storage.under_storage import ListPage
 
 Rest: TypeAlias = Callable[[float], Awaitable[None]]
@@ -89,8 +94,7 @@ async def _walk_one(
         if entry.id in composition.tops or entry.id not in composition.directories:
             raise
         # It leads to a mount, and is there although its own source has no such folder.
-    for changes in await thread.run(merge.finish, listed_at):
-        on_changes(changes)
+    await finish_merge(thread, merge, listed_at, on_changes)
     omitted: Counter[str] = Counter()
     for (_, reason), number in merge.omitted.items():
         omitted[reason] += number

@@ -21,6 +21,7 @@ from fluidpy.errors import (
     FluidpyError,
     PathNotFoundError,
 )
+from fluidpy.namespace.catalog import is_fresh
 from fluidpy.namespace.namespace import Namespace
 from fluidpy.storage.under_storage import Kind, is_volatile
 from fluidpy.telemetry.counters import Counters
@@ -120,7 +121,7 @@ class AttachedDataset:
         """The live entry at `path` if that is known without asking anybody; else None."""
         folder, _, name = path.strip("/").rpartition("/")
         known = self._folders.get(folder)
-        if known is None or time.time() >= known[1]:
+        if known is None or not is_fresh(known[1], self.namespace.ttl_seconds, time.time()):
             return None
         entry = self._entries.get(path)
         if entry is None:
@@ -145,17 +146,17 @@ class AttachedDataset:
 
     def is_fresh(self, directory: int) -> bool:
         """Whether a folder's listing is as young as the Dataset wants it."""
-        now = time.time()
-        if now < self._fresh_until.get(directory, 0.0):
+        now, ttl = time.time(), self.namespace.ttl_seconds
+        if is_fresh(self._fresh_until.get(directory, 0.0), ttl, now):
             return True
         listing = self.namespace.reader.listing(directory)
         if listing is None:
             return False
-        until = listing.listed_at + self.namespace.ttl_seconds
+        until = listing.listed_at + ttl
         if len(self._fresh_until) >= FOLDERS_REMEMBERED:
             self._fresh_until.clear()
         self._fresh_until[directory] = until
-        return now < until
+        return is_fresh(until, ttl, now)
 
     def locate(self, entry: Entry) -> Located:
         """Where an entry's bytes lie. Raises PathNotFoundError when nowhere."""

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from fluidpy.errors import (
     SourceUnavailableError,
 )
 from fluidpy.namespace import listing_flights
+from fluidpy.namespace.catalog_merge import CatalogMerge
 from fluidpy.namespace.catalog_rows import Changes
 from fluidpy.namespace.definition import DatasetDefinition, MountDefinition
 from fluidpy.namespace.metadata_load import MetadataProgress
@@ -99,6 +101,66 @@ async def test_many_ask_and_one_lists_and_who_leaves_does_not_stop_it(setting: S
     assert sum(isinstance(result, asyncio.CancelledError) for result in results) == 10
     assert {result.name for result in results if not isinstance(result, BaseException)} == {b"a"}
     assert setting.source.requests == ["list "]
+
+
+@pytest.mark.parametrize("step", ["add", "finish"])
+async def test_what_a_broken_off_load_has_changed_is_told(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    setting.source.put(file("changed"), file("gone"))
+    namespace = await setting.start()
+    await namespace.load_metadata("/", lambda _: None)
+    del setting.source.files["gone"]
+    setting.source.put(file("changed", 2))
+    setting.changes.clear()
+    in_thread, go_on = threading.Event(), threading.Event()
+    merge = getattr(CatalogMerge, step)
+
+    def merge_slowly(self: CatalogMerge, *arguments: Any) -> Any:
+        in_thread.set()
+        go_on.wait(30)
+        return merge(self, *arguments)
+
+    monkeypatch.setattr(CatalogMerge, step, merge_slowly)
+    loading = asyncio.create_task(namespace.load_metadata("/", lambda _: None))
+    await asyncio.to_thread(in_thread.wait, 30)
+    loading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await loading
+    go_on.set()
+    await namespace.purge()  # in the same thread, and so after it
+    changed = [pair for changes in setting.changes for pair in changes.changed]
+    removed = [row for changes in setting.changes for row in changes.removed]
+    assert len(changed) == 1
+    assert len(removed) == (step == "finish")
+
+
+async def test_a_listing_of_the_future_is_not_fresh(setting: Setting) -> None:
+    setting.source.put(file("a"))
+    setting.now += 10 * 365 * 86_400.0  # the machine started with a wrong clock
+    namespace = await setting.start(metadata_ttl_seconds=30.0)
+    await namespace.resolve("a")
+    setting.now -= 10 * 365 * 86_400.0
+    setting.source.put(file("a", 2))
+    assert (await namespace.resolve("a")).version == b"2"
+    requests = len(setting.source.requests)
+    assert (await namespace.resolve("a")).version == b"2"
+    assert len(setting.source.requests) == requests
+
+
+async def test_a_folder_that_failed_before_the_clock_was_set_back_is_tried_again(
+    setting: Setting,
+) -> None:
+    setting.source.put(file("a"))
+    namespace = await setting.start(metadata_ttl_seconds=30.0)
+    await namespace.resolve("a")
+    setting.now += 86_400.0
+    setting.source.error, setting.source.error_after = DOWN, 0
+    assert (await namespace.resolve("a")).version == b"1"
+    setting.source.error = None
+    setting.source.put(file("a", 2))
+    setting.now -= 3_600.0
+    assert (await namespace.resolve("a")).version == b"2"
 
 
 async def test_a_visit_after_the_ttl_sees_what_changed_and_touches_nothing_else(
