@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeAlias, TypeVar
 
+from fluidpy.aligned_memory import page_aligned
 from fluidpy.cluster import peer_protocol as protocol
 from fluidpy.cluster.membership import Member, Membership
 from fluidpy.cluster.peer_connection import PeerConnection
@@ -262,10 +263,10 @@ class PeerClient:
 
     def _buffer(self, _: int, length: int) -> memoryview:
         """A buffer of this thread, which its next transfer uses again."""
-        found: bytearray | None = getattr(self._buffers, "buffer", None)
+        found: memoryview | None = getattr(self._buffers, "buffer", None)
         if found is None or len(found) < length:
-            found = self._buffers.buffer = bytearray(max(length, PIECE_BYTES))
-        return memoryview(found)[:length]
+            found = self._buffers.buffer = page_aligned(max(length, PIECE_BYTES))
+        return found[:length]
 
 
 async def _run_to_its_end(threads: ThreadPoolExecutor, transfer: PeerTransfer[_Result]) -> _Result:

@@ -19,6 +19,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
+from fluidpy.aligned_memory import page_aligned
 from fluidpy.fuse.device import Device
 from fluidpy.fuse.disk_pace import PATIENCE_SECONDS, DiskPace
 from fluidpy.fuse.event_loop import EventLoop
@@ -59,7 +60,7 @@ class RangeReader:
         self._loop = loop
         self._device = device
         self._largest = largest
-        self._view = memoryview(bytearray(largest))
+        self._view = page_aligned(largest)
         self._last_byte = memoryview(bytearray(1))
         self._pipe = PagePipe(device)
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
@@ -134,7 +135,7 @@ class RangeReader:
         self._jobs.put(job)
 
     def _work(self) -> None:
-        view = memoryview(bytearray(self._largest))
+        view = page_aligned(self._largest)
         while (job := self._jobs.get()) is not None:
             begin = self._loop.clock()
             failure = self._answer(job.unique, job.pieces, view)

@@ -21,6 +21,7 @@ from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import quote, urlsplit
 
+from fluidpy.aligned_memory import page_aligned
 from fluidpy.errors import SourceChangedError, SourceError, SourceUnavailableError
 from fluidpy.storage.etag_codec import decode_etag, encode_etag
 from fluidpy.storage.http_client import CONNECT_SECONDS, SILENCE_SECONDS
@@ -33,6 +34,8 @@ _CODE: Final = "<Code>"
 _MOST_ERROR_BYTES: Final = 16 * 1024
 _THREADS: Final = 32
 """More than any mount asks at once by default (`fetch_concurrency`)."""
+_KEPT_BUFFERS: Final = 8
+"""Buffers kept for later ranges: as many as one reader's window of read-ahead has under way."""
 
 
 class ObjectPieces:
@@ -49,6 +52,7 @@ class ObjectPieces:
         self._key = key
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="fluidpy-range")
         self._idle: list[http.client.HTTPConnection] = []
+        self._buffers: list[memoryview] = []
 
     async def read(
         self, key: str, start: int, end: int, version: bytes, piece_bytes: int, take: TakePiece
@@ -75,6 +79,18 @@ class ObjectPieces:
     def keep_connection(self, connection: http.client.HTTPConnection) -> None:
         """Takes back a connection whose answer was read to its end."""
         self._idle.append(connection)
+
+    def take_buffer(self, size: int) -> memoryview:
+        """A buffer of at least `size` bytes, new or used."""
+        with contextlib.suppress(IndexError):
+            if len(buffer := self._buffers.pop()) >= size:
+                return buffer
+        return page_aligned(size)
+
+    def keep_buffer(self, buffer: memoryview) -> None:
+        """Takes back a buffer that nobody reads any more."""
+        if len(self._buffers) < _KEPT_BUFFERS:
+            self._buffers.append(buffer)
 
     @property
     def place(self) -> StorePlace:
@@ -177,10 +193,10 @@ class _Transfer:
             raise self._broken(f"announced {answer.length} of {length} bytes")
 
     def _receive(self, answer: http.client.HTTPResponse) -> None:
-        buffer = memoryview(bytearray(min(self._piece_bytes, self._end - self._start)))
+        buffer = self._pieces.take_buffer(min(self._piece_bytes, self._end - self._start))
         position = self._start
         while position < self._end:
-            piece = buffer[: min(len(buffer), self._end - position)]
+            piece = buffer[: min(self._piece_bytes, self._end - position)]
             filled = 0
             while filled < len(piece):
                 try:
@@ -193,6 +209,7 @@ class _Transfer:
             self._stop_if_aborted()
             self._take(position, piece)
             position += len(piece)
+        self._pieces.keep_buffer(buffer)
         answer.close()
 
     def _stop_if_aborted(self) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import mmap
 from collections.abc import AsyncIterator
 
 import pytest
@@ -25,8 +27,10 @@ class Taken:
     def __init__(self) -> None:
         self.bytes = bytearray(len(DATA))
         self.offsets: list[int] = []
+        self.places: set[int] = set()
 
     def take(self, offset: int, piece: memoryview) -> None:
+        self.places.add(ctypes.addressof(ctypes.c_char.from_buffer(piece)))
         self.offsets.append(offset)
         self.bytes[offset : offset + len(piece)] = piece
 
@@ -47,10 +51,12 @@ def streaming(storage: UnderStorage) -> StreamingStorage:
     return storage
 
 
-async def read(storage: StreamingStorage, start: int = 0, end: int = len(DATA)) -> Taken:
+async def read(
+    storage: StreamingStorage, start: int = 0, end: int = len(DATA), piece_bytes: int = PIECE
+) -> Taken:
     info = await storage.stat("a/data")
     taken = Taken()
-    await storage.read_pieces("a/data", start, end, info.version, PIECE, taken.take)
+    await storage.read_pieces("a/data", start, end, info.version, piece_bytes, taken.take)
     return taken
 
 
@@ -63,6 +69,20 @@ async def test_a_range_comes_in_order_and_whole(
     assert taken.offsets == list(range(start, end, PIECE))
     assert not any(taken.bytes[:start])
     assert not any(taken.bytes[end:])
+
+
+async def test_pieces_of_all_sizes_lie_at_a_page_in_memory_that_is_used_again(
+    storage: StreamingStorage,
+) -> None:
+    first = await read(storage)
+    assert {place % mmap.PAGESIZE for place in first.places} == {0}
+    assert (await read(storage)).places == first.places
+    larger = await read(storage, piece_bytes=2 * PIECE)
+    assert larger.bytes == DATA
+    assert larger.offsets == list(range(0, len(DATA), 2 * PIECE))
+    smaller = await read(storage)
+    assert smaller.bytes == DATA
+    assert smaller.offsets == first.offsets
 
 
 @pytest.mark.parametrize(
