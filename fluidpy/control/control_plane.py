@@ -13,11 +13,13 @@ from fluidpy.control.admission import Admission
 from fluidpy.control.api_server import ApiServer
 from fluidpy.control.control_samples import dataset_samples, object_samples
 from fluidpy.control.data_loads import DataLoads
+from fluidpy.control.data_migrates import DataMigrates
 from fluidpy.control.declared_mounts import DeclaredMounts
 from fluidpy.control.demands import RUNTIME_PLURALS, scaled
 from fluidpy.control.event_log import EventLog
 from fluidpy.control.loading_workers import LoadingWorkers
 from fluidpy.control.metadata_sync import MetadataSyncs
+from fluidpy.control.migration_ends import MigrationEnds
 from fluidpy.control.object_lifecycle import Document, ObjectKey
 from fluidpy.control.object_store import Change, ObjectStore
 from fluidpy.control.pool_worker import PoolWorker
@@ -55,7 +57,7 @@ GATHER_SECONDS: Final = 0.02
 MOST_GATHER_SECONDS: Final = 0.5
 """How long it waits at most when steps take long: half the time is left to those who declare."""
 
-_COUNTED: Final = ("datasets", *RUNTIME_PLURALS, "dataloads")
+_COUNTED: Final = ("datasets", *RUNTIME_PLURALS, "dataloads", "datamigrates")
 """Objects that the metrics tell of."""
 
 RUNTIME_SECONDS: Final = 10.0
@@ -94,6 +96,12 @@ class ControlPlane:
         )
         workers = LoadingWorkers(self.pool, self.reconciler)
         self.loads = DataLoads(self.store, workers, self.events, on_change=self._wake_from_a_thread)
+        self.migrates = DataMigrates(
+            self.store,
+            MigrationEnds(self.reconciler.runtime_of, self.admission.stored, settings),
+            self.events,
+            on_change=self.wake,
+        )
         self.syncs = MetadataSyncs(
             workers,
             self.reconciler.totals.get,
@@ -131,6 +139,7 @@ class ControlPlane:
                 await steps
             self.syncs.close()
             self.loads.close()
+            await self.migrates.close()
             await self.mounts.close()
             await self.server.close()
             await self.pool.close(stop=self._stop_workers)
@@ -168,8 +177,10 @@ class ControlPlane:
 
     def _step(self) -> None:
         self.reconciler.operations = self.loads.running()
+        self.reconciler.migrations = self.migrates.running()
         self.reconciler.step()
         self.loads.look()
+        self.migrates.look()
         loading = {f"{namespace}/{name}" for namespace, name in self.reconciler.operations}
         self.syncs.look(self.reconciler.wanted, loading)
 

@@ -11,23 +11,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Final, Literal
+from typing import Final
 
-from fluidpy.api.conditions import OperationCondition, OperationPhase
+from fluidpy.api.conditions import OperationPhase
 from fluidpy.api.dataset import Dataset
 from fluidpy.api.operations import DataLoad, OperationStatus, TargetPath, WaitingStatus
-from fluidpy.control.conditions import find, set_condition
 from fluidpy.control.events import Event, ObjectOfEvent, normal, warning
 from fluidpy.control.load_progress import NOTHING, MemberCounts, Sample, progress, total
-from fluidpy.control.moments import duration, seconds_of, timestamp
+from fluidpy.control.operation_ends import ENDED, UNFINISHED, ended_status, seconds_left
+
+READABLE: Final = ("Bound", "Updating", "DataMigrating")
+"""Phases of a Dataset in which it is served."""
 
 METADATA_ONLY: Final = "loadMetadataOnly"
 """The option (Jindo's word) by which a DataLoad lists names and sizes and fetches no bytes."""
-
-UNFINISHED: Final = "Unfinished"
-"""Fluid's `duration` of an operation under way."""
-
-ENDED: Final = ("Complete", "Failed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +134,7 @@ def _waits_for(load: DataLoad, facts: DataLoadFacts) -> _Waiting | None:
     name = load.spec.dataset.name if load.spec.dataset is not None else ""
     if facts.dataset is None or facts.dataset.metadata.deletion_timestamp is not None:
         return _Waiting("TargetDatasetNotFound", f"waits for the Dataset {name}: it is not there")
-    if facts.dataset.status.phase not in ("Bound", "Updating"):
+    if facts.dataset.status.phase not in READABLE:
         phase = facts.dataset.status.phase or "new"
         return _Waiting("TargetDatasetNotReady", f"waits for the Dataset {name}, which is {phase}")
     if not facts.pool:
@@ -207,14 +204,14 @@ def _finish(
     about = ObjectOfEvent.of(load)
     if counts.failed or missing > 0:
         message = _shortfall(counts, missing)
-        ended = _end(load, status, "Failed", "DataLoadFailed", message, now)
+        ended = ended_status(load, status, "Failed", "DataLoadFailed", message, now)
         event = warning(about, "DataLoadJobFailed", message, now)
     else:
         what = "listed" if metadata_only else "in the cache"
         message = f"{counts.files} files, {counts.bytes} bytes are {what}"
-        ended = _end(load, status, "Complete", "DataLoadComplete", message, now)
+        ended = ended_status(load, status, "Complete", "DataLoadComplete", message, now)
         event = normal(about, "DataLoadJobComplete", message, now)
-    return LoadDecision(ended, events=(event,), again_in=_ttl_left(load, ended, now))
+    return LoadDecision(ended, events=(event,), again_in=seconds_left(load, ended, now))
 
 
 def _shortfall(counts: MemberCounts, missing: int) -> str:
@@ -224,55 +221,12 @@ def _shortfall(counts: MemberCounts, missing: int) -> str:
     return f"{counts.failed} of {counts.files} files could not be loaded: {named}"
 
 
-def _end(
-    load: DataLoad,
-    status: OperationStatus,
-    phase: Literal["Complete", "Failed"],
-    reason: str,
-    message: str,
-    now: float,
-) -> OperationStatus:
-    created = load.metadata.creation_timestamp
-    took = now - seconds_of(created) if created else 0.0
-    condition = OperationCondition(
-        type=phase,
-        status="True",
-        reason=reason,
-        message=message,
-        last_probe_time=timestamp(now),
-        last_transition_time=timestamp(now),
-        observed_generation=load.metadata.generation,
-    )
-    reached = status.progress
-    if reached is not None:
-        reached = reached.model_copy(update={"eta_seconds": None, "bytes_per_second": 0})
-    return status.model_copy(
-        update={
-            "phase": phase,
-            "duration": duration(took),
-            "progress": reached,
-            # Fluid's readers take the first condition for the end.
-            "conditions": set_condition([], condition),
-        }
-    )
-
-
 def _ended(load: DataLoad, facts: DataLoadFacts, now: float) -> LoadDecision:
-    left = _ttl_left(load, load.status, now)
+    left = seconds_left(load, load.status, now)
     over = left is not None and left <= 0
     return LoadDecision(
         load.status, stop=tuple(facts.runs), delete=over, again_in=None if over else left
     )
-
-
-def _ttl_left(load: DataLoad, status: OperationStatus, now: float) -> float | None:
-    ttl = load.spec.ttl_seconds_after_finished
-    if ttl is None:
-        return None
-    condition = find(status.conditions, status.phase)
-    if condition is None or condition.last_transition_time is None:
-        return None
-    return seconds_of(condition.last_transition_time) + ttl - now
 
 
 def running_on(loads: Sequence[DataLoad]) -> dict[tuple[str, str], tuple[str, ...]]:

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from fluidpy.api.dataset import Dataset
-from fluidpy.api.kinds import KINDS
 from fluidpy.api.operations import DataLoad
-from fluidpy.api.serialisation import to_dict
 from fluidpy.control.data_load import (
     DataLoadFacts,
     LoadDecision,
@@ -22,15 +20,12 @@ from fluidpy.control.data_load import (
     steps_of,
 )
 from fluidpy.control.event_log import EventLog
-from fluidpy.control.events import Event
 from fluidpy.control.load_runs import LoadRuns, WorkerAccess
-from fluidpy.control.object_lifecycle import Document, ObjectKey
+from fluidpy.control.object_lifecycle import ObjectKey
 from fluidpy.control.object_store import ObjectStore
+from fluidpy.control.operation_notes import OperationNotes, phase_before
 
 DATA_LOADS: Final = "dataloads"
-
-PROGRESS_SECONDS: Final = 1.0
-"""Progress is noted this often at most, since each write is synced to the disk."""
 
 
 class LoadPool(Protocol):
@@ -63,11 +58,9 @@ class DataLoads:
         """`clock` gives epoch seconds; `on_change`, for any thread: it is worth to look now."""
         self._store = store
         self._pool = pool
-        self._events = events
+        self._notes = OperationNotes(store, events)
         self._clock = clock
         self._runs = LoadRuns(on_change)
-        self._noted: dict[ObjectKey, float] = {}
-        self._told: dict[ObjectKey, tuple[str, str]] = {}
 
     def look(self) -> None:
         """Looks at every DataLoad once."""
@@ -77,10 +70,8 @@ class DataLoads:
             key = ObjectKey(DATA_LOADS, load.namespace, load.name)
             seen.add(key)
             self._carry_out(key, load, reconcile(load, self._facts(key, load), self._clock()))
-        for key in self._noted.keys() - seen:
+        for key in self._notes.gone(seen):
             self._runs.forget(key)
-            self._noted.pop(key, None)
-            self._told.pop(key, None)
 
     def running(self) -> dict[tuple[str, str], tuple[str, ...]]:
         """The loads under way by (namespace, name) of their Dataset."""
@@ -101,17 +92,9 @@ class DataLoads:
             self._pool.members_of(place),
             frozenset(name for name in ready if self._runs.may_start(key, name)),
             self._runs.of(key),
-            self._predecessor(load),
+            phase_before(self._store, load),
             self._runs.samples(key),
         )
-
-    def _predecessor(self, load: DataLoad) -> Any:
-        after = load.spec.run_after
-        if after is None:
-            return None
-        namespace = after.namespace or load.namespace
-        found = self._store.find(ObjectKey(KINDS[after.kind].plural, namespace, after.name))
-        return None if found is None else found.get("status", {}).get("phase", "")
 
     def _carry_out(self, key: ObjectKey, load: DataLoad, decision: LoadDecision) -> None:
         for member in decision.stop:
@@ -122,30 +105,8 @@ class DataLoads:
             pool = self._pool.members_of(place)
             self._runs.start(key, member, pool, access, steps_of(load))
         for event in decision.events:
-            self._tell(key, event)
+            self._notes.tell(key, event)
         if decision.delete:
             self._store.delete(key)
         else:
-            self._note(key, load, decision)
-
-    def _tell(self, key: ObjectKey, event: Event) -> None:
-        """Says a thing once, however often it is looked at."""
-        if self._told.get(key) != (event.reason, event.message):
-            self._told[key] = event.reason, event.message
-            self._events.record(event)
-
-    def _note(self, key: ObjectKey, load: DataLoad, decision: LoadDecision) -> None:
-        now = time.monotonic()
-        status = to_dict(decision.status)
-        old = to_dict(load.status)
-        if status == old:
-            self._noted.setdefault(key, now)
-            return
-        hurry = _without_progress(status) != _without_progress(old)
-        if hurry or now - self._noted.get(key, float("-inf")) >= PROGRESS_SECONDS:
-            self._noted[key] = now
-            self._store.set_status(key, status)
-
-
-def _without_progress(status: Document) -> Document:
-    return {name: value for name, value in status.items() if name != "progress"}
+            self._notes.note(key, load.status, decision.status)

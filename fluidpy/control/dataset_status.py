@@ -88,7 +88,7 @@ def dataset_status(dataset: Dataset, facts: DatasetFacts, now: float) -> Dataset
 
 
 def next_phase(dataset: Dataset, facts: DatasetFacts) -> DatasetPhase:
-    """The phase: NotBound, Bound, Updating or Failed, as Fluid has them."""
+    """The phase: NotBound, Bound, Updating, DataMigrating or Failed, as Fluid has them."""
     was_bound = dataset.status.phase in ("Bound", "Updating", "Failed", "DataMigrating")
     if facts.runtime is None:
         return "NotBound"
@@ -99,7 +99,9 @@ def next_phase(dataset: Dataset, facts: DatasetFacts) -> DatasetPhase:
         if not was_bound:
             return "NotBound"
         return "Failed" if facts.unready_seconds > GRACE_SECONDS else dataset.status.phase
-    return "Bound" if _is_current(dataset, facts) else "Updating"
+    if not _is_current(dataset, facts):
+        return "Updating"
+    return "DataMigrating" if facts.operations.get("DataMigrate") else "Bound"
 
 
 def _is_current(dataset: Dataset, facts: DatasetFacts) -> bool:
@@ -150,7 +152,10 @@ def _findings(
         if facts.trouble is not None:
             why = f"the edited mounts are not served yet: {facts.trouble.message}"
         found.append(("Updating", True, "DatasetUpdating", why))
-    elif any(one.type == "Updating" for one in dataset.status.conditions) and phase == "Bound":
+    elif any(one.type == "Updating" for one in dataset.status.conditions) and phase in (
+        "Bound",
+        "DataMigrating",
+    ):
         found.append(("Updating", False, "DatasetReady", "the mounts are served as declared"))
     if dataset.metadata.deletion_timestamp and facts.users:
         message = "deletion waits until it is no longer used by " + ", ".join(facts.users)
@@ -163,7 +168,11 @@ def _findings(
 
 def _ready(facts: DatasetFacts, phase: DatasetPhase) -> tuple[str, bool, str, str]:
     ready = sum(share.ready for share in facts.shares)
-    if phase in ("Bound", "Updating") and ready and facts.served_generation is not None:
+    if (
+        phase in ("Bound", "Updating", "DataMigrating")
+        and ready
+        and facts.served_generation is not None
+    ):
         message = f"the Dataset can be read; {ready} of {len(facts.shares)} workers serve it"
         return "Ready", True, "DatasetReady", message
     if facts.trouble is not None:

@@ -13,7 +13,8 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Container, Iterable, Mapping
+import sys
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -50,6 +51,23 @@ def adopt_orphans() -> None:
 def die_with_parent() -> None:
     """This process is killed when its parent ends."""
     _call("prctl", _PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+
+
+_ENDING_WITH: Final = (
+    "import ctypes, os, sys; "
+    f"ctypes.CDLL(None).prctl({_PR_SET_PDEATHSIG}, {int(signal.SIGKILL)}, 0, 0, 0); "
+    "os.getppid() == int(sys.argv[1]) or sys.exit(1); "
+    "os.execvp(sys.argv[2], sys.argv[2:])"
+)
+
+
+def ending_with(parent: int, arguments: Sequence[str]) -> tuple[str, ...]:
+    """The arguments of a program that is killed when the thread that starts it ends.
+
+    `parent` is the process that starts it. A hook between fork and exec could hang in a process
+    that has threads; here the program's own process asks the kernel for it.
+    """
+    return (sys.executable, "-I", "-S", "-c", _ENDING_WITH, str(parent), *arguments)
 
 
 def mount_table(pid: int | str = "self") -> list[MountFact]:

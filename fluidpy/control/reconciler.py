@@ -83,6 +83,8 @@ class Reconciler:
         """What each Dataset is served by: the last definition that could be resolved."""
         self.operations: Mapping[tuple[str, str], tuple[str, ...]] = {}
         """DataLoads under way, by namespace and name of their Dataset."""
+        self.migrations: Mapping[tuple[str, str], tuple[str, ...]] = {}
+        """DataMigrates under way, likewise."""
         self.totals: dict[str, SourceTotals | None] = {}
         """What each Dataset's workers know of its source."""
         self._runtimes: dict[ObjectKey, LoadedObject] = {}
@@ -130,6 +132,10 @@ class Reconciler:
             return True
         state = self._executor.state(key)
         return state is not None and state.ready
+
+    def runtime_of(self, key: str) -> Assignment | None:
+        """What runs for a Dataset beside the workers; None if nothing does."""
+        return self._assignments.get(key)
 
     def engine_of(self, key: str) -> Assignment | None:
         """The engine that fills its own cache with a Dataset; None where the workers do."""
@@ -320,8 +326,9 @@ class Reconciler:
         return next(failures, trouble)
 
     def _operations_on(self, dataset: Dataset) -> dict[str, tuple[str, ...]]:
-        running = self.operations.get((dataset.namespace, dataset.name), ())
-        return {"DataLoad": running} if running else {}
+        place = (dataset.namespace, dataset.name)
+        running = {"DataLoad": self.operations, "DataMigrate": self.migrations}
+        return {kind: named[place] for kind, named in running.items() if named.get(place)}
 
     def _note_runtime(self, wanted: Wanted, facts: DatasetFacts) -> None:
         assert wanted.runtime is not None

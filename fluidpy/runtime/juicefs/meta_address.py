@@ -34,6 +34,15 @@ class MetaAddress:
     password: str = field(default="", repr=False)
 
     @property
+    def whole(self) -> str:
+        """With the password in it, as it was declared: for a variable, never for an argument."""
+        if not self.password:
+            return self.url
+        scheme, _, rest = self.url.partition("://")
+        user, _, rest = rest.partition(":")
+        return f"{scheme}://{user}:{self.password}{rest}"
+
+    @property
     def environment(self) -> dict[str, str]:
         """What the programs of JuiceFS need beside the address."""
         return {"META_PASSWORD": self.password} if self.password else {}

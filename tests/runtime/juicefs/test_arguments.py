@@ -19,8 +19,6 @@ from fluidpy.runtime.juicefs.arguments import (
     operation_seconds,
     quota_arguments,
     size_in_bytes,
-    sync_arguments,
-    volume_address,
     warmup_arguments,
 )
 from fluidpy.runtime.juicefs.volume import Volume, read_volume
@@ -156,15 +154,6 @@ def test_everything_wrong_is_told_at_once() -> None:
 def test_a_load_is_a_warmup_of_places_below_the_mount() -> None:
     found = warmup_arguments("juicefs", TARGET, ["/", "a b/c"], {"timeout": "5m", "threads": "8"})
     assert found == ("juicefs", "warmup", "--threads=8", "/run/target", "/run/target/a b/c")
-
-
-def test_a_migration_is_a_sync_whose_keys_are_in_no_argument() -> None:
-    volume_end = volume_address("META", "/a")
-    assert sync_arguments("juicefs", "s3://b/p/", volume_end, {"update": "", "timeout": "1h"}) == (
-        *("juicefs", "sync", "--update", "s3://b/p/", "jfs://META/a/"),
-    )
-    with pytest.raises(ValidationError, match="has keys in it"):
-        sync_arguments("juicefs", "s3://key:secret@b/", volume_end, {})
 
 
 def test_the_time_of_an_operation_is_fluids() -> None:
