@@ -33,7 +33,7 @@ from fluidpy.fuse.read_mode_checks import check_read_mode
 from fluidpy.namespace.definition import DatasetDefinition
 from fluidpy.settings import Settings
 
-END_SECONDS: Final = 15.0
+END_SECONDS: Final = 30.0
 """How long `unmount` waits for the processes of a mount to end."""
 
 _NAMED_PROCESSES: Final = 5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -24,7 +25,7 @@ class RecentChanges:
         self._clock = clock
         self._changes: deque[tuple[float, int, Changes]] = deque()
         self._rows = 0
-        self._too_many_at = -KEPT_SECONDS
+        self._too_many_at = -math.inf
 
     def add(self, changes: Changes) -> None:
         """These happened just now."""

@@ -106,7 +106,7 @@ def test_two_mounts_at_one_directory_at_once(
         )
         for _ in range(2)
     ]
-    said = [process.communicate(timeout=50)[1].decode() for process in both]
+    said = [process.communicate(timeout=100)[1].decode() for process in both]
     assert sorted(process.returncode for process in both) == [0, 1]
     assert any("is mounting at" in text or "already" in text for text in said)
     mounts = [line for line in Path("/proc/self/mounts").read_text().splitlines()
@@ -127,7 +127,7 @@ def test_directories_of_ours_that_cannot_be_written(
         finished = subprocess.run(
             [*WITHOUT_RIGHTS, command_line.python, "-m", "fluidpy", "ls", "-f", str(file),
              "fluid://pets/"],
-            env=command_line.environment | environment, capture_output=True, timeout=50,
+            env=command_line.environment | environment, capture_output=True, timeout=100,
             check=False,
         )  # fmt: skip
         assert finished.returncode == 1

@@ -49,7 +49,7 @@ def test_a_directory_without_permission(refusals: Refusals, tmp_path: Path) -> N
         finished = subprocess.run(
             [*WITHOUT_RIGHTS, refusals.line.python, "-m", "fluidpy", *words, "-f",
              str(tmp_path / "d.yaml")],
-            env=refusals.line.environment, capture_output=True, timeout=50, check=False,
+            env=refusals.line.environment, capture_output=True, timeout=100, check=False,
         )  # fmt: skip
         said = finished.stderr.decode()
         assert finished.returncode == 1
@@ -97,7 +97,7 @@ def test_an_endpoint_that_is_silent(refusals: Refusals, silent: str) -> None:
     file, directory = refusals.line.directory / "d.yaml", refusals.line.directory / "data"
     file.write_text(text)
     directory.mkdir()
-    finished = refusals.line.run("mount", "-f", file, directory, timeout=20)
+    finished = refusals.line.run("mount", "-f", file, directory, timeout=100)
     lines = finished.stderr.decode().splitlines()
     assert finished.returncode == 1
     assert lines[0] == "still waiting for mount nas: s3://bucket"

@@ -19,7 +19,7 @@ from tests.bad_input.conftest import Refusals, dataset
 from tests.bad_input.test_bad_places import NOBODY
 from tests.cli.conftest import command_line_in
 
-SECONDS = 10.0
+SECONDS = 60.0
 """Far below the default deadline of a request, and far above what an answer takes."""
 
 

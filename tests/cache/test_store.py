@@ -386,7 +386,7 @@ def test_threads_write_one_object_together(open_store: OpenStore) -> None:
             item.write(block * BLOCK, content[block * BLOCK : (block + 1) * BLOCK])
 
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(write, range(8), timeout=20))
+        list(pool.map(write, range(8), timeout=100))
     item.commit(0, size)
     assert read_back(item) == content
 
@@ -411,7 +411,7 @@ def test_threads_filling_many_objects_never_pass_the_quota(open_store: OpenStore
         return highest
 
     with ThreadPoolExecutor(4) as pool:
-        highest = max(pool.map(work, range(0, 4000, 1000), timeout=50))
+        highest = max(pool.map(work, range(0, 4000, 1000), timeout=100))
     assert highest <= quota
     assert used(store) <= quota
 

@@ -68,7 +68,7 @@ class Bed:
         return record
 
     def ask(self, operation: str, **fields: Any) -> dict[str, Any]:
-        return ask(self.session, operation, deadline=30.0, **fields)
+        return ask(self.session, operation, deadline=60.0, **fields)
 
     def sync(self, folder: str) -> None:
         """A metadata sync of a folder."""
@@ -144,7 +144,7 @@ class Bed:
             held = self.held_bytes()
             return held == 0
 
-        assert until(idle, 20), f"{held} bytes of evicted files are still held"
+        assert until(idle, 60), f"{held} bytes of evicted files are still held"
         # The next spare is made after a server was replaced, and late on a busy machine.
         assert until(lambda: {"fluidpy.fuse.server", "fluidpy.fuse.spare"} <= self.fds().keys())
         return self.fds()
@@ -280,10 +280,10 @@ class Load:
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
-        self._thread.join(30)
+        self._thread.join(60)
         for reader in self._readers:
             try:
-                out, _error = reader.communicate("", timeout=20)
+                out, _error = reader.communicate("", timeout=60)
                 self.reports.append(json.loads(out))
             except subprocess.TimeoutExpired:
                 self.failures.append(f"a reader hangs ({_where(reader.pid)})")
@@ -301,7 +301,7 @@ class Load:
             try:
                 if what == "change":
                     name = chance.choice(self.bed.names[-CHANGING_FILES:])
-                    if time.monotonic() - changed_at.get(name, 0.0) < 2 * GRACE_SECONDS:
+                    if time.monotonic() - changed_at.get(name, 0.0) < GRACE_SECONDS + 1:
                         continue
                     self.bed.change(name)
                     changed_at[name] = time.monotonic()

@@ -58,7 +58,7 @@ class Mapper:
         """Ends the process."""
         if self._process is not None:
             process, self._process = self._process, None
-            process.communicate(timeout=20)
+            process.communicate(timeout=60)
 
 
 def main() -> None:

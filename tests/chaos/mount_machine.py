@@ -23,7 +23,7 @@ from tests.chaos.read_modes import CAN_UPGRADE
 from tests.model.place import BLOCK_BYTES, KIB, until
 from tests.model.reference import Content, new_content
 
-SETTLE_SECONDS = 20.0
+SETTLE_SECONDS = 60.0
 """How soon after a sync its changes are seen on a busy machine."""
 SIZES = (0, 1, 4096, BLOCK_BYTES - 1, BLOCK_BYTES, 3 * BLOCK_BYTES + 77, 300 * KIB)
 OFFSETS = (0, 1, 4095, BLOCK_BYTES - 1, BLOCK_BYTES, 2 * BLOCK_BYTES + 5)

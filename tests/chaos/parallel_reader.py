@@ -21,6 +21,8 @@ from typing import Any
 from tests.chaos.latency import Pulse
 
 CHUNK_BYTES = 128 * 1024
+ENOUGH_READS = 40
+"""Of each file on the average, for shares to be told."""
 _PREAD64 = {"17", "67"}
 """Number of pread64(2): x86-64, and arm64."""
 
@@ -30,7 +32,7 @@ def open_direct(path: Path) -> int:
 
 
 def read_shares(paths: list[Path], seconds: float) -> dict[str, Any]:
-    """Reads of each file in the time, all begun at once."""
+    """Reads of each file in the time, or a little longer, all begun at once."""
     counts = [0] * len(paths)
     begin = threading.Barrier(len(paths) + 1)
     ended = threading.Event()
@@ -52,6 +54,8 @@ def read_shares(paths: list[Path], seconds: float) -> dict[str, Any]:
         thread.start()
     begin.wait()
     time.sleep(seconds)
+    while sum(counts) < ENOUGH_READS * len(paths):  # on a slow machine: few say nothing of shares
+        time.sleep(0.05)
     ended.set()
     for thread in threads:
         thread.join()

@@ -33,7 +33,7 @@ from tests.chaos.versioned_content import (
     version_in,
 )
 
-GRACE_SECONDS = 3.0
+GRACE_SECONDS = 6.0
 """How long after a metadata sync a mount may still show what was there before."""
 MOST_PROBLEMS = 20
 HELD_FILES = 8

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,9 +23,9 @@ from tests.model.place import KIB, Place, new_place, until
 
 READERS = 64
 PARKED = 200
-STALL_SECONDS = 5.0
-CACHED_SECONDS = 0.05
-"""99 % of reads of cached files take less, whatever a slow source does."""
+QUICK_SECONDS = 1.0
+"""99 % of reads that the slow source has no part in take less, also on a busy machine, and but for
+its stalls; the slow source answers nothing at all meanwhile."""
 FAIR = 3.0
 """At most so many times as much for the first as for the last of all readers."""
 
@@ -41,7 +42,7 @@ def start(kind: str, seconds: float, top: Path, files: Sequence[str]) -> subproc
 
 
 def finish(process: subprocess.Popen[str]) -> dict[str, Any]:
-    out, _error = process.communicate("", timeout=40)
+    out, _error = process.communicate("", timeout=100)
     report = json.loads(out)
     assert isinstance(report, dict)
     return report
@@ -110,21 +111,23 @@ def test_64_readers_of_files_at_the_source_have_fair_shares(sources: Sources) ->
     sources.proxy.latency_seconds = 0.01
     files = sources.fill("slow", [f"{n:02}" for n in range(READERS)], 512 * KIB)
     sources.mount()
-    seconds = sources.run("whole", 0, files)["seconds"]
+    report = sources.run("whole", 0, files)
+    seconds = report["seconds"]
     print(f"512 KiB each: {min(seconds):.2f} to {max(seconds):.2f} s")
-    assert max(seconds) / min(seconds) < 2 * FAIR, sorted(seconds)
+    stall = report["stall"]
+    assert max(seconds) < 2 * FAIR * min(seconds) + 4 * stall, (sorted(seconds), stall)
 
 
 @contextmanager
 def parked(sources: Sources, files: Sequence[str]) -> Iterator[None]:
     """Reads of the slow source are under way, all of them, while the block lasts."""
-    process = start("parked", 20.0, sources.top, files)
+    process = start("parked", 40.0, sources.top, files)
     assert process.stdout is not None
     try:
         assert int(process.stdout.readline()) == len(files)
         yield
         report = finish(process)
-        assert report["parked"] > len(files) / 2, "the slow reads were over too soon"
+        assert report["parked"] == len(files), "the slow reads were over too soon"
         assert not report["failures"], report
     finally:
         process.kill()
@@ -139,17 +142,25 @@ def test_a_slow_source_delays_no_reader_of_anything_else(sources: Sources) -> No
     os.listdir(sources.top / "slow")
     sources.warm(cached)
     before = sources.run("paced", 0, cold[:80])
-    sources.proxy.add(Fault(path="/slow/*", times=0, delay_seconds=STALL_SECONDS))
-    with parked(sources, slow):
-        assert until(lambda: sources.proxy.count("/slow/*") > 0)
-        kept = sources.run("paced", 1.0, cached)
-        fetched = sources.run("paced", 0, cold[80:])
+    go_on = threading.Event()
+
+    def wait() -> None:
+        go_on.wait()
+
+    sources.proxy.add(Fault(path="/slow/*", times=0, before=wait))
+    try:
+        with parked(sources, slow):
+            assert until(lambda: sources.proxy.count("/slow/*") > 0)
+            kept = sources.run("paced", 1.0, cached)
+            fetched = sources.run("paced", 0, cold[80:])
+    finally:
+        go_on.set()
     figures = {
         name: (percentile(report["seconds"], 0.5), percentile(report["seconds"], 0.99))
         for name, report in (("cached", kept), ("cold", fetched), ("cold before", before))
     }
     text = ", ".join(f"{k}: {m * 1e3:.1f} / {p * 1e3:.1f} ms" for k, (m, p) in figures.items())
     print(f"{PARKED} reads parked; median / 99 %: {text}; stalls {kept['stall']:.3f} s")
-    assert figures["cached"][1] < CACHED_SECONDS + kept["stall"], text
+    assert figures["cached"][1] < QUICK_SECONDS + 2 * kept["stall"], text
     usual = figures["cold before"][1] + before["stall"]
-    assert figures["cold"][1] < CACHED_SECONDS + 2 * usual + fetched["stall"], text
+    assert figures["cold"][1] < QUICK_SECONDS + 2 * usual + 2 * fetched["stall"], text

@@ -77,7 +77,7 @@ def interpreter_for_nobody(command: list[str]) -> tuple[str, dict[str, str]] | N
             [*command, candidate, "-c", check],
             env={**os.environ, **environment},
             capture_output=True,
-            timeout=30,
+            timeout=60,
             check=False,
         )
         if run.returncode == 0:

@@ -25,7 +25,7 @@ class CommandLine:
     python: str = sys.executable
 
     def run(
-        self, *arguments: str | Path, stdin: bytes = b"", timeout: float = 50
+        self, *arguments: str | Path, stdin: bytes = b"", timeout: float = 100
     ) -> subprocess.CompletedProcess[bytes]:
         if self.python == sys.executable and may_be_forked(self.environment):
             words = [*map(str, arguments)]

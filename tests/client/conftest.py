@@ -31,8 +31,8 @@ def settings(tmp_path: Path) -> Iterator[Settings]:
         yield Settings(
             cache_dir=tmp_path / "cache",
             runtime_dir=runtime,
-            source_deadline_seconds=10,
-            worker_start_seconds=10,
+            source_deadline_seconds=60,
+            worker_start_seconds=60,
         )
         close_connections()
 

@@ -180,7 +180,7 @@ def test_no_worker_depends_on_the_seed_of_hashes() -> None:
             env={"PYTHONHASHSEED": seed},
             capture_output=True,
             check=True,
-            timeout=30,
+            timeout=60,
         ).stdout
         for seed in ("1", "2")
     }

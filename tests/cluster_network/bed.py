@@ -89,7 +89,7 @@ class Bed:
 
     async def read(self, request: PeerRequest, member: Member | None = None, **how: Any) -> bytes:
         data = bytearray(request.end - request.start)
-        how.setdefault("seconds", 10.0)
+        how.setdefault("seconds", 60.0)
         await self.client.read_into(member or self.member, request, memoryview(data), **how)
         return bytes(data)
 

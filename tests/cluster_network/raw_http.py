@@ -31,7 +31,7 @@ async def ask(
         lines.append(f"Content-Length: {len(body)}")
     writer.write("\r\n".join([*lines, "", ""]).encode("latin-1") + body)
     try:
-        raw = await asyncio.wait_for(reader.read(), 10)
+        raw = await asyncio.wait_for(reader.read(), 30)
     finally:
         writer.close()
         await writer.wait_closed()

@@ -15,10 +15,10 @@ async def test_the_owner_fetches_once_and_serves_from_its_cache(bed: Bed) -> Non
     data = os.urandom(5 * BLOCK + 17)
     request = await bed.put("a/b.bin", data)
     into = memoryview(bytearray(len(data)))
-    first = await bed.client.read_into(bed.member, request, into, seconds=10)
+    first = await bed.client.read_into(bed.member, request, into, seconds=60)
     assert first == FROM_SOURCE
     assert into == data
-    again = await bed.client.read_into(bed.member, request, into, seconds=10, only_cached=True)
+    again = await bed.client.read_into(bed.member, request, into, seconds=60, only_cached=True)
     assert again == FROM_CACHE
     assert into == data
 
@@ -32,7 +32,7 @@ async def test_pieces_arrive_in_order_and_in_whole_blocks(bed: Bed) -> None:
         bed.member,
         part,
         lambda offset, piece: pieces.append((offset, bytes(piece))),
-        seconds=10,
+        seconds=60,
         piece_bytes=3 * BLOCK,
     )
     assert [offset for offset, _ in pieces] == [2 * BLOCK, 5 * BLOCK, 8 * BLOCK]
@@ -65,7 +65,7 @@ async def test_a_batch_brings_many_objects_in_one_answer(bed: Bed) -> None:
     requests = [await bed.put(path, data) for path, data in contents.items()]
     for _ in range(2):
         taken = Taken()
-        outcome = await bed.client.read_batch(bed.member, requests, taken, seconds=20)
+        outcome = await bed.client.read_batch(bed.member, requests, taken, seconds=60)
         assert outcome == [None] * 150
         assert [taken.objects[n] for n in range(150)] == list(contents.values())
 
@@ -78,11 +78,11 @@ async def test_a_batch_says_what_each_object_failed_with(bed: Bed) -> None:
     del bed.source.buckets[bed.bucket]["gone"]
     taken = Taken()
     cached = await bed.client.read_batch(
-        bed.member, [absent, here], taken, seconds=10, only_cached=True
+        bed.member, [absent, here], taken, seconds=60, only_cached=True
     )
     assert [type(error) for error in cached] == [PeerAbsentError, type(None)]
     assert taken.objects == {1: b"1" * 5000}
-    fetched = await bed.client.read_batch(bed.member, [gone, absent], taken, seconds=10)
+    fetched = await bed.client.read_batch(bed.member, [gone, absent], taken, seconds=60)
     assert [type(error) for error in fetched] == [SourceNotFoundError, type(None)]
 
 
@@ -92,7 +92,7 @@ async def test_presence_tells_what_there_is(bed: Bed) -> None:
     none = await bed.put("none", b"1")
     await bed.read(whole)
     await bed.read(part._replace(end=BLOCK))
-    found = await bed.client.presence(bed.member, [whole, part, none], seconds=10)
+    found = await bed.client.presence(bed.member, [whole, part, none], seconds=60)
     assert found[0][:2] == (3 * BLOCK, True)
     assert found[1][:2] == (BLOCK, False)
     assert found[2] == Presence(0, False, 0.0)
@@ -104,10 +104,10 @@ async def test_a_short_range_comes_without_a_thread(bed: Bed, size: int) -> None
     data = os.urandom(size)
     request = await bed.put("small", data)
     for origin in (FROM_SOURCE, FROM_CACHE):
-        found, told = await bed.client.get(bed.member, request, seconds=10)
+        found, told = await bed.client.get(bed.member, request, seconds=60)
         assert found == data
         assert told == origin
     with pytest.raises(PeerAbsentError):
         await bed.client.get(
-            bed.member, request._replace(path="other"), seconds=10, only_cached=True
+            bed.member, request._replace(path="other"), seconds=60, only_cached=True
         )

@@ -63,17 +63,17 @@ async def test_everything_works_over_tls(bed: Bed) -> None:
     requests = [await bed.put(path, data) for path, data in contents.items()]
     for request, data in zip(requests, contents.values(), strict=True):
         assert await bed.read(request) == data
-        assert (await bed.client.get(bed.member, request, seconds=5))[0] == data
+        assert (await bed.client.get(bed.member, request, seconds=30))[0] == data
     taken: dict[int, bytes] = {}
 
     def take(number: int, data: memoryview) -> None:
         taken[number] = bytes(data)
 
     for _ in range(2):
-        errors = await bed.client.read_batch(bed.member, requests, take, seconds=10)
+        errors = await bed.client.read_batch(bed.member, requests, take, seconds=60)
         assert errors == [None] * 5
         assert list(taken.values()) == list(contents.values())
-    found = await bed.client.presence(bed.member, requests, seconds=5)
+    found = await bed.client.presence(bed.member, requests, seconds=30)
     assert all(each.complete for each in found[1:])
 
 
@@ -114,7 +114,7 @@ async def test_an_authority_that_was_replaced_is_trusted_without_a_restart(
     assert issue(authority, own.certificate, "worker-0", HOSTS)
     assert own.tls.refresh()
     newcomer = client(bed, PeerTls(own.certificate, authority.certificate))
-    assert (await newcomer.get(bed.member, request, seconds=5))[0] == b"x" * 10
+    assert (await newcomer.get(bed.member, request, seconds=30))[0] == b"x" * 10
     newcomer.close()
 
 
@@ -125,10 +125,10 @@ async def test_a_worker_of_another_pool_is_refused(bed: Bed, tmp_path: Path) -> 
     for tls in (other.tls, stranger):  # it trusts another authority; it shows another one's
         asking = client(bed, tls)
         with pytest.raises(PeerUnreachableError, match="not of this pool"):
-            await asking.get(bed.member, request, seconds=5)
+            await asking.get(bed.member, request, seconds=30)
         into = memoryview(bytearray(10))
         with pytest.raises(PeerUnreachableError, match="not of this pool"):
-            await asking.read_into(bed.member, request, into, seconds=5)
+            await asking.read_into(bed.member, request, into, seconds=30)
         asking.close()
 
 
@@ -146,7 +146,7 @@ async def test_plain_requests_are_not_answered(bed: Bed) -> None:
     request = await bed.put("f", b"x")
     plain = client(bed, None)
     with pytest.raises(PeerUnreachableError):
-        await plain.get(bed.member, request, seconds=5)
+        await plain.get(bed.member, request, seconds=30)
     plain.close()
 
 

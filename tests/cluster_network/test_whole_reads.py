@@ -143,7 +143,7 @@ async def read_each(bed: Bed, requests: list[PeerRequest]) -> list[bytes]:
     def take(number: int, data: memoryview) -> None:
         taken[number] = bytes(data)
 
-    outcome = await bed.client.read_batch(bed.member, requests, take, seconds=20)
+    outcome = await bed.client.read_batch(bed.member, requests, take, seconds=60)
     assert outcome == [None] * len(requests)
     return [taken[number] for number in range(len(requests))]
 

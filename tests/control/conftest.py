@@ -32,7 +32,7 @@ class LocalControlPlane:
             block_bytes=65536,
             **settings,
         )
-        self.client = ControlClient(self.settings, deadline=30.0)
+        self.client = ControlClient(self.settings, deadline=60.0)
         self.pid = 0
 
     def up(self) -> None:

@@ -19,7 +19,7 @@ from tests.control.conftest import LocalControlPlane, dataset, local_control_pla
 
 NAMES = ("a", "b", "c")
 STEPS = 25
-SECONDS = 30.0
+SECONDS = 90.0
 """How long the world may take to become what is declared, on a busy machine."""
 
 

@@ -35,7 +35,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def await_true(what: Callable[[], Any], seconds: float = 20.0) -> Any:
+def await_true(what: Callable[[], Any], seconds: float = 60.0) -> Any:
     """What the control plane tells comes in steps: asked again until it is so."""
     limit = time.monotonic() + seconds
     while not (found := what()):

@@ -169,7 +169,7 @@ def _read_all(control: LocalControlPlane, source: Path) -> None:
 def _status(control: LocalControlPlane, row: dict[str, Any]) -> dict[str, Any]:
     place = replace(control.settings, runtime_dir=Path(row["runtimeDir"]))
     with closing(WorkerConnection(place)) as connection:
-        return connection.call("status", deadline=10.0)[0]
+        return connection.call("status", deadline=60.0)[0]
 
 
 def _context(authority: Path, certificate: Path | None) -> ssl.SSLContext:

@@ -85,7 +85,7 @@ class Plane:
         return found
 
     def until(self, key: ObjectKey, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        limit = time.monotonic() + 30
+        limit = time.monotonic() + 60
         while True:
             self.loads.look()
             if holds(self.status(key)):
@@ -183,7 +183,7 @@ def test_a_chain_and_a_time_to_live(plane: Plane) -> None:
     status = plane.until(second, lambda status: status.get("phase") == "Pending")
     assert status["waitingFor"] == {"operationComplete": True}
     first = plane.load("first", ttlSecondsAfterFinished=0)
-    limit = time.monotonic() + 30
+    limit = time.monotonic() + 60
     while plane.store.find(first) is not None:
         plane.loads.look()
         assert time.monotonic() < limit

@@ -61,7 +61,7 @@ def assignment(root: Path, desired: Desired, **more: Any) -> Assignment:
     return Assignment(ToldDriver(desired, **more), None, place(root))
 
 
-async def until(what: Callable[[], object], seconds: float = 20.0) -> None:
+async def until(what: Callable[[], object], seconds: float = 60.0) -> None:
     """Until it is true. Fails once the time is up."""
     limit = time.monotonic() + seconds
     while not what():

@@ -40,7 +40,7 @@ class Bed:
             **values,  # type: ignore[arg-type]
         )
 
-    def await_true(self, what: Callable[[], object], seconds: float = 40.0) -> None:
+    def await_true(self, what: Callable[[], object], seconds: float = 60.0) -> None:
         limit = time.monotonic() + seconds
         while not what():
             assert time.monotonic() < limit, (self.process.state(), self.log())
@@ -149,7 +149,7 @@ def test_nothing_mounted(bed: Bed) -> None:
 @root
 def test_mounted_elsewhere(bed: Bed) -> None:
     script = 'mkdir -p "$TARGET-other"; mount -t tmpfs client "$TARGET-other"; exec sleep 100'
-    failure = bed.failure(script, ready_seconds=2.0)
+    failure = bed.failure(script, ready_seconds=5.0)
     assert f"mounted at {bed.target}-other and not at {bed.target}" in failure
 
 

@@ -53,7 +53,7 @@ class FluidpyHere:
             [sys.executable, *map(str, arguments)],
             capture_output=True,
             env=self.environment,
-            timeout=50,
+            timeout=100,
             check=False,
         )
         assert not check or finished.returncode == 0, finished.stderr.decode()
@@ -232,7 +232,7 @@ def test_a_pool(here: FluidpyHere, tmp_path: Path) -> None:
             words = command.replace("examples/pool.yaml", str(file)).split()
             assert words[0] == "fluidpy"
             said[words[1]] = here.python("-m", *words)
-            limit = time.monotonic() + 20
+            limit = time.monotonic() + 60
             while words[1] == "get" and "100.0%" not in said["get"]:  # it is counted meanwhile
                 assert time.monotonic() < limit, said["get"]
                 said["get"] = here.python("-m", *words)

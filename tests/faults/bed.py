@@ -112,9 +112,9 @@ class Bed:
         return outcomes
 
     def ask(self, operation: str, **fields: Any) -> dict[str, Any]:
-        return ask(self.session, operation, deadline=30.0, **fields)
+        return ask(self.session, operation, deadline=60.0, **fields)
 
-    def check_accounting(self, *, in_use: bool = True, seconds: float = 10.0) -> None:
+    def check_accounting(self, *, in_use: bool = True, seconds: float = 60.0) -> None:
         """What the worker says the tier holds is what lies on the disk, and within the quota.
 
         `in_use`: files that left the cache may still be open somewhere, and count then.

@@ -100,7 +100,7 @@ def test_a_disk_that_became_read_only_is_said_and_mends(
 ) -> None:
     files = contents(4, 2 * BLOCK_BYTES)
     with new_bed(
-        seaweedfs_server, proxy, files, tier=small_disk / "tier", source_deadline_seconds=1.0
+        seaweedfs_server, proxy, files, tier=small_disk / "tier", source_deadline_seconds=4.0
     ) as bed:
         bed.check("d/000", "d/001")
         bed.place.end_worker()
@@ -112,14 +112,14 @@ def test_a_disk_that_became_read_only_is_said_and_mends(
         subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
         outcomes = bed.attempt_all()
         for outcome in outcomes:
-            assert outcome.seconds < 10
+            assert outcome.seconds < 40
         said = attempt(lambda: bed.read("url", "d/003"))
         assert said.data is None
         assert said.code == errno.EACCES, said
         assert str(bed.tier) in said.message, said
         bed.place.end_worker()
         subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)
-        assert until(lambda: all(o.data is not None for o in bed.attempt_all()), 10)
+        assert until(lambda: all(o.data is not None for o in bed.attempt_all()))
         bed.check()
 
 
@@ -190,7 +190,7 @@ def test_a_lost_or_corrupt_index(bed: Bed, damage: Damage) -> None:
     damage(bed.tier / "index.sqlite")
     bed.check()
     # Who has the lost index open reads on by it; the files leave when the worker finds them.
-    bed.check_accounting(seconds=30)
+    bed.check_accounting()
 
 
 def test_an_index_lost_under_the_worker(bed: Bed) -> None:
@@ -216,7 +216,7 @@ def test_a_lost_or_corrupt_catalog(bed: Bed, damage: Damage) -> None:
     bed.put("d/0000", b"a file that shifts the others")
     assert until(lambda: all(o.data is not None or "0000" in o.message for o in bed.attempt_all()))
     bed.session.entry("d", refresh=True)  # a catalog may have been saved by its log
-    assert until(lambda: all(o.data is not None for o in bed.attempt_all()), 10)
+    assert until(lambda: all(o.data is not None for o in bed.attempt_all()))
     bed.check()
 
 
@@ -229,7 +229,7 @@ def test_a_catalog_lost_or_corrupt_under_the_worker(bed: Bed, damage: Damage) ->
     bed.attempt_all()
     bed.place.end_worker(signal.SIGKILL)
     bed.attempt_all()
-    assert until(lambda: all(o.data is not None for o in bed.attempt_all()), 10)
+    assert until(lambda: all(o.data is not None for o in bed.attempt_all()))
     bed.check()
 
 

@@ -65,7 +65,7 @@ class Demo:
 
 def wait_for_end(pid: int) -> None:
     """Waits until a process is gone, or a zombie of ours."""
-    limit = time.monotonic() + 15
+    limit = time.monotonic() + 60
     while time.monotonic() < limit:
         try:
             state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]

@@ -43,7 +43,7 @@ def short_directory() -> Iterator[Path]:
         directory.rmdir()
         return
     yield directory
-    limit = time.monotonic() + 10
+    limit = time.monotonic() + 60
     while True:
         try:
             shutil.rmtree(directory)
@@ -131,7 +131,7 @@ def clear(directory: Path, records: list[MountRecord]) -> None:
         with suppress(ChildProcessError):
             os.waitpid(record.holder_pid, 0)
         for end in ends:
-            select.select([end], [], [], 10)
+            select.select([end], [], [], 60)
             os.close(end)
 
 
@@ -163,7 +163,7 @@ def mounted(worker: TreeWorker, fuse_settings: Settings, mount_point: Path) -> I
             fuse_settings,
             foreground=False,
             file=None,
-            deadline=20,
+            deadline=60,
             read_mode=read_mode,
         )
         records.append(record)

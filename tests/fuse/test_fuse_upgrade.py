@@ -84,7 +84,7 @@ def test_a_read_that_waits_goes_on_with_the_new_server(
     with subprocess.Popen(["cat", mount_point / "large.bin"], stdout=subprocess.PIPE) as reader:
         stall = stall_this_one(worker)
         upgrade(mount_point, fuse_settings)
-        out, _ = reader.communicate(timeout=20)
+        out, _ = reader.communicate(timeout=60)
         stall.set()
     assert (reader.returncode, out) == (0, worker.tree[b"large.bin"])
 
@@ -106,8 +106,8 @@ def test_without_the_kernels_help_the_old_server_answers_first(
         upgraded = pool.submit(upgrade, mount_point, fuse_settings)
         stall, worker.stall = worker.stall, None
         threading.Timer(1.0, stall.set).start()
-        assert upgraded.result(timeout=30).new == now_mounted(fuse_settings).server_pid
-        assert read.result(timeout=10) == worker.tree[b"large.bin"]
+        assert upgraded.result(timeout=60).new == now_mounted(fuse_settings).server_pid
+        assert read.result(timeout=60) == worker.tree[b"large.bin"]
 
 
 @pytest.mark.parametrize("module", ["fuse/server.py", "fuse/reach_worker.py"])
@@ -178,14 +178,18 @@ def test_an_upgrade_at_a_time(
 ) -> None:
     mounted()
     slow = tmp_path / "python"
-    slow.write_text("#!/bin/sh\nsleep 2\n")
+    go_on = tmp_path / "go-on"
+    os.mkfifo(go_on)
+    slow.write_text(f"#!/bin/sh\nexec cat {go_on}\n")
     slow.chmod(0o755)
     with holder_socket.connect(fuse_settings, mount_point) as first:
         order = {"executable": os.fspath(slow), "pythonPath": ""}
         control.tell(first, {"upgrade": order})
         with pytest.raises(MountError, match="upgraded already"):
             upgrade(mount_point, fuse_settings)
-        received = control.hear(first, time.monotonic() + 10)
+        with go_on.open("wb"):
+            pass
+        received = control.hear(first, time.monotonic() + 60)
     assert received is not None
     assert "ended before it could serve" in received.message["failed"]["message"]
     assert upgrade(mount_point, fuse_settings).new == now_mounted(fuse_settings).server_pid
@@ -200,7 +204,7 @@ def test_commands_that_cannot_be_are_refused(
     mounted()
     with holder_socket.connect(fuse_settings, mount_point) as connection:
         control.tell(connection, command)
-        received = control.hear(connection, time.monotonic() + 10)
+        received = control.hear(connection, time.monotonic() + 60)
     assert received is not None
     assert "failed" in received.message
     assert upgrade(mount_point, fuse_settings).old != 0

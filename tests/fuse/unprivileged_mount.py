@@ -26,7 +26,7 @@ def main(base: Path) -> None:
     directory = base / "mnt"
     directory.mkdir()
     try:
-        mount_dataset(definition(), directory, settings, foreground=False, file=None, deadline=20)
+        mount_dataset(definition(), directory, settings, foreground=False, file=None, deadline=60)
         assert (directory / "a/b").read_bytes() == content
         assert (directory / "a/b").stat().st_uid == os.getuid()
         (record,) = list_mounts(settings)

@@ -31,7 +31,7 @@ from tests.model.reference import Content, Tree, expected, lies_in, new_content,
 from tests.model.sources import AgedFolders, BucketSource, DirectorySource, RealSource
 
 TTL_SECONDS = 0.02
-MOUNT_SECONDS = 5.0
+MOUNT_SECONDS = 30.0
 """1 s for names in the kernel, the rest for a busy machine."""
 QUOTA_BYTES = 1536 * KIB
 """Small: files leave often, and those over 192 KiB are kept in segments."""
@@ -288,7 +288,7 @@ class DatasetMachine(RuleBasedStateMachine):
 
     def steer(self, operation: str, **fields: Any) -> dict[str, Any]:
         time.sleep(TTL_SECONDS)
-        return ask(self.session, operation, deadline=30.0, **fields)
+        return ask(self.session, operation, deadline=60.0, **fields)
 
     def steer_path(self, operation: str, path: str, **fields: Any) -> None:
         present = path == "" or path in self.tree()

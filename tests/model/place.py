@@ -26,7 +26,7 @@ KIB = 1024
 BLOCK_BYTES = 64 * KIB
 
 
-def until(ready: Callable[[], bool], seconds: float = 30.0) -> bool:
+def until(ready: Callable[[], bool], seconds: float = 60.0) -> bool:
     """Whether something became true in time; for what gives no event to wait for."""
     limit = time.monotonic() + seconds
     while not ready():
@@ -36,7 +36,7 @@ def until(ready: Callable[[], bool], seconds: float = 30.0) -> bool:
     return True
 
 
-def await_end(pid: int, seconds: float = 15.0) -> None:
+def await_end(pid: int, seconds: float = 60.0) -> None:
     """Waits until a process has ended, and reaps it if it is a child of this one."""
     with suppress(ProcessLookupError):
         handle = os.pidfd_open(pid)
@@ -69,7 +69,7 @@ class Place:
 
     def mount(self, definition: DatasetDefinition, **options: Any) -> MountRecord:
         """Mounts; `options` are further ones of `mount_dataset`."""
-        options = {"foreground": False, "file": None, "deadline": 30, **options}
+        options = {"foreground": False, "file": None, "deadline": 60, **options}
         self.record = mount_dataset(definition, self.mount_point, self.settings, **options)
         return self.record
 

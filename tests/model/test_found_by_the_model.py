@@ -35,5 +35,5 @@ def test_a_load_of_a_folder_that_only_leads_to_a_mount(place: Place) -> None:
     )
     session = place.session(definition)
     for metadata_only in (True, False):
-        done = ask(session, "load", deadline=20.0, paths=["b"], metadata_only=metadata_only)
+        done = ask(session, "load", deadline=60.0, paths=["b"], metadata_only=metadata_only)
         assert (done["files"], done["failed"]) == (1, 0), done

@@ -59,7 +59,7 @@ class Writer:
         assert self._process.stdout.readline() == "\n"
 
     def close(self) -> None:
-        self._process.communicate(timeout=30)
+        self._process.communicate(timeout=60)
 
 
 def test_a_mark_changes_with_each_commit_of_another_process_only(catalog: Path) -> None:

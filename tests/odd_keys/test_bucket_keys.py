@@ -61,7 +61,7 @@ def put(server: SeaweedServer, bucket: str, key: str) -> None:
     path, body = f"/{bucket}/{quote(key, safe='/-_.~')}", content(key)
     sign = AccessKey(server.access_key, server.secret_key)
     headers = sign_request(sign, server.region, "PUT", host, path, "", datetime.now(UTC), body)
-    connection = HTTPConnection(host, timeout=20)
+    connection = HTTPConnection(host, timeout=60)
     connection.request("PUT", path, body, headers)
     assert connection.getresponse().status == 200, key
     connection.close()

@@ -79,7 +79,7 @@ def web_server(program: str, folder: Path, own: Path, certificate: Certificate) 
     more = {"nginx": ["-c", configuration], "apache2": ["-f", configuration, "-DFOREGROUND"]}
     arguments = [path, *map(str, more[program])]
     with server_process(arguments, own / "output") as process:
-        wait_until(lambda: _listens(port), process, own / "output", seconds=20)
+        wait_until(lambda: _listens(port), process, own / "output", seconds=60)
         yield f"https://localhost:{port}/"
 
 

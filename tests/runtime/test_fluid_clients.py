@@ -73,7 +73,7 @@ def test_it_runs_unmodified(tmp_path: Path, client: str) -> None:
         process = KeptProcess(tmp_path / "process")
         try:
             process.begin(order_of(kept))
-            limit = time.monotonic() + 40
+            limit = time.monotonic() + 60
             while not process.seen().ready:
                 assert not process.seen().failure, process.seen().failure
                 assert time.monotonic() < limit, process.state()

@@ -32,7 +32,7 @@ def _declared(root: Path, **options: str) -> Document:
     return one
 
 
-def _await(what: Callable[[], Any], seconds: float = 30.0) -> Any:
+def _await(what: Callable[[], Any], seconds: float = 60.0) -> Any:
     limit = time.monotonic() + seconds
     while not (found := what()):
         assert time.monotonic() < limit, "it did not come about in time"

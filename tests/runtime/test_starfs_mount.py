@@ -73,7 +73,7 @@ def test_what_the_store_holds_is_read_also_after_its_chunkserver_was_away(tmp_pa
             (outside / "scans" / "a" / "1.bin").write_bytes(CONTENT)
         process, source = started(tmp_path, store)
         try:
-            limit = time.monotonic() + 40
+            limit = time.monotonic() + 60
             while not process.seen().ready:
                 assert not process.seen().failure, process.seen().failure
                 assert time.monotonic() < limit, process.state()

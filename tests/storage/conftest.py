@@ -16,7 +16,7 @@ from fluidpy.testing.servers.seaweedfs import SeaweedServer
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     return Settings(
-        cache_dir=tmp_path / "cache", runtime_dir=tmp_path / "run", source_deadline_seconds=20.0
+        cache_dir=tmp_path / "cache", runtime_dir=tmp_path / "run", source_deadline_seconds=60.0
     )
 
 

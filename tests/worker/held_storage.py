@@ -45,7 +45,7 @@ class HeldStorage:
         """Waits until so many reads have come in altogether."""
         while len(self.reads) < number:
             self.arrived.clear()
-            await asyncio.wait_for(self.arrived.wait(), 5)
+            await asyncio.wait_for(self.arrived.wait(), 60)
 
     def let_go(self) -> None:
         """All reads that wait, and all to come, go on."""

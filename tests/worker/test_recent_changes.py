@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fluidpy.namespace.catalog_rows import Changes
@@ -12,6 +12,7 @@ steps = st.lists(st.tuples(st.floats(0, 40), st.integers(0, MOST_ROWS // 4)), ma
 
 
 @given(steps, st.floats(0, KEPT_SECONDS))
+@example([], KEPT_SECONDS)
 def test_what_is_told_is_all_of_it_or_nothing(
     steps: list[tuple[float, int]], seconds: float
 ) -> None:

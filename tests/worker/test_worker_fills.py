@@ -161,7 +161,7 @@ async def test_a_fetch_that_nobody_waits_for_any_more_is_kept(bench: Bench) -> N
     await asyncio.gather(reader, return_exceptions=True)
     running = list(fill.running.values())
     bench.storage.let_go()
-    await asyncio.wait({part.done for part in running}, timeout=5)
+    await asyncio.wait({part.done for part in running}, timeout=60)
     assert fill.missing(0, BLOCK) == []
     bench.table.release(fill)
 
@@ -275,7 +275,7 @@ async def test_read_ahead_uses_and_returns_its_budget(bench: Bench) -> None:
     assert bench.table.ahead_allowance == budget - 16 * BLOCK
     await bench.storage.asked(len(parts))
     bench.storage.let_go()
-    await asyncio.wait({part.done for part in parts}, timeout=5)
+    await asyncio.wait({part.done for part in parts}, timeout=60)
     assert bench.table.ahead_allowance == budget
     bench.table.release(fill)
 

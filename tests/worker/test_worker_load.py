@@ -76,6 +76,7 @@ def test_a_load_reports_progress_and_ends_with_its_client(
     for number in range(200):
         machine.write(f"{number}", os.urandom(1000))
     proxy.latency_seconds = 0.1
+    proxy.add(Fault(path="*/199", stall_after=0, times=0))  # so that it cannot end by itself
     definition = machine.definition(source=machine.source(proxy.endpoint))
     session, watcher = machine.session(definition), machine.session(definition)
     seen: list[dict[str, Any]] = []
@@ -92,11 +93,11 @@ def test_a_load_reports_progress_and_ends_with_its_client(
 
     thread = threading.Thread(target=run)
     thread.start()
-    assert enough.wait(20)
+    assert enough.wait(60)
     session.connection.close()
-    thread.join(10)
+    thread.join(60)
     assert seen[-1]["files"] == 200
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while machine.ask(watcher, "status")["bytes_under_way"]:
         assert time.monotonic() < deadline
     loaded = machine.ask(watcher, "status")["counters"]["loaded_files"]
@@ -132,7 +133,7 @@ def test_a_source_that_stalls_ends_at_the_deadline(machine: Machine, proxy: Faul
     begin = time.monotonic()
     with pytest.raises(TimeoutError, match="did not answer in time"):
         machine.ask(session, "read", handle=opened.handle, start=0, end=10, deadline=0.5)
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < 30
     session.close_object(opened)
 
 
@@ -199,12 +200,12 @@ def test_readers_wait_for_what_a_load_is_fetching(machine: Machine, proxy: Fault
         target=lambda: answers.append(machine.ask(session, "load", paths=["/"]))
     )
     thread.start()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not proxy.count("*"):
         assert time.monotonic() < deadline
     for path, data in files.items():
         assert reader.read(path) == data
-    thread.join(30)
+    thread.join(60)
     assert answers[0]["done_files"] == len(files)
     assert [proxy.count(f"*/{path}") for path in files] == [1] * len(files)
 
@@ -212,7 +213,7 @@ def test_readers_wait_for_what_a_load_is_fetching(machine: Machine, proxy: Fault
 def test_a_load_goes_on_past_a_source_that_stalls(
     make_machine: MakeMachine,
 ) -> None:
-    machine = make_machine(source_deadline_seconds=0.5)
+    machine = make_machine(source_deadline_seconds=3.0)
     for number in range(20):
         machine.write(f"f{number}", os.urandom(1000))
     with fault_proxy(machine.server.endpoint) as proxy:

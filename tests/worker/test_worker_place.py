@@ -40,7 +40,7 @@ def test_a_place_is_waited_for_while_the_one_before_ends(tmp_path: Path) -> None
         waiting = pool.submit(take_place, tmp_path, look)
         assert tried.wait(10)
         os.close(theirs)
-        ours = waiting.result(10)
+        ours = waiting.result(60)
     assert ours is not None
     os.close(ours)
 
@@ -83,7 +83,7 @@ def test_the_process_that_had_the_place_before_is_waited_for(tmp_path: Path) -> 
             time.sleep(0.1)
             assert not waiting.done()
             before.kill()
-            waiting.result(10)
+            waiting.result(60)
     assert (tmp_path / place.LOCK_FILE).read_text().split()[0] == str(os.getpid())
     os.close(ours)
 

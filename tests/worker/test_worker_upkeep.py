@@ -168,7 +168,7 @@ async def test_an_index_that_cannot_be_written_is_tried_on(
     handle = (await bench.ask("open", dataset=number, path="f")).ok["handle"]
     await bench.ask("read", handle=handle, start=0, end=100)
     assert (await bench.ask("load", dataset=number, paths=[])).ok["done_files"] == 1
-    await asyncio.wait_for(written.wait(), 10)
+    await asyncio.wait_for(written.wait(), 60)
     assert not flushing.done()
     flushing.cancel()
     assert tries[0] >= 4

@@ -42,13 +42,14 @@ from fluidpy.testing.conformance.storage_clauses import (
 from fluidpy.testing.conformance.worker_clauses import INSIDE, declared, served_by_a_worker
 from fluidpy.testing.sample_tree import TREE
 
-CALL_SECONDS: Final = 4.0
-"""How long one call of the file system may take here; the store lies on this machine."""
-CLAUSE_SECONDS: Final = 15.0
-READY_SECONDS: Final = 20.0
+CALL_SECONDS: Final = 10.0
+"""How long one call of the file system may take here; the store lies on this machine, which may be
+busy: a folder of thousands of files took 4 s through sshfs beside other work."""
+CLAUSE_SECONDS: Final = 60.0
+READY_SECONDS: Final = 40.0
 """The mount has to be there by then, however long the manifest allows."""
 REFUSED_SECONDS: Final = 8.0
-BACK_SECONDS: Final = 15.0
+BACK_SECONDS: Final = 40.0
 STAYS_SECONDS: Final = 1.0
 
 MOUNTS: Final = "the program mounts where it is told, as the declared type, and answers"
