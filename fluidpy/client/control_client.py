@@ -140,8 +140,8 @@ class ControlClient:
             response = self._ask(connection, "GET", _collection(plural, namespace), None, query)
             if response.status >= 300:
                 self._decoded(response)
-            while line := response.readline():
-                yield json.loads(line)
+            while (change := self._change(response)) is not None:
+                yield change
 
     def validate(self, documents: Sequence[Mapping[str, Any]]) -> Document:
         """What is wrong with objects, taken together with those that are there: `problems` (each
@@ -253,6 +253,20 @@ class ControlClient:
             raise from_wire(answer.get("error", {}))
         assert isinstance(answer, dict)
         return answer
+
+    def _change(self, response: http.client.HTTPResponse) -> Document | None:
+        """The next line of a watch; None at its end."""
+        try:
+            line = response.readline()
+            change: Document | None = json.loads(line) if line else None
+        except TimeoutError as error:
+            raise self._late("watch", "for changes") from error
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            raise ControlPlaneError(
+                "the control plane broke a watch off",
+                cure="Watch again; `fluidpy up` starts it if it has ended.",
+            ) from error
+        return change
 
     def _late(self, method: str, path: str) -> ControlPlaneTimeoutError:
         return ControlPlaneTimeoutError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Iterable
@@ -33,19 +34,30 @@ class ClientLog:
         content = b"".join(lines)
         if not content:
             return
-        os.write(self._file, content)
+        self._add(content)
         said = [line for line in content.decode(errors="replace").splitlines() if line.strip()]
         if said:
             self._last = "".join(c for c in said[-1].strip() if c.isprintable())[:_LONGEST_SHOWN]
         if os.fstat(self._file).st_size > LARGEST_BYTES:
+            self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        with contextlib.suppress(OSError):  # then the present file goes on growing, until it can
+            with contextlib.suppress(FileNotFoundError):
+                self._path.replace(self._path.with_name(f"{self._path.name}.1"))
+            fresh = self._open()
             os.close(self._file)
-            self._path.replace(self._path.with_name(f"{self._path.name}.1"))
-            self._file = self._open()
+            self._file = fresh
+
+    def _add(self, content: bytes) -> None:
+        """What a full disk does not take is lost: a program is not ended for its log."""
+        with contextlib.suppress(OSError):
+            os.write(self._file, content)
 
     def note(self, text: str) -> None:
         """Adds a line of our own, with the time."""
         moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        os.write(self._file, f"{moment} fluidpy: {text}\n".encode())
+        self._add(f"{moment} fluidpy: {text}\n".encode())
 
     def last_line(self) -> str:
         """The last line that the program printed, shortened; empty if it has said nothing."""

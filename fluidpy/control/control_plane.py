@@ -172,7 +172,10 @@ class ControlPlane:
                 async with asyncio.timeout(min(left, STEP_SECONDS)):
                     await self._wake.wait()
                     return True
-            self.mounts.look()
+            try:
+                self.mounts.look()
+            except Exception as error:  # noqa: BLE001 - as of a step
+                _log.error("the mounts could not be looked at", exc_info=error)
         return False
 
     def _step(self) -> None:

@@ -38,6 +38,9 @@ PLURAL: Final = "mounts"
 MOUNT_SECONDS: Final = 90.0
 """How long a mount may take: a worker, processes, the first listing of the source."""
 
+END_SECONDS: Final = 5.0
+"""How long a process that was too slow may take to end, once asked and once killed."""
+
 PAUSES: Final = (0.2, 1.0, 5.0, 15.0)
 """Seconds before a mount that failed is tried again; the last one repeats."""
 
@@ -188,9 +191,7 @@ class DeclaredMounts:
             async with asyncio.timeout(MOUNT_SECONDS):
                 output, _ = await process.communicate()
         except BaseException as error:
-            with contextlib.suppress(ProcessLookupError):
-                process.terminate()
-            await process.wait()
+            await _ended(process)
             if not isinstance(error, TimeoutError):
                 raise
             raise MountError(
@@ -229,7 +230,8 @@ class DeclaredMounts:
         record = self._record(spec["directory"])
         if record is None or not record.get("managed") or record.get("failure"):
             return False
-        return _lives(int(record["holderPid"]))
+        pid = record.get("holderPid")
+        return isinstance(pid, int) and _lives(pid)
 
 
 def _checked(order: Document) -> Document:
@@ -265,6 +267,17 @@ def _answer_of(output: bytes, directory: str, status: int | None) -> Document:
     if "error" in answer:
         raise from_wire(answer["error"])
     return answer
+
+
+async def _ended(process: asyncio.subprocess.Process) -> None:
+    """Ends a process: asked to, then killed; one that the kernel holds is left."""
+    for end in (process.terminate, process.kill):
+        with contextlib.suppress(ProcessLookupError):
+            end()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(END_SECONDS):
+                await process.wait()
+                return
 
 
 def _lives(pid: int) -> bool:

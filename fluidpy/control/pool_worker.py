@@ -29,7 +29,7 @@ from fluidpy.client.start import (
     start_worker,
 )
 from fluidpy.control.dataset_status import Trouble
-from fluidpy.errors import FluidpyError, WorkerTimeoutError
+from fluidpy.errors import FluidpyError, WorkerStartError, WorkerTimeoutError
 from fluidpy.namespace.definition import DatasetDefinition
 from fluidpy.settings import Settings
 
@@ -58,6 +58,9 @@ STEADY_SECONDS: Final = 30.0
 
 STOP_SECONDS: Final = 10.0
 """How long a worker may take to end when asked to."""
+
+KILL_SECONDS: Final = 10.0
+"""How long a process that was killed may take to be gone: one that the kernel holds stays."""
 
 IDLE_SECONDS: Final = 3600.0
 """A worker that nobody is connected to ends then: its control plane is gone for good."""
@@ -168,7 +171,7 @@ class PoolWorker:
             begun = time.monotonic()
             try:
                 pid, ended = await self._begin()
-            except FluidpyError as error:
+            except (FluidpyError, OSError) as error:
                 self._failed(str(error))
             else:
                 try:
@@ -226,8 +229,14 @@ class PoolWorker:
     def _start(self) -> None:
         for directory in (self.settings.runtime_dir.parent, self.settings.runtime_dir):
             prepare_runtime_directory(directory)
-        self.settings.cache_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (self.settings.runtime_dir / MANAGED_FILE).touch(0o600)
+        try:
+            self.settings.cache_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            (self.settings.runtime_dir / MANAGED_FILE).touch(0o600)
+        except OSError as error:
+            raise WorkerStartError(
+                f"{error.filename} cannot be made: {error.strerror}",
+                cure="Free space there or mend its permissions, or set another FLUIDPY_STATE_DIR.",
+            ) from error
         start_worker(
             self.settings,
             time.monotonic() + self.settings.worker_start_seconds,
@@ -368,7 +377,11 @@ async def _end_process(pid: int, ended: int, seconds: float) -> None:
         except TimeoutError:
             _log.error("process %d did not end within %g s: it is killed", pid, seconds)
             signal.pidfd_send_signal(ended, signal.SIGKILL)
-            await gone.wait()
+            try:
+                async with asyncio.timeout(KILL_SECONDS):
+                    await gone.wait()
+            except TimeoutError:
+                _log.error("process %d waits in the kernel, as for a dead disk: it is left", pid)
     finally:
         loop.remove_reader(ended)
         os.close(ended)

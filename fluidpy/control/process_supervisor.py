@@ -45,9 +45,18 @@ PAUSES: Final = (0.2, 1.0, 5.0, 15.0)
 STEADY_SECONDS: Final = 30.0
 """A program that was ready for so long begins with the first pause again."""
 
+READS_A_TURN: Final = 16
+"""Pieces of 64 KiB that are read of a program's output before the supervisor looks around."""
+
+UNSAID_SECONDS: Final = 1.0
+"""A state that could not be written, as on a full disk, is written again after so long."""
+
 MARK_VARIABLE: Final = "FLUIDPY_RUNTIME_PROCESS"
 """In the environment of the program: the supervisor's directory, so that its processes are found
 should the supervisor be killed."""
+
+LOCK_SECONDS: Final = 1.0
+"""How long the lock of a directory may be held before another supervisor has it."""
 
 PASSED_ON: Final = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH",
                     "http_proxy", "https_proxy", "no_proxy")  # fmt: skip
@@ -64,6 +73,7 @@ class Supervisor:
         self._redactor = Redactor(order.redacted)
         self._log = ClientLog(directory / LOG_FILE)
         self._stopping = False
+        self._unsaid = False
         self._awaited: set[int] = set()
         """Children whose ends are waited for; others are orphans of the program."""
         self._output = -1
@@ -235,8 +245,9 @@ class Supervisor:
 
         self._wait(max(0.5, limit - time.monotonic()), has_answered)
         if not codes:
+            # It is not waited for: while the mount's server has its question, the kernel holds it.
             os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
+            self._awaited.discard(child)
             return "" if self._stopping else verdicts.silent(self._order)
         return verdicts.unreadable(self._order, codes[0], self._last_line()) if codes[0] else ""
 
@@ -280,6 +291,10 @@ class Supervisor:
 
     def _listen(self, seconds: float | None) -> None:
         """Hears of the next thing that happens."""
+        if self._unsaid:
+            self._write_state()
+        if self._unsaid:
+            seconds = UNSAID_SECONDS if seconds is None else min(seconds, UNSAID_SECONDS)
         for fd, _ in self._poll.poll(None if seconds is None else seconds * 1000 + 1):
             if fd == self._signals:
                 with contextlib.suppress(BlockingIOError):
@@ -292,9 +307,12 @@ class Supervisor:
         if self._output < 0:
             return
         with contextlib.suppress(BlockingIOError):
-            while chunk := os.read(self._output, 65536):
+            for _ in range(READS_A_TURN):
+                chunk = os.read(self._output, 65536)
+                if not chunk:
+                    self._close_output()
+                    break
                 self._log.write(self._redactor.lines(chunk))
-            self._close_output()
         if self._redactor.hidden != self._state.hidden:
             self._say(hidden=self._redactor.hidden)
 
@@ -322,7 +340,18 @@ class Supervisor:
 
     def _say(self, **changes: object) -> None:
         self._state = replace(self._state, **changes)  # type: ignore[arg-type]
-        self._state.write(self._directory)
+        self._write_state()
+
+    def _write_state(self) -> None:
+        """Where it cannot be written, as on a full disk, the program is kept all the same."""
+        try:
+            self._state.write(self._directory)
+        except OSError as error:
+            if not self._unsaid:
+                self._log.note(f"the state cannot be written, and is tried again: {error}")
+            self._unsaid = True
+        else:
+            self._unsaid = False
 
 
 def _list_once(target: str) -> int:
@@ -336,14 +365,26 @@ def _list_once(target: str) -> int:
     return 0
 
 
+def take(lock: int, seconds: float = LOCK_SECONDS) -> bool:
+    """Takes the lock; whoever looks if somebody has it holds it for a moment himself."""
+    limit = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > limit:
+                return False
+            time.sleep(0.01)  # flock has no time-out of its own
+        else:
+            return True
+
+
 def main(arguments: Sequence[str]) -> int:
     """Keeps the program of a directory running; 0 once it has ended, 3 if another one does."""
     directory = Path(arguments[0])
     os.umask(0o077)
     lock = os.open(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not take(lock):
         return 3
     os.ftruncate(lock, 0)
     os.pwrite(lock, str(os.getpid()).encode(), 0)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from fluidpy.control import control_plane as control_planes
 from fluidpy.control.control_plane import ControlPlane
+from fluidpy.control.pool_worker import PoolWorker
 from fluidpy.settings import Settings
 
 
@@ -30,3 +33,55 @@ async def test_a_change_at_the_moment_of_the_end_does_not_hold_it_up(
         control_plane.end("the test asks for it")
         done, _ = await asyncio.wait({running}, timeout=30)
         assert running in done
+
+
+async def test_steps_go_on_when_mounts_cannot_be_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control_planes, "STEP_SECONDS", 0.01)
+    with tempfile.TemporaryDirectory(prefix="fluidpy-", dir="/tmp") as runtime:
+        settings = Settings(
+            cache_dir=tmp_path / "cache", runtime_dir=Path(runtime), state_dir=tmp_path / "state"
+        )
+        control_plane = ControlPlane(settings)
+        await control_plane.start()
+        looks = 0
+        enough = asyncio.Event()
+
+        def fail() -> None:
+            nonlocal looks
+            looks += 1
+            raise KeyError("a record of a mount is broken")
+
+        def step() -> None:
+            if looks >= 3:
+                enough.set()
+
+        monkeypatch.setattr(control_plane.mounts, "look", fail)
+        monkeypatch.setattr(control_plane, "_step", step)
+        running = asyncio.create_task(control_plane.run())
+        async with asyncio.timeout(60):
+            await enough.wait()
+        control_plane.end("the test asks for it")
+        await running
+
+
+async def test_a_worker_whose_directory_cannot_be_made_says_so_and_can_be_stopped(
+    tmp_path: Path,
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="fluidpy-", dir="/tmp") as runtime:
+        settings = Settings(
+            cache_dir=tmp_path / "cache", runtime_dir=Path(runtime), state_dir=tmp_path / "state"
+        )
+        (tmp_path / "state").mkdir()
+        (tmp_path / "state" / "workers").write_text("no directory")
+        changed = asyncio.Event()
+        with ThreadPoolExecutor(2) as threads:
+            worker = PoolWorker(
+                "worker-0", "127.0.0.1:1", settings, tmp_path / "membership", threads, changed.set
+            )
+            async with asyncio.timeout(60):
+                await changed.wait()
+            assert worker.state == "Failed"
+            assert "Not a directory" in worker.failure
+            await worker.stop()

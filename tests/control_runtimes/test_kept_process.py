@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import select
 import shutil
 import signal
 import subprocess
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,11 +19,26 @@ import pytest
 
 from fluidpy.control import linux_processes as linux
 from fluidpy.control.kept_process import KeptProcess
-from fluidpy.control.process_order import LOG_FILE, ProcessOrder
+from fluidpy.control.process_order import LOG_FILE, STOPPING, ProcessOrder
+from fluidpy.control.process_supervisor import take
 
 root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting without FUSE needs root")
 
 MOUNTS = 'mount -t tmpfs client "$TARGET" && exec sleep 1000'
+
+
+HANGS = """
+import ctypes, os, struct, sys
+fd = os.open("/dev/fuse", os.O_RDWR)
+options = f"fd={fd},rootmode=40000,user_id=0,group_id=0".encode()
+target = os.environb[b"TARGET"]
+assert ctypes.CDLL(None).mount(b"client", target, b"fuse.hangs", 0, options) == 0
+while request := os.read(fd, 1 << 20):
+    _, operation, unique = struct.unpack_from("=IIQ", request)
+    if operation == 26:  # FUSE_INIT, the one request that is answered
+        agreed = struct.pack("=IIIIHHI", 7, 31, 0, 0, 0, 0, 1 << 16).ljust(64, bytes(1))
+        os.write(fd, struct.pack("=IiQ", 16 + len(agreed), 0, unique) + agreed)
+"""
 
 
 class Bed:
@@ -104,6 +123,61 @@ def test_it_comes_back_after_a_kill(bed: Bed, killed: str) -> None:
         bed.process.begin(order)
     bed.await_true(lambda: bed.process.seen().ready)
     assert len([m for m in linux.mount_table() if m.mount_point == str(bed.target)]) == 1
+
+
+@root
+def test_a_mount_whose_server_takes_questions_and_answers_none_is_told(bed: Bed) -> None:
+    (bed.directory / "hangs.py").write_text(HANGS)
+    script = f"exec {sys.executable} {bed.directory / 'hangs.py'}"
+    failure = bed.failure(script, ready_seconds=2.0)
+    assert "was not answered within 2 s" in failure
+
+
+def test_a_program_that_prints_without_end_is_ended_when_asked(bed: Bed) -> None:
+    bed.process.begin(ProcessOrder("the client", ("/usr/bin/yes",), stop_seconds=20.0))
+    bed.await_true(lambda: bed.process.seen().ready)
+    bed.await_true(lambda: len(bed.log()) > 100_000)
+    last = bed.process.end()
+    assert last is not None
+    assert last.state == STOPPING, "its supervisor had to be killed"
+
+
+@root
+def test_a_program_outlives_a_full_disk_below_its_log_and_state(tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "small", small], check=True)
+    process = KeptProcess(small / "process")
+    bed = Bed(tmp_path)
+    bed.process = process
+    order = ProcessOrder("the client", ("/bin/sh", "-c", "echo begun; exec sleep 1000"))
+    try:
+        bed.ready(order)
+        state = process.state()
+        assert state is not None
+        with contextlib.suppress(OSError), open(small / "full", "wb", buffering=0) as full:
+            while True:
+                full.write(bytes(4096))
+        os.kill(state.client, signal.SIGKILL)
+        bed.await_true(lambda: not Path(f"/proc/{state.client}").exists())
+        (small / "full").unlink()
+        bed.await_true(lambda: process.seen().restarts == 1 and process.seen().ready)
+        assert process.supervisor_pid() == state.supervisor
+    finally:
+        process.end()
+        subprocess.run(["umount", "-l", small], check=True)
+
+
+def test_a_supervisor_begins_although_somebody_looks_for_one(tmp_path: Path) -> None:
+    looking = os.open(tmp_path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    lock = os.open(tmp_path / "lock", os.O_RDWR)
+    fcntl.flock(looking, fcntl.LOCK_EX)
+    assert not take(lock, 0.0)
+    release = threading.Timer(0.1, os.close, (looking,))
+    release.start()
+    assert take(lock, 60.0)
+    release.join()
+    os.close(lock)
 
 
 @root
