@@ -84,7 +84,7 @@ class _ForkServer:
 
     def close(self) -> None:
         self._socket.close()
-        self._process.wait(10)
+        self._process.wait(60)
 
     def run(
         self, request: Mapping[str, Any], stdin: bytes, timeout: float

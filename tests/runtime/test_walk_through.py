@@ -93,7 +93,7 @@ def test_the_walk_through_leads_to_a_dataset(line: CommandLine) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(300)
 def test_the_plugin_of_the_walk_through_conforms(line: CommandLine) -> None:
     reports = [text for text in _follow(line) if " conforms: " in text]
     assert len(reports) == 1

@@ -38,7 +38,7 @@ def test_a_place_is_waited_for_while_the_one_before_ends(tmp_path: Path) -> None
 
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(take_place, tmp_path, look)
-        assert tried.wait(10)
+        assert tried.wait(60)
         os.close(theirs)
         ours = waiting.result(60)
     assert ours is not None

@@ -242,8 +242,10 @@ def test_a_file_changed_a_moment_ago_is_served_and_not_kept(machine: Machine) ->
     data = os.urandom(300_000)
     nas = machine.directory / "nas"
     nas.mkdir()
-    (nas / "f").write_bytes(data)
     session = machine.session(machine.definition(source=MountSource(str(nas))))
+    session.attachment()  # the worker has started
+    (nas / "f").write_bytes(data)
+    os.utime(nas / "f", (time.time(), time.time() + 1.9))  # changed a moment ago for 3.9 s
     assert session.read("f") == data
     assert session.read("f", 1000, 200_000) == data[1000:200_000]
     counters = machine.ask(session, "status")["counters"]
