@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from fluidpy.cache.boot import boot_id
 from fluidpy.cache.fork_safety import SQLITE_LOCK, close_before_forks
@@ -27,6 +27,36 @@ _OPEN: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ_SECONDS: Final = 0.05
 """How long a lookup waits for a lock of the index: readers need none but for a moment after the
 owner was killed, and the worker can be asked instead."""
+
+
+class WholeFile(NamedTuple):
+    """Where all `size` bytes of an object lie, and how the file looks: inode and times as of
+    `os.stat`."""
+
+    path: str
+    size: int
+    ino: int
+    ctime: int
+    mtime: int
+
+    def open(self) -> int | None:
+        """An fd of the file, as `CachedFiles.open_complete`; None when it is not there any more, or
+        is another. It leaves its place before the index says so: what was found once is good.
+        """
+        try:
+            fd = os.open(self.path, _OPEN)
+        except OSError:  # it left meanwhile; or there are no fds, which the worker's answer tells
+            return None
+        facts = os.fstat(fd)
+        if (
+            facts.st_size == self.size
+            and facts.st_ino == self.ino
+            and facts.st_ctime_ns == self.ctime
+            and facts.st_mtime_ns == self.mtime
+        ):
+            return fd
+        os.close(fd)
+        return None
 
 
 class CachedFiles:
@@ -52,25 +82,17 @@ class CachedFiles:
         when the worker must be asked: then nothing is known, not even that the file is not cached.
         About 15 µs.
         """
+        found = self.find(key, size)
+        return None if found is None else found.open()
+
+    def find(self, key: bytes, size: int) -> WholeFile | None:
+        """The file that has all bytes of the object; None when the worker must be asked."""
         row = self._find(key, size)
         if row is None:
             return None
         directory, ino, ctime, mtime = row
         name = key.hex()
-        try:
-            fd = os.open(f"{directory}/objects/{name[:2]}/{name}", _OPEN)
-        except OSError:  # it left meanwhile; or there are no fds, which the worker's answer tells
-            return None
-        facts = os.fstat(fd)
-        if (
-            facts.st_size == size
-            and facts.st_ino == ino
-            and facts.st_ctime_ns == ctime
-            and facts.st_mtime_ns == mtime
-        ):
-            return fd
-        os.close(fd)
-        return None
+        return WholeFile(f"{directory}/objects/{name[:2]}/{name}", size, ino, ctime, mtime)
 
     def _find(self, key: bytes, size: int) -> Any:
         with SQLITE_LOCK:

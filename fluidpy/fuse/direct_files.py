@@ -7,12 +7,13 @@ whole) and who reads it by another way meanwhile find them still.
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol
 
 from fluidpy.client.protocol import EntryTuple
-from fluidpy.fuse.expected_reads import ExpectedReads
+from fluidpy.fuse.expected_reads import Expected, ExpectedReads
 from fluidpy.fuse.open_files import HeldFd, OpenFile
 from fluidpy.fuse.read_modes import LARGE_FILE_BYTES
 from fluidpy.namespace.catalog import Entry
@@ -47,6 +48,7 @@ class DirectFiles:
         self._on_used = on_used
         self._close = close
         self._read_whole: deque[OpenFile] = deque()
+        self._read_at_once: deque[tuple[int, int]] = deque()
         self._expected = ExpectedReads(self._open_complete)
         self.kernel_keeps_pages = True
         """Whether pages of cache files are of no use once they were read."""
@@ -55,13 +57,20 @@ class DirectFiles:
         """The kernel asked for the name of a file, and may read it next."""
         self._expected.looked_up(entry)
 
-    def open(self, row: int, find: Callable[[int], Entry | None]) -> OpenFile | None:
+    def take_expected(self, row: int) -> Expected | None:
+        """What is known of a file that is read now if its name was looked up; an fd is the
+        caller's.
+        """
+        return self._expected.take(row)
+
+    def open(
+        self, row: int, expected: Expected | None, find: Callable[[int], Entry | None]
+    ) -> OpenFile | None:
         """The file of a row as it is held from now on, with its cache file if it is a small one
         that is complete; large ones are the worker's to open.
 
         `find` asks the catalog; None for a row that it does not have.
         """
-        expected = self._expected.take(row)
         if expected is None:
             entry: EntryTuple | None = find(row)
             if entry is None:
@@ -100,10 +109,22 @@ class DirectFiles:
             if len(self._read_whole) > DROP_FILES:
                 self._close(self._read_whole.popleft())
 
+    def was_read_at_once(self, row: int, fd: int, size: int) -> None:
+        """All of a small file was given to the kernel in one answer; takes over the fd.
+
+        Nobody reads on in it, and so it needs no `OpenFile`.
+        """
+        self._on_used(row)
+        self._read_at_once.append((fd, size))
+        if len(self._read_at_once) > DROP_FILES:
+            _let_go(*self._read_at_once.popleft())
+
     def close_read_whole(self) -> None:
         """Closes the small files that were read to their end."""
         while self._read_whole:
             self._close(self._read_whole.popleft())
+        while self._read_at_once:
+            _let_go(*self._read_at_once.popleft())
 
     def sweep(self) -> None:
         """Closes what was read, and what was not read for a while, after a look-up."""
@@ -111,5 +132,13 @@ class DirectFiles:
         self._expected.sweep()
 
     def close(self) -> None:
-        """Closes what is held for reads to come."""
+        """Closes what is held for reads to come, and what was read at once."""
         self._expected.close()
+        while self._read_at_once:
+            _let_go(*self._read_at_once.popleft())
+
+
+def _let_go(fd: int, size: int) -> None:
+    """Closes a cache file whose pages are of no use any more."""
+    os.posix_fadvise(fd, 0, size, os.POSIX_FADV_DONTNEED)
+    os.close(fd)

@@ -31,6 +31,7 @@ from fluidpy.fuse.directory_blocks import (
     DirectoryBlock,
 )
 from fluidpy.fuse.kernel import DIRENT, DIRENTPLUS, OPEN_OUT, READ_IN, OpenFlag
+from fluidpy.fuse.known_names import KnownNames
 from fluidpy.fuse.node_ids import NodeIds
 from fluidpy.fuse.requests_in_flight import RequestsInFlight
 from fluidpy.fuse.worker_link import Answer, WorkerLink
@@ -110,6 +111,7 @@ class Directories:
         """`deadline` is how long a request may wait for the worker, in seconds."""
         self._device = device
         self._catalog = catalog
+        self._names = KnownNames(catalog)
         self._link = link
         self._waiting = waiting
         self._attributes = attributes
@@ -126,7 +128,7 @@ class Directories:
         parent = row_of_node(node)
         left = self._freshness.left(parent)
         if left > 0.0:
-            entry = self._catalog.lookup(parent, name)
+            entry = self._names.lookup(parent, name)
             self._device.reply(unique, self._entry_payload(entry, left))
             if entry is not None and entry.kind == Kind.FILE:
                 self.on_file(entry)

@@ -17,6 +17,7 @@ from fluidpy.fuse.attributes import row_of_node
 from fluidpy.fuse.device import Device
 from fluidpy.fuse.direct_files import DirectFiles, OpensCacheFiles
 from fluidpy.fuse.event_loop import EventLoop
+from fluidpy.fuse.expected_reads import Expected
 from fluidpy.fuse.kernel import OPEN_OUT, READ_IN, OpenFlag
 from fluidpy.fuse.known_opens import KnownOpens
 from fluidpy.fuse.open_files import HeldFd, OpenFile, OpenFileTable
@@ -121,7 +122,10 @@ class Files:
         row = row_of_node(node)
         file = self._table.get(row, self._loop.clock())
         if file is None:
-            file = self.direct.open(row, self._catalog.get)
+            expected = self.direct.take_expected(row)
+            if expected is not None and self._read_at_once(unique, expected, start, size):
+                return
+            file = self.direct.open(row, expected, self._catalog.get)
             if file is None:
                 self._device.reply_error(unique, errno.ESTALE)
                 return
@@ -137,6 +141,16 @@ class Files:
             file.reads += 1
             self._waiting.begin(unique)
             self._ask(_Read(unique, start, end, self._loop.clock() + self._deadline), file)
+
+    def _read_at_once(self, unique: int, expected: Expected, start: int, size: int) -> bool:
+        """Answers a READ of all of a small file that is being fetched; whether that was done."""
+        entry, fd, _sweep = expected
+        if fd is None or start or entry[4] > size or not self.direct.kernel_keeps_pages:
+            return False
+        if not self._reader.move_whole(unique, fd, entry[4]):
+            return False
+        self.direct.was_read_at_once(entry[0], fd, entry[4])
+        return True
 
     def _open_at_worker(self, file: OpenFile) -> bool:
         return (

@@ -89,6 +89,26 @@ class RangeReader:
             self._loop.call_soon(self._read_from_disk)
         self._from_disk.append(_Job(unique, pieces, done, move))
 
+    def move_whole(self, unique: int, fd: int, length: int) -> bool:
+        """Answers `unique` with a file that is being fetched, whose pages are of no use after that.
+
+        False, and nothing answered, when it should not be waited for, or cannot be read: `send` it.
+        """
+        if length > self._pipe.most:
+            return False
+        if self.pace.slow or self._device.has_request():
+            return self._in_memory(fd, length) and not self._pipe.answer(unique, fd, 0, length)
+        begin = self._loop.clock()
+        failure = self._pipe.answer(unique, fd, 0, length)
+        self.pace.took(self._loop.clock() - begin)
+        return failure is None
+
+    def _in_memory(self, fd: int, length: int) -> bool:
+        try:
+            return os.preadv(fd, (self._last_byte,), length - 1, os.RWF_NOWAIT) == 1
+        except OSError:  # not now, or not readable: `send` sees to it
+            return False
+
     def _send_now(self, unique: int, piece: Piece, done: Done, *, move: bool) -> bool:
         fd, offset, length = piece
         view = self._last_byte if move else self._view[:length]

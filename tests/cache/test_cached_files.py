@@ -300,3 +300,21 @@ def test_many_told_uses_do_not_pile_up(open_store: OpenStore) -> None:
     store = open_store()
     store.touch([key_of(number) for number in range(3000)])
     assert store.table.index.queued_touches == 0
+
+
+def test_a_file_that_was_found_once_is_not_opened_when_another_is_in_its_place(
+    open_store: OpenStore,
+) -> None:
+    store = open_store()
+    add(store, 1, SIZE)
+    store.flush()
+    found = others(store).find(key_of(1), SIZE)
+    assert found is not None
+    fd = found.open()
+    assert fd is not None
+    assert os.pread(fd, SIZE, 0) == content_of(1, SIZE)
+    os.close(fd)
+    store.evict(key_of(1))
+    assert found.open() is None
+    Path(found.path).write_bytes(bytes(SIZE))
+    assert found.open() is None

@@ -35,6 +35,10 @@ class SocketDevice:
         self._inside.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * 1024 * 1024)
         self.outside.settimeout(10)
         self.refuses: set[int] = set()
+        self.others_wait = False
+
+    def has_request(self) -> bool:
+        return self.others_wait
 
     def reply(self, unique: int, payload: memoryview) -> None:
         self._inside.sendall(OUT_HEADER.pack(16 + len(payload), 0, unique) + bytes(payload))
@@ -146,6 +150,37 @@ def test_what_the_kernel_refuses_is_not_given_to_the_next_request(
     reader.send(2, [Piece(cold, 4096, 4096)], results.append, unneeded=True)
     wait_for(loop, results, 2)
     assert device.answer() == (2, CONTENT[4096:8192])
+
+
+def test_a_file_that_is_being_fetched_is_answered_at_once(
+    reader: RangeReader, device: SocketDevice, cold: int
+) -> None:
+    assert reader.move_whole(1, cold, 100_000)
+    assert device.answer() == (1, CONTENT)
+    assert not reader.busy
+
+
+@pytest.mark.parametrize("slow", [False, True])
+def test_requests_that_wait_are_not_held_up_by_a_file_on_the_disk(
+    loop: EventLoop, reader: RangeReader, device: SocketDevice, cold: int, slow: bool
+) -> None:
+    if slow:
+        reader.pace.took(100.0)
+    else:
+        device.others_wait = True
+    os.posix_fadvise(cold, 0, 0, os.POSIX_FADV_DONTNEED)
+    assert not reader.move_whole(1, cold, 100_000)
+    os.pread(cold, 100_000, 0)
+    assert reader.move_whole(2, cold, 100_000)
+    assert device.answer() == (2, CONTENT)
+
+
+def test_a_file_that_is_too_short_is_not_answered_at_once(
+    reader: RangeReader, device: SocketDevice, cold: int
+) -> None:
+    assert not reader.move_whole(1, cold, 100_001)
+    assert reader.move_whole(2, cold, 100_000)
+    assert device.answer() == (2, CONTENT)
 
 
 @given(st.lists(st.floats(0, PATIENCE_SECONDS)))
