@@ -171,17 +171,21 @@ class ControlClient:
         *,
         deadline: float | None = None,
         member: str | None = None,
+        stay: bool = False,
     ) -> Document:
         """How a process of this user reads a Dataset: `definition` (wire), `runtimeDir`,
         `cacheDir` and `member`, which is the one asked for if that serves the Dataset.
 
-        Waits until a worker serves it. Raises ObjectNotFoundError, ControlPlaneTimeoutError.
+        Waits until a worker serves it; to `stay`, for that member alone, as long as the Dataset
+        lies on it. Raises ObjectNotFoundError, ControlPlaneTimeoutError.
         """
         path = f"/v1/access/{quote(namespace, safe='')}/{quote(name, safe='')}"
         seconds = self._deadline if deadline is None else deadline
         query = {"seconds": str(max(0.1, seconds - ANSWER_SECONDS))}
         if member is not None:
             query["member"] = member
+        if stay:
+            query["stay"] = "true"
         return self.request("GET", path, query=query, deadline=seconds)
 
     def declare_mount(

@@ -53,8 +53,13 @@ class Controlled(Protocol):
     async def status(self) -> Document:
         """The control plane's own state."""
 
-    async def access(self, namespace: str, name: str, member: str, seconds: float) -> Document:
-        """How a local process reads a Dataset, by that member if it can, within the seconds."""
+    async def access(
+        self, namespace: str, name: str, member: str, seconds: float, *, stay: bool = False
+    ) -> Document:
+        """How a local process reads a Dataset, by that member if it can, within the seconds.
+
+        `stay`: it is waited for as long as the Dataset lies on it.
+        """
 
     async def scale(self, key: ObjectKey, replicas: int, drain: list[str]) -> Document:
         """The runtime with another number of workers."""
@@ -145,7 +150,9 @@ class ApiServer:
         namespace, name = request.match_info["namespace"], request.match_info["name"]
         seconds = _number(request, "seconds", 30.0)
         member = request.query.get("member", "")
-        return json_answer(await self._controlled.access(namespace, name, member, seconds))
+        stay = request.query.get("stay") == "true"
+        answer = await self._controlled.access(namespace, name, member, seconds, stay=stay)
+        return json_answer(answer)
 
     async def _validate(self, request: web.Request) -> web.Response:
         items = (await _body(request)).get("items")

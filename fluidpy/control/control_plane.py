@@ -204,7 +204,9 @@ class ControlPlane:
             "mounts": self.mounts.rows(),
         }
 
-    async def access(self, namespace: str, name: str, member: str, seconds: float) -> Document:
+    async def access(
+        self, namespace: str, name: str, member: str, seconds: float, *, stay: bool = False
+    ) -> Document:
         """See `api_server.Controlled`."""
         key = f"{namespace}/{name}"
         limit = asyncio.get_running_loop().time() + seconds
@@ -214,7 +216,7 @@ class ControlPlane:
                 raise ObjectConflictError(
                     f"the Dataset {key} is being deleted", cure="Apply it again once it is gone."
                 )
-            if (worker := self._serving(key, member)) is not None:
+            if (worker := self._serving(key, member, stay)) is not None:
                 return {
                     "definition": self.reconciler.definitions[key].to_wire(),
                     "runtimeDir": os.fspath(worker.settings.runtime_dir),
@@ -226,12 +228,18 @@ class ControlPlane:
                 raise self._not_served(key)
             await self._next_step(left)
 
-    def _serving(self, key: str, member: str) -> PoolWorker | None:
-        """A worker that serves the Dataset as it is declared: the named one, or the least busy."""
+    def _serving(self, key: str, member: str, stay: bool) -> PoolWorker | None:
+        """A worker that serves the Dataset as it is declared: the named one, or the least busy.
+
+        To `stay`, no other while it lies on the named one.
+        """
         definition = self.reconciler.definitions.get(key)
         if definition is None or not self.reconciler.is_readable(key):
             return None
-        found = [w for w in self.reconciler.workers_of(key) if w.serves(definition)]
+        workers = self.reconciler.workers_of(key)
+        if stay and any(worker.name == member for worker in workers):
+            workers = [worker for worker in workers if worker.name == member]
+        found = [worker for worker in workers if worker.serves(definition)]
         if (named := next((w for w in found if w.name == member), None)) is not None:
             return named
         return min(found, key=lambda worker: (_connections(worker), worker.name), default=None)

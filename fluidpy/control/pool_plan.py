@@ -2,7 +2,8 @@
 
 Pure. The pool is as large as the Dataset that wants most workers; a Dataset lies on the workers
 that have fewest, and stays where it is. Who leaves drains first: it keeps serving what it has,
-owns nothing, and is gone once its data has moved and no local client uses it.
+owns nothing, and is gone once its data has moved and what local clients read by it can go on by
+another.
 """
 
 from __future__ import annotations
@@ -39,13 +40,14 @@ class PoolFacts:
     """What is seen of the pool.
 
     `settled`: every member has moved what the present generation wants. `overdue`: Datasets whose
-    data has been moving for so long that nobody waits for it any more. `in_use`: members with
-    clients of this machine, which must not end under them.
+    data has been moving for so long that nobody waits for it any more. `in_use`: members that
+    mounts of this machine read through; `held` those whose mounts have no other to go to yet.
     """
 
     settled: bool = True
     overdue: frozenset[str] = frozenset()
     in_use: frozenset[str] = frozenset()
+    held: frozenset[str] = frozenset()
     machine: str = "localhost"
     settings: Mapping[str, str] = field(default_factory=dict)
 
@@ -79,7 +81,7 @@ def _members(
         serving,
         key=lambda member: (
             member.name not in named,
-            member.name in facts.in_use,  # it would have to stay, and serve nobody else
+            member.name in facts.in_use,  # its mounts would have to move
             load[member.name] > 0,
             -_number(member.name),
         ),
@@ -159,7 +161,7 @@ def _chosen(
 
 
 def _remains(member: Member, datasets: Mapping[str, DatasetMembership], facts: PoolFacts) -> bool:
-    """Whether a member stays for now: it serves, still hands over, or has clients here."""
-    if not member.draining or member.name in facts.in_use:
+    """Whether a member stays for now: it serves, still hands over, or mounts need it."""
+    if not member.draining or member.name in facts.held:
         return True
     return any(member.name in (*one.members, *one.previous) for one in datasets.values())

@@ -39,6 +39,7 @@ from fluidpy.control.demands import (
 )
 from fluidpy.control.event_log import EventLog
 from fluidpy.control.events import ObjectOfEvent, normal, warning
+from fluidpy.control.members_in_use import client_pids, held_by_mounts, used_by_mounts
 from fluidpy.control.move_watch import MoveWatch
 from fluidpy.control.object_lifecycle import Document, ObjectKey
 from fluidpy.control.object_store import ObjectStore
@@ -158,7 +159,7 @@ class Reconciler:
         words = [f"the mount {row['mountPoint']}" for row in rows]
         known = {os.getpid(), *(int(row.get("serverPid", 0)) for row in rows)}
         for worker in self._pool.workers.values():
-            pids = _client_pids(worker, key) - known
+            pids = client_pids(worker, key) - known
             words += [f"process {pid}{_command(pid)}" for pid in sorted(pids)]
         return tuple(dict.fromkeys(words))
 
@@ -203,18 +204,11 @@ class Reconciler:
         current = self._pool.membership
         moving = {key for key, one in current.datasets.items() if one.previous}
         overdue = self._moves.stalled(moving, self._pool.moved_bytes, time.monotonic())
-        facts = PoolFacts(self._pool.is_settled(), overdue, self._members_in_use())
+        used = used_by_mounts(self._pool.workers, self._rows, self.wanted)
+        held = held_by_mounts(used, self.definitions, self.workers_of)
+        facts = PoolFacts(self._pool.is_settled(), overdue, frozenset(used), held)
         plan = plan_pool(current, [one.demand for one in self.wanted.values()], facts)
         self._pool.carry_out(plan)
-
-    def _members_in_use(self) -> frozenset[str]:
-        """Members that mounts read through. Programs go to another worker when theirs has ended."""
-        pids = {int(row.get(name, 0)) for row in self._rows for name in ("serverPid", "holderPid")}
-        return frozenset(
-            name
-            for name, worker in self._pool.workers.items()
-            if any(_client_pids(worker, key) & pids for key in self.wanted)
-        )
 
     def _releasing(self) -> set[str]:
         """Datasets to be deleted that nobody uses any more."""
@@ -383,11 +377,6 @@ def _share(worker: PoolWorker, key: str) -> WorkerShare:
         return WorkerShare(worker.name, ready=False)
     share = WorkerShare.from_status(worker.name, worker.status, key)
     return share if key in worker.attached else replace(share, ready=False)
-
-
-def _client_pids(worker: PoolWorker, key: str) -> set[int]:
-    rows = (worker.status or {}).get("datasets", ())
-    return {int(pid) for row in rows if row["key"] == key for pid in row.get("client_pids", ())}
 
 
 def _command(pid: int) -> str:

@@ -30,13 +30,15 @@ class KnownDataset:
     """What an earlier server learnt of its Dataset when it attached it.
 
     With this the next one serves before it has reached a worker. `block_bytes` is the worker's
-    unit; `cache` says how cache files are found (`cache_view`); `worker` is the pid of that worker.
+    unit; `cache` says how cache files are found (`cache_view`); `worker` is the pid of that worker,
+    `place` its directory if it is one of the control plane's.
     """
 
     catalog: Path
     block_bytes: int
     cache: Mapping[str, Any]
     worker: int
+    place: Path | None = None
 
     def to_wire(self) -> Message:
         """Plain values for the control socket."""
@@ -45,13 +47,19 @@ class KnownDataset:
             "blockBytes": self.block_bytes,
             "cache": self.cache,
             "worker": self.worker,
+            "place": None if self.place is None else os.fspath(self.place),
         }
 
     @classmethod
     def from_wire(cls, wire: Mapping[str, Any]) -> KnownDataset:
         """What `to_wire` described."""
+        place = wire.get("place")  # a server of older code does not tell
         return cls(
-            Path(wire["catalog"]), int(wire["blockBytes"]), wire["cache"], int(wire["worker"])
+            Path(wire["catalog"]),
+            int(wire["blockBytes"]),
+            wire["cache"],
+            int(wire["worker"]),
+            None if place is None else Path(place),
         )
 
 

@@ -15,6 +15,7 @@ import resource
 import socket
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -86,14 +87,20 @@ class MountServer:
         """
         known = self._order.known
         if known is not None:
+            if known.place is not None:
+                self._settings = replace(self._settings, worker_runtime_dir=known.place)
             if self._order.reach:
-                self._attached = reach_worker(self._definition, self._settings)
+                self._attached = self._reach(known.catalog)
             self._catalog = CatalogReader(known.catalog)
             return known
         self._attached = reach_and_list(self._definition, self._settings)
         known = _known(self._attached)
         self._catalog = CatalogReader(known.catalog)
         return known
+
+    def _reach(self, catalog: Path) -> Attached:
+        """Attaches the Dataset by the rows of that catalog, which are the kernel's. Blocks."""
+        return reach_worker(self._definition, self._settings, catalog=catalog)
 
     def look_again(self) -> None:
         """Follows a catalog that was replaced while this server waited. Raises CacheError."""
@@ -159,7 +166,7 @@ class MountServer:
         )
         self._link = WorkerLink(
             loop,
-            lambda: reach_worker(definition, self._settings),
+            lambda: self._reach(catalog.path),
             on_attached=self._worker_replaced,
             on_event=self._on_event,
             on_trouble=lambda error: trouble.report("worker", error),
@@ -230,8 +237,10 @@ class MountServer:
 
     def _worker_replaced(self, attached: Attached) -> None:
         self._reading.files.block_bytes = int(attached.hello["block_bytes"])
+        if attached.place is not None:
+            self._settings = replace(self._settings, worker_runtime_dir=attached.place)
         try:
-            self._catalog.reopen()
+            self._catalog.follow(Path(attached.dataset["catalog"]))
         except FluidpyError as error:
             self._trouble.report("catalog", error)
         self._directories.worker_replaced()
@@ -318,6 +327,7 @@ def _known(attached: Attached) -> control.KnownDataset:
         int(attached.hello["block_bytes"]),
         how_found(attached.dataset),
         int(attached.hello.get("pid", 0)),
+        attached.place,
     )
 
 

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
+from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from fluidpy.client import protocol
@@ -55,11 +56,15 @@ OnAnswer: TypeAlias = Callable[[Answer], None]
 
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """A connected socket whose Dataset is attached, and what `hello` and `attach` said."""
+    """A connected socket whose Dataset is attached, and what `hello` and `attach` said.
+
+    `place` is the directory of a worker of the control plane's.
+    """
 
     connection: socket.socket
     hello: Message
     dataset: Message
+    place: Path | None = None
 
 
 @dataclass(slots=True)

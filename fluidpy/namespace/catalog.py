@@ -179,6 +179,18 @@ class CatalogReader:
         self._forget_changes()
         return True
 
+    def follow(self, path: Path) -> bool:
+        """Goes on with the catalog at that path, as `reopen` does with one at the same."""
+        if path == self.path:
+            return self.reopen()
+        before = self.path, self._text
+        self.path, self._text = path, str(path)
+        try:
+            return self.reopen()
+        except CacheError:
+            self.path, self._text = before
+            raise
+
     def mark(self) -> bytes:
         """Names the catalog's state: while it stays the same, so do the answers of all calls.
 

@@ -53,11 +53,12 @@ class Namespace:
         settings: Settings,
         open_storage: Callable[[MountSource, Settings], UnderStorage] = open_storage_of_url,
         clock: Callable[[], float] = time.time,
+        catalog_path: Path | None = None,
     ) -> None:
-        """Opens nothing yet."""
+        """Opens nothing yet; `catalog_path` is that of another catalog than the Dataset's own."""
         self.definition = definition
         name = f"{definition.namespace}.{definition.name}.sqlite"
-        self.catalog_path: Path = settings.catalogs_dir / name
+        self.catalog_path: Path = catalog_path or settings.catalogs_dir / name
         self.on_change: list[Callable[[Changes], None]] = []
         self._settings, self._open_storage, self._clock = settings, open_storage, clock
         ttl = definition.metadata_ttl_seconds

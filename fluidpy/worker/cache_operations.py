@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fluidpy.cache.cached_object import CachedObject
     from fluidpy.cache.store import BlockStore
     from fluidpy.namespace.catalog import Entry
-    from fluidpy.worker.datasets import AttachedDataset
+    from fluidpy.worker.attached_dataset import AttachedDataset
     from fluidpy.worker.session import Session
 
 LISTED_BYTES: Final = 96 * 1024

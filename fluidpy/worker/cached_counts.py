@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from fluidpy.worker.datasets import AttachedDataset
+    from fluidpy.worker.attached_dataset import AttachedDataset
 
 _log = logging.getLogger(__name__)
 

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from fluidpy.cluster.placement import Placement
     from fluidpy.namespace.catalog import Entry
     from fluidpy.namespace.listing_flights import Located
-    from fluidpy.worker.datasets import AttachedDataset, Datasets
+    from fluidpy.worker.attached_dataset import AttachedDataset
+    from fluidpy.worker.datasets import Datasets
     from fluidpy.worker.fills import FillTable
     from fluidpy.worker.move_pace import MovePace
     from fluidpy.worker.object_fill import ObjectFill

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from fluidpy.errors import ValidationError
 
 if TYPE_CHECKING:
-    from fluidpy.worker.datasets import AttachedDataset
+    from fluidpy.worker.attached_dataset import AttachedDataset
 
 
 def refuse_change(dataset: AttachedDataset, user: object) -> None:

@@ -12,7 +12,7 @@ from fluidpy.worker.unkept import AHEAD_WINDOW_BYTES
 if TYPE_CHECKING:
     from fluidpy.cache.cached_object import CachedObject
     from fluidpy.namespace.catalog import Entry
-    from fluidpy.worker.datasets import AttachedDataset
+    from fluidpy.worker.attached_dataset import AttachedDataset
     from fluidpy.worker.fills import FillTable
     from fluidpy.worker.object_fill import ObjectFill
 

@@ -17,7 +17,7 @@ from fluidpy.worker.requests import Progress, Reply, malformed
 
 if TYPE_CHECKING:
     from fluidpy.cache.store import BlockStore
-    from fluidpy.worker.datasets import AttachedDataset
+    from fluidpy.worker.attached_dataset import AttachedDataset
     from fluidpy.worker.session import Session
 
 ROWS_AT_ONCE: Final = 50

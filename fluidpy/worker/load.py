@@ -24,7 +24,7 @@ from fluidpy.worker.small_fetches import READY_FILES, SmallFetches, SmallFile
 
 if TYPE_CHECKING:
     from fluidpy.namespace.catalog import Entry
-    from fluidpy.worker.datasets import AttachedDataset
+    from fluidpy.worker.attached_dataset import AttachedDataset
     from fluidpy.worker.fills import FillTable
     from fluidpy.worker.object_fill import ObjectFill
     from fluidpy.worker.parts import Part

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from fluidpy.client.protocol import Message, encode
 from fluidpy.errors import CacheError, FluidpyError
 from fluidpy.storage.under_storage import Kind, is_volatile
-from fluidpy.worker.datasets import SETTLED_SECONDS
+from fluidpy.worker.attached_dataset import SETTLED_SECONDS
 from fluidpy.worker.load import Load, LoadCounts
 from fluidpy.worker.load_plan import LoadPlan, LoadRoot, Share, ranges_of
 from fluidpy.worker.path_patterns import is_glob, normalise, outermost, root_of
@@ -18,7 +18,7 @@ from fluidpy.worker.requests import Answer, Progress, Reply, integer, texts
 
 if TYPE_CHECKING:
     from fluidpy.namespace.metadata_load import MetadataProgress
-    from fluidpy.worker.datasets import AttachedDataset
+    from fluidpy.worker.attached_dataset import AttachedDataset
     from fluidpy.worker.session import Session
 
 _log = logging.getLogger(__name__)

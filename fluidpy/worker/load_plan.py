@@ -12,7 +12,7 @@ from fluidpy.worker.path_patterns import compile_patterns
 
 if TYPE_CHECKING:
     from fluidpy.namespace.catalog import CatalogReader, Entry
-    from fluidpy.worker.datasets import AttachedDataset
+    from fluidpy.worker.attached_dataset import AttachedDataset
 
 PAGE = 1024
 """Children read from the catalog at once."""

@@ -10,6 +10,7 @@ import asyncio
 import math
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from fluidpy.client.protocol import (
@@ -27,7 +28,7 @@ from fluidpy.worker.requests import Answer, Progress, Reply, integer, text
 
 if TYPE_CHECKING:
     from fluidpy.namespace.catalog_rows import Changes
-    from fluidpy.worker.datasets import AttachedDataset
+    from fluidpy.worker.attached_dataset import AttachedDataset
     from fluidpy.worker.session import Session
 
 ROOT: Final = 1
@@ -41,12 +42,24 @@ EVENT_ENTRIES: Final = 500
 
 
 def attach(session: Session, request: Message, _: Progress) -> Answer:
-    """`attach`: opens a Dataset by its definition, or finds one that somebody is attached to."""
+    """`attach`: opens a Dataset by its definition, or finds one that somebody is attached to.
+
+    By `name`, with `catalog` the one that the client's rows are of: they stay the same then.
+    """
     if (wire := request.get("definition")) is not None:
         manage = request.get("manage") is True
         return _attach_definition(session, _definition_of(wire), manage)
+    if request.get("catalog"):
+        return _attach_tree(session, text(request, "name"), Path(text(request, "catalog")))
     dataset = session.worker.datasets.named(text(request, "name"))
     dataset.users.add(session)
+    return _attached(dataset)
+
+
+async def _attach_tree(session: Session, key: str, catalog: Path) -> Reply:
+    dataset = await session.worker.datasets.attach_tree(key, catalog, session)
+    if session.connection.closed:
+        session.worker.datasets.detach(session)
     return _attached(dataset)
 
 

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from fluidpy.cache.cached_object import CachedObject
     from fluidpy.namespace.namespace import Namespace
     from fluidpy.telemetry.counters import Counters
-    from fluidpy.worker.datasets import AttachedDataset, Datasets
+    from fluidpy.worker.attached_dataset import AttachedDataset
+    from fluidpy.worker.datasets import Datasets
     from fluidpy.worker.fills import FillTable
     from fluidpy.worker.object_fill import ObjectFill
     from fluidpy.worker.peer_reads import DatasetPeers

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Final
 
 from fluidpy.client.protocol import PROTOCOL_VERSION, Message
@@ -13,7 +14,7 @@ from fluidpy.worker.cache_operations import tier_rows
 from fluidpy.worker.requests import Answer, Progress, Reply
 
 if TYPE_CHECKING:
-    from fluidpy.worker.datasets import AttachedDataset
+    from fluidpy.worker.attached_dataset import AttachedDataset
     from fluidpy.worker.pool import Pool
     from fluidpy.worker.session import Session
     from fluidpy.worker.worker import Worker
@@ -62,7 +63,7 @@ def state_of(worker: Worker) -> Message:
         "pid": os.getpid(),
         "seconds": round(time.monotonic() - worker.started_at, 3),
         "connections": worker.connections,
-        "datasets": [_dataset_row(dataset) for dataset in datasets],
+        "datasets": [_dataset_row(each, worker.datasets.users_of(each.place)) for each in datasets],
         "tiers": [row for store in worker.stores for row in tier_rows(store)],
         "counters": total(dataset.counters for dataset in datasets).to_wire(),
         "bytes_under_way": worker.fills.admission.bytes_running,
@@ -72,14 +73,14 @@ def state_of(worker: Worker) -> Message:
     }
 
 
-def _dataset_row(dataset: AttachedDataset) -> Message:
+def _dataset_row(dataset: AttachedDataset, users: Collection[object]) -> Message:
     return {
         "dataset": dataset.id,
         "key": dataset.definition.key,
         "digest": dataset.digest,
         "catalog": str(dataset.namespace.catalog_path),
-        "clients": len(dataset.users),
-        "client_pids": sorted({getattr(user, "pid", 0) for user in dataset.users}),
+        "clients": len(users),
+        "client_pids": sorted({getattr(user, "pid", 0) for user in users}),
         "mounts": [{"name": mount.name, "path": mount.path} for mount in dataset.definition.mounts],
         "listing_failures": dataset.namespace.listing_failures,
         "omitted": dataset.namespace.reader.omitted(),

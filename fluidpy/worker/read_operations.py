@@ -26,7 +26,7 @@ from fluidpy.worker.requests import Answer, Progress, Reply, deadline_seconds, i
 if TYPE_CHECKING:
     from fluidpy.cache.cached_object import CachedObject
     from fluidpy.namespace.catalog import Entry
-    from fluidpy.worker.datasets import AttachedDataset
+    from fluidpy.worker.attached_dataset import AttachedDataset
     from fluidpy.worker.object_fill import ObjectFill
     from fluidpy.worker.parts import Part
     from fluidpy.worker.session import Session

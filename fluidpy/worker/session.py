@@ -20,8 +20,8 @@ from fluidpy.worker.handles import Handle, Handles
 from fluidpy.worker.requests import Answer, Progress, integer
 
 if TYPE_CHECKING:
+    from fluidpy.worker.attached_dataset import AttachedDataset
     from fluidpy.worker.connection import Connection
-    from fluidpy.worker.datasets import AttachedDataset
     from fluidpy.worker.object_fill import ObjectFill
     from fluidpy.worker.worker import Worker
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from fluidpy.cache.whole_files import WholePlace
     from fluidpy.namespace.listing_flights import Located
     from fluidpy.storage.under_storage import Buffer
-    from fluidpy.worker.datasets import AttachedDataset
+    from fluidpy.worker.attached_dataset import AttachedDataset
     from fluidpy.worker.fills import FillTable
 
 _log = logging.getLogger(__name__)

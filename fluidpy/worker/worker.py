@@ -24,8 +24,9 @@ from fluidpy.storage.factory import open_storage
 from fluidpy.storage.under_storage import MountSource, UnderStorage
 from fluidpy.telemetry.worker_samples import worker_samples
 from fluidpy.worker import metadata_operations, process_operations
+from fluidpy.worker.attached_dataset import AttachedDataset, Listener
 from fluidpy.worker.connection import Connection
-from fluidpy.worker.datasets import AttachedDataset, Datasets, Listener
+from fluidpy.worker.datasets import Datasets
 from fluidpy.worker.fills import FillTable
 from fluidpy.worker.leases import Leases
 from fluidpy.worker.lent_storage import LentStorage, StorageLender
@@ -255,7 +256,9 @@ class Worker:
 
         `now` is a time of the monotonic clock.
         """
-        due = {d: self._purge_at.get(d.id, now + PURGE_FIRST_SECONDS) for d in self.datasets}
+        due = {
+            d: self._purge_at.get(d.id, now + PURGE_FIRST_SECONDS) for d in self.datasets.with_trees
+        }
         self._purge_at = {dataset.id: at for dataset, at in due.items()}
         for dataset in [dataset for dataset, at in due.items() if now >= at]:
             self._purge_at[dataset.id] = now + PURGE_SECONDS

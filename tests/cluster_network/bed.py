@@ -17,7 +17,8 @@ from fluidpy.settings import Settings
 from fluidpy.storage.factory import open_storage
 from fluidpy.storage.under_storage import MountSource
 from fluidpy.testing.servers.object_server import ObjectServer
-from fluidpy.worker.datasets import AttachedDataset, Datasets
+from fluidpy.worker.attached_dataset import AttachedDataset
+from fluidpy.worker.datasets import Datasets
 from fluidpy.worker.fills import FillTable
 from fluidpy.worker.lent_storage import LentStorage, StorageLender
 from fluidpy.worker.parts import MountLimits

@@ -47,7 +47,7 @@ def test_who_still_hands_over_or_is_used_stays(first: list[Demand], second: list
     following = plan_pool(current, second, MOVING)
     kept = {name for one in following.datasets.values() for name in one.previous}
     assert kept <= {member.name for member in following.members}
-    used = plan_pool(current, second, PoolFacts(in_use=frozenset(names)))
+    used = plan_pool(current, second, PoolFacts(held=frozenset(names)))
     assert names <= {member.name for member in used.members}
 
 
