@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,17 +18,16 @@ from fluidpy.namespace.catalog_schema import ROOT
 from fluidpy.namespace.catalog_writer import CatalogWriter
 from fluidpy.namespace.definition import DatasetDefinition, MountDefinition
 from fluidpy.namespace.listing_flights import CatalogThread, ListingFlights, Located
-from fluidpy.namespace.metadata_load import MetadataProgress, MetadataReport, walk
+from fluidpy.namespace.metadata_load import MetadataProgress, MetadataReport, Rest, walk
 from fluidpy.namespace.object_keys import KeySource
 from fluidpy.namespace.tree import parts_of
 from fluidpy.namespace.tree_composition import tag_of
+from fluidpy.namespace.walk_turns import WalkTurns
 from fluidpy.settings import Settings
 from fluidpy.storage.factory import open_storage as open_storage_of_url
 from fluidpy.storage.under_storage import Kind, MountSource, UnderStorage
 
 _log = logging.getLogger(__name__)
-REST_SECONDS = 1.0
-"""Longest rest of a gentle walk between two pages."""
 
 _LINKS = 40
 """Symlinks followed in one path, as Linux does (MAXSYMLINKS in include/linux/namei.h)."""
@@ -65,9 +64,7 @@ class Namespace:
         self.ttl_seconds = settings.metadata_ttl_seconds if ttl is None else ttl
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="catalog")
         self._storages: list[UnderStorage] = []
-        self._loading = asyncio.Lock()
-        self._hurried = 0
-        """Walks that somebody waits for."""
+        self._turns = WalkTurns()
         self._started = False
 
     async def start(self) -> None:
@@ -228,8 +225,12 @@ class Namespace:
             total.extend(changes)
             self._notify(changes)
 
-        async with self._loading:
-            await walk(self._thread, self._places(entry), self._clock, on_changes, lambda _: None)
+        await self._turns.at_once(
+            entry.id,
+            lambda: walk(
+                self._thread, self._places(entry), self._clock, on_changes, lambda _: None
+            ),
+        )
         return total
 
     async def load_metadata(
@@ -238,30 +239,22 @@ class Namespace:
         """Brings all below `path` into the catalog, by as few requests as the sources allow.
 
         Loads wait for each other. Files that are gone are removed only once a whole walk has ended.
-        A gentle one rests after each page for as long as that took, while no other one waits.
+        A gentle one rests after each page for as long as that took. It gives way to any other one,
+        and begins again after that, unless that has listed the same.
         """
         entry = await self.resolve(path)
         if entry.kind is not Kind.DIRECTORY:
             await self.refresh(path, False)
             entry = await self.resolve(path)
             return MetadataReport(1, entry.size)
-        self._hurried += not gently
-        try:
-            async with self._loading:
-                return await walk(
-                    self._thread,
-                    self._places(entry),
-                    self._clock,
-                    self._notify,
-                    progress,
-                    self._rest if gently else None,
-                )
-        finally:
-            self._hurried -= not gently
 
-    async def _rest(self, seconds: float) -> None:
-        if not self._hurried:
-            await asyncio.sleep(min(seconds, REST_SECONDS))
+        def walked(rest: Rest | None = None) -> Awaitable[MetadataReport]:
+            places = self._places(entry)
+            return walk(self._thread, places, self._clock, self._notify, progress, rest)
+
+        if gently:
+            return await self._turns.gently(entry.id, walked)
+        return await self._turns.at_once(entry.id, walked)
 
     def _places(self, entry: Entry) -> list[Located]:
         """The folder itself where a source has it, and the roots of all mounts below."""

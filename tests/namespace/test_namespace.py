@@ -4,7 +4,7 @@ import asyncio
 import math
 import threading
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,14 @@ from fluidpy.namespace.definition import DatasetDefinition, MountDefinition
 from fluidpy.namespace.metadata_load import MetadataProgress
 from fluidpy.namespace.namespace import Namespace
 from fluidpy.settings import Settings, load_settings
-from fluidpy.storage.under_storage import Kind, MountSource, ObjectInfo, OmittedKey, UnderStorage
+from fluidpy.storage.under_storage import (
+    Kind,
+    ListPage,
+    MountSource,
+    ObjectInfo,
+    OmittedKey,
+    UnderStorage,
+)
 from tests.namespace.catalog_view import check, tree
 from tests.namespace.fake_storage import FakeStorage, file
 
@@ -295,6 +302,51 @@ async def test_loading_metadata_tells_progress_and_what_was_left_out(
     again = await namespace.load_metadata("d0", seen.append)
     assert again.files == 34
     assert not setting.changes
+
+
+@dataclass
+class GatedStorage(FakeStorage):
+    """Its first walk waits after the first page until it is let go on; pages are counted."""
+
+    def __post_init__(self) -> None:
+        self.begun, self.go_on = asyncio.Event(), asyncio.Event()
+        self.pages: dict[int, int] = {}
+
+    async def walk(self, path: str) -> AsyncIterator[ListPage]:
+        number = len(self.pages)
+        self.pages[number] = 0
+        async for page in super().walk(path):
+            self.pages[number] += 1
+            yield page
+            if number == 0 and self.pages[0] == 1:
+                self.begun.set()
+                await self.go_on.wait()
+
+
+@pytest.mark.parametrize("asked", ["load", "refresh", "load of a part"])
+async def test_a_listing_that_is_asked_for_takes_the_place_of_a_gentle_one(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    monkeypatch.setattr(listing_flights, "PAGE_ENTRIES", 3)
+    source = setting.sources["/"] = GatedStorage(source_id="fake:///")
+    source.put(*(file(f"d{n % 3}/f{n:04d}") for n in range(90)))
+    namespace = await setting.start()
+    gentle = asyncio.create_task(namespace.load_metadata("", lambda _: None, gently=True))
+    await source.begun.wait()
+    if asked == "refresh":
+        work = asyncio.create_task(namespace.refresh("", recursive=True))
+    else:
+        path = "" if asked == "load" else "d1"
+        report = namespace.load_metadata(path, lambda _: None)
+        work = asyncio.create_task(report)  # type: ignore[arg-type]  # whatever it gives
+    await asyncio.sleep(0)
+    source.go_on.set()
+    await work
+    assert source.pages[0] <= 3, "the gentle one gave way at its next page"
+    assert (await gentle).files == 90
+    assert namespace.reader.totals() == (90, 900)
+    assert namespace.reader.is_whole()
+    assert len(source.pages) == (3 if asked == "load of a part" else 2), "listed once more if need"
 
 
 async def test_a_load_that_is_cut_off_removes_nothing_and_marks_nothing(
