@@ -338,7 +338,7 @@ class ControlPlane:
         self._stop_workers = True
         loop = asyncio.get_running_loop()
         loop.call_later(ANSWERED_SECONDS, self.end, "a client asked for it")
-        return {"pid": os.getpid()}
+        return {"pid": os.getpid(), "stopSeconds": self.executor.stop_seconds}
 
     def _open_by(self) -> list[str]:
         """Programs that have a Dataset open, in words; mounts are asked for by unmounting them."""

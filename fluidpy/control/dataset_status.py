@@ -20,6 +20,7 @@ a second or two, and readers wait for it meanwhile."""
 
 IN_USE: Final = "DeletionWaiting"
 READ_ONLY: Final = "ReadOnlyServed"
+RUNS_AS_BEFORE: Final = "RunsAsBefore"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,8 @@ class DatasetFacts:
 
     `served_generation` is the generation whose mounts all ready workers serve, None before the
     first. `unready_seconds` is how long no worker has answered. `users` are whoever keeps the
-    Dataset from being deleted, in words. `lately` is what was read since some seconds.
+    Dataset from being deleted, in words; `not_ended` why its runtime does not end. `lately` is what
+    was read since some seconds. `runs_as_before`: it cannot be told how its runtime is to run now.
     """
 
     runtime: RuntimeReference | None
@@ -50,6 +52,8 @@ class DatasetFacts:
     unready_seconds: float = 0.0
     trouble: Trouble | None = None
     users: tuple[str, ...] = ()
+    not_ended: str = ""
+    runs_as_before: bool = False
     operations: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     referred_by: tuple[str, ...] = ()
     lately: ReadBytes | None = None
@@ -136,8 +140,10 @@ def _conditions(
             observed_generation=dataset.metadata.generation,
         )
         conditions = set_condition(conditions, new)
-    if not (dataset.metadata.deletion_timestamp and facts.users):
+    if not (dataset.metadata.deletion_timestamp and why_deletion_waits(facts)):
         conditions = without(conditions, IN_USE)
+    if not facts.runs_as_before:
+        conditions = without(conditions, RUNS_AS_BEFORE)
     if not _wants_writes(dataset):
         conditions = without(conditions, READ_ONLY)
     return list(conditions)
@@ -157,13 +163,26 @@ def _findings(
         "DataMigrating",
     ):
         found.append(("Updating", False, "DatasetReady", "the mounts are served as declared"))
-    if dataset.metadata.deletion_timestamp and facts.users:
-        message = "deletion waits until it is no longer used by " + ", ".join(facts.users)
-        found.append((IN_USE, True, "DatasetInUse", message))
+    if dataset.metadata.deletion_timestamp and (waits := why_deletion_waits(facts)):
+        found.append((IN_USE, True, *waits))
+    if facts.runs_as_before and facts.trouble is not None:
+        message = f"its runtime runs on as it was declared before: {facts.trouble.message}"
+        found.append((RUNS_AS_BEFORE, True, facts.trouble.reason, message))
     if _wants_writes(dataset):
         message = "writes were asked for by accessModes, and mounts are read-only"
         found.append((READ_ONLY, True, "ReadOnly", message))
     return found
+
+
+def why_deletion_waits(facts: DatasetFacts) -> tuple[str, str] | None:
+    """What the deletion of a Dataset waits for, as a reason and a message; None for nothing."""
+    if facts.users:
+        message = "deletion waits until it is no longer used by " + ", ".join(facts.users)
+        return "DatasetInUse", message
+    if facts.not_ended:
+        message = f"deletion waits until its runtime ends, which is tried again: {facts.not_ended}"
+        return "RuntimeNotEnded", message
+    return None
 
 
 def _ready(facts: DatasetFacts, phase: DatasetPhase) -> tuple[str, bool, str, str]:

@@ -126,7 +126,7 @@ class KeptProcess:
         Raises ControlPlaneError if it outlives that.
         """
         order = self._order()
-        limit = time.monotonic() + seconds + (0.0 if order is None else order.stop_seconds)
+        limit = time.monotonic() + seconds + self.stop_seconds
         self._await_start(limit)
         if (pid := self.supervisor_pid()) is not None:
             with contextlib.suppress(ProcessLookupError):
@@ -140,6 +140,12 @@ class KeptProcess:
         last = self.state()
         linux.remove_tree(self.directory)
         return last
+
+    @property
+    def stop_seconds(self) -> float:
+        """How long its program may take to stop."""
+        order = self._order()
+        return 0.0 if order is None else order.stop_seconds
 
     def _order(self) -> ProcessOrder | None:
         """What a supervisor was asked for last; None if that cannot be read."""

@@ -26,6 +26,7 @@ from fluidpy.control.dataset_status import (
     DatasetFacts,
     Trouble,
     dataset_status,
+    why_deletion_waits,
 )
 from fluidpy.control.declared_mounts import DeclaredMounts
 from fluidpy.control.demands import (
@@ -223,7 +224,11 @@ class Reconciler:
                     self._assignments[key] = one.assignment
         kept = self.wanted.keys() - releasing
         self._assignments = {k: v for k, v in self._assignments.items() if k in kept}
-        self._executor.want(self._assignments)
+        self._executor.want(
+            self._assignments,
+            unknown={key for key in kept if self.wanted[key].trouble is not None},
+            deleted={key: self.wanted[key].assignment for key in releasing},
+        )
 
     def _finish_deletions(self, releasing: set[str]) -> None:
         for key in releasing:
@@ -255,9 +260,8 @@ class Reconciler:
         self._store.set_status(key, to_dict(status))
         if status.phase != one.object.status.phase:
             self._tell_phase(one, one.object.status.phase, status.phase)
-        if wanted.deleting and facts.users:
-            message = "deletion waits: it is used by " + ", ".join(facts.users)
-            self._events.record(warning(_about(one), "DatasetInUse", message, _now()))
+        if wanted.deleting and (why := why_deletion_waits(facts)):
+            self._events.record(warning(_about(one), *why, _now()))
         if wanted.runtime is not None:
             self._note_runtime(wanted, facts)
 
@@ -310,6 +314,8 @@ class Reconciler:
             trouble=wanted.trouble or next(iter(troubles), None),
             operations=self._operations_on(dataset),
             users=self.users_of(wanted.key) if wanted.deleting else (),
+            not_ended=self._executor.why_not_ended(wanted.key) if wanted.deleting else "",
+            runs_as_before=wanted.trouble is not None and self._executor.is_there(wanted.key),
             engine_states={} if state is None else state.cache_states,
             engine_totals=_totals(state),
         )

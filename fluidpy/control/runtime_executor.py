@@ -8,12 +8,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
-from fluidpy.control.runtime_keeper import PAUSES, Assignment, RuntimeKeeper, directory_of
+from fluidpy.control.runtime_keeper import (
+    PAUSES,
+    Assignment,
+    RuntimeKeeper,
+    directory_of,
+    place_of,
+    remove_unmounted,
+)
 from fluidpy.errors import FluidpyError
 from fluidpy.runtime.driver import RuntimeState
 from fluidpy.settings import Settings
@@ -31,6 +40,7 @@ class _FailedEnd:
     times: int
     not_before: float
     """On the monotonic clock."""
+    why: str
 
 
 class RuntimeExecutor:
@@ -43,19 +53,31 @@ class RuntimeExecutor:
         self._keepers: dict[str, RuntimeKeeper] = {}
         self._ending: dict[str, asyncio.Task[None]] = {}
         self._failed_ends: dict[str, _FailedEnd] = {}
+        self._deleted: dict[str, Assignment | None] = {}
         self._looked = False
 
-    def want(self, wanted: Mapping[str, Assignment]) -> None:
-        """Has these runtimes run, by `namespace/name` of their Datasets, and no others."""
+    def want(
+        self,
+        wanted: Mapping[str, Assignment],
+        *,
+        unknown: Collection[str] = (),
+        deleted: Mapping[str, Assignment | None] = MappingProxyType({}),
+    ) -> None:
+        """Has these runtimes run, by `namespace/name` of their Datasets, and no others.
+
+        Of `unknown` ones it cannot be said how they are to run: they go on as they do. Of `deleted`
+        ones nothing is to stay, also of what an earlier control plane has left.
+        """
+        self._deleted = dict(deleted)
         if not self._looked:
             self._looked = True
-            for key in self._left():
+            for key in self._left(deleted):
                 if key not in wanted:
                     self._keepers[key] = self._keeper(key)
         for key in self._failed_ends.keys() & wanted.keys() & self._keepers.keys():
             del self._failed_ends[key]
             self._keepers[key] = self._keeper(key)  # what has begun to end keeps nothing running
-        for key in self._keepers.keys() - wanted.keys():
+        for key in self._keepers.keys() - wanted.keys() - set(unknown):
             failed = self._failed_ends.get(key)
             if failed is not None and time.monotonic() < failed.not_before:
                 continue
@@ -78,6 +100,16 @@ class RuntimeExecutor:
         """Whether anything of a runtime is left."""
         return key in self._keepers or key in self._ending
 
+    def why_not_ended(self, key: str) -> str:
+        """What keeps a runtime from ending; empty while nothing is known to."""
+        failed = self._failed_ends.get(key)
+        return "" if failed is None else failed.why
+
+    @property
+    def stop_seconds(self) -> float:
+        """How long the programs of a runtime may take to end, at most, when all are stopped."""
+        return max((keeper.stop_seconds for keeper in self._keepers.values()), default=0.0)
+
     async def close(self, *, stop: bool) -> None:
         """Lets go of all runtimes; with `stop` they end."""
         for task in list(self._ending.values()):
@@ -93,13 +125,20 @@ class RuntimeExecutor:
         directory = directory_of(self._settings.runtime_dir, key)
         return RuntimeKeeper(key, directory, self._threads, self._on_change)
 
-    def _left(self) -> list[str]:
+    def _left(self, deleted: Collection[str]) -> list[str]:
+        """What an earlier control plane has left, and of deleted ones what it has not removed."""
         root = self._settings.runtime_dir / "runtimes"
-        return [f"{one.parent.name}/{one.name}" for one in root.glob("*/*") if one.is_dir()]
+        found = {f"{one.parent.name}/{one.name}" for one in root.glob("*/*") if one.is_dir()}
+        return sorted(found | {key for key in deleted if self._cache_of(key).is_dir()})
+
+    def _cache_of(self, key: str) -> Path:
+        return place_of(self._settings.runtime_dir, self._settings.state_dir, key).cache
 
     async def _end(self, key: str, keeper: RuntimeKeeper) -> None:
         try:
-            await keeper.end(teardown=True)
+            await keeper.end(teardown=True, last=self._deleted.get(key))
+            if key in self._deleted:
+                await asyncio.to_thread(remove_unmounted, self._cache_of(key))
         except Exception as error:  # noqa: BLE001 - a foreign driver may raise anything
             self._keepers[key] = keeper
             self._try_again(key, error)
@@ -113,13 +152,14 @@ class RuntimeExecutor:
         failed = self._failed_ends.get(key)
         times = 1 if failed is None else failed.times + 1
         pause = PAUSES[min(times, len(PAUSES)) - 1]
-        self._failed_ends[key] = _FailedEnd(times, time.monotonic() + pause)
-        asyncio.get_running_loop().call_later(pause, self._on_change)
         unforeseen = None if isinstance(error, FluidpyError | OSError) else error
+        why = str(error) if unforeseen is None else repr(error)
+        self._failed_ends[key] = _FailedEnd(times, time.monotonic() + pause, why)
+        asyncio.get_running_loop().call_later(pause, self._on_change)
         _log.error(
             "the runtime of %s does not end, and is tried again in %g s: %s",
             key,
             pause,
-            error if unforeseen is None else repr(error),
+            why,
             exc_info=unforeseen,
         )

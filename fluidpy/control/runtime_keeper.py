@@ -116,20 +116,27 @@ class RuntimeKeeper:
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
 
-    async def end(self, *, teardown: bool) -> None:
+    @property
+    def stop_seconds(self) -> float:
+        """How long its programs may take to end, one after the other."""
+        return sum(self._process(name).stop_seconds for name in self._names())
+
+    async def end(self, *, teardown: bool, last: Assignment | None = None) -> None:
         """Ends all processes; with `teardown` what the driver wants done at deletion is done too.
 
-        Raises FluidpyError; it may be called again then.
+        `last` is the runtime as it was, for one that was taken over and never wanted. Raises
+        FluidpyError; it may be called again then.
         """
+        wanted = self._wanted or last
         await self.leave()
         self.state = RuntimeState(ready=False, reason="it is being ended")
         for name in await self._in_thread(self._names):
             await self._in_thread(self._process(name).end)
-        if teardown and self._wanted is not None:
-            last = self._wanted.driver.teardown(self._wanted.plan)
-            for command in last.commands:
+        if teardown and wanted is not None:
+            to_do = wanted.driver.teardown(wanted.plan)
+            for command in to_do.commands:
                 await run_command(command)
-            for path in (*last.remove, self._wanted.place.cache):
+            for path in (*to_do.remove, wanted.place.cache):
                 await self._in_thread(remove_unmounted, path)
         await self._in_thread(remove_unmounted, self._directory)
 

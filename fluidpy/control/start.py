@@ -20,7 +20,7 @@ START_SECONDS: Final = 30.0
 """How long a control plane may take until it answers."""
 
 STOP_SECONDS: Final = 60.0
-"""How long workers and mounts may take to end."""
+"""How long workers and mounts may take to end, beyond what programs of plug-ins may take."""
 
 
 class _Detached(subprocess.Popen[bytes]):
@@ -100,10 +100,10 @@ def stop_control_plane(settings: Settings, *, force: bool = False) -> int:
     except ProcessLookupError:
         return pid
     try:
-        client.stop(force=force)
-        if not wait_ready(ended, select.POLLIN, STOP_SECONDS):
+        seconds = STOP_SECONDS + float(client.stop(force=force).get("stopSeconds", 0.0))
+        if not wait_ready(ended, select.POLLIN, seconds):
             raise ControlPlaneTimeoutError(
-                f"the control plane (process {pid}) has not ended within {STOP_SECONDS:g} s",
+                f"the control plane (process {pid}) has not ended within {seconds:g} s",
                 cure=f"Look at {settings.runtime_dir / LOG_FILE}.",
             )
     finally:

@@ -128,14 +128,15 @@ class Datasets:
         now on. Raises DatasetNotFoundError, CacheError.
         """
         async with self._locks.setdefault(key, asyncio.Lock()):
-            dataset = self.named(key)
-            if catalog != dataset.namespace.catalog_path:
-                own = dataset.namespace.catalog_path.parent
-                copy = await asyncio.to_thread(take_over, catalog, key, own)
-                found = self._by_key.get(str(copy))
-                dataset = found or await _to_its_end(self._open_tree(dataset, copy))
-            dataset.users.add(user)
-            return dataset
+            own = self.named(key)
+            tree = own
+            if catalog != (place := own.namespace.catalog_path):
+                copy = await asyncio.to_thread(take_over, catalog, key, place.parent)
+                if str(copy) not in self._by_key:
+                    await _to_its_end(self._open_tree(own, copy))
+                tree = self._by_key[str(copy)]
+            tree.users.add(user)
+            return tree
 
     def _trees_of(self, key: str) -> list[AttachedDataset]:
         return [

@@ -15,6 +15,7 @@ from fluidpy.control.dataset_status import (
     GRACE_SECONDS,
     IN_USE,
     READ_ONLY,
+    RUNS_AS_BEFORE,
     DatasetFacts,
     Trouble,
     dataset_status,
@@ -124,6 +125,31 @@ def test_deletion_says_by_whom_it_is_held_up() -> None:
     assert found is not None
     assert str(found.message).endswith("used by mount /mnt/pets, process 77 (python)")
     assert find(after(waiting, BOUND).status.conditions, IN_USE) is None
+
+
+def test_deletion_says_why_the_runtime_does_not_end() -> None:
+    bound = after(dataset(), BOUND)
+    metadata = bound.metadata.model_copy(update={"deletion_timestamp": "2027-01-15T08:00:00Z"})
+    deleted = bound.model_copy(update={"metadata": metadata})
+    told = find(
+        dataset_status(deleted, replace(BOUND, not_ended="the store is busy"), NOW).conditions,
+        IN_USE,
+    )
+    assert told is not None
+    assert (told.reason, told.status) == ("RuntimeNotEnded", "True")
+    assert "the store is busy" in str(told.message)
+    assert find(dataset_status(deleted, BOUND, NOW).conditions, IN_USE) is None
+
+
+def test_a_runtime_that_runs_on_as_before_is_told_and_why() -> None:
+    trouble = Trouble("SecretNotFound", "the Secret keys is missing")
+    facts = replace(BOUND, trouble=trouble, runs_as_before=True)
+    one = after(dataset(), facts)
+    told = find(one.status.conditions, RUNS_AS_BEFORE)
+    assert told is not None
+    assert told.reason == "SecretNotFound"
+    assert str(told.message).endswith("as it was declared before: the Secret keys is missing")
+    assert find(after(one, BOUND).status.conditions, RUNS_AS_BEFORE) is None
 
 
 def test_writes_that_were_asked_for_are_answered_by_a_condition() -> None:

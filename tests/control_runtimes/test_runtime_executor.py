@@ -12,13 +12,15 @@ import pytest
 from fluidpy.control import runtime_executor
 from fluidpy.control.kept_process import KeptProcess
 from fluidpy.control.runtime_executor import RuntimeExecutor
-from fluidpy.control.runtime_keeper import Assignment, directory_of
+from fluidpy.control.runtime_keeper import Assignment, directory_of, remove_unmounted
 from fluidpy.errors import ControlPlaneError
 from fluidpy.runtime.driver import Command, Desired, LongRunning, Teardown
 from fluidpy.settings import Settings
 from tests.control_runtimes.keepers import KEY, assignment, until
 
-DESIRED = Desired(processes=(LongRunning(Command("a sleeper", ("/bin/sleep", "1000"))),))
+DESIRED = Desired(
+    processes=(LongRunning(Command("a sleeper", ("/bin/sleep", "1000")), stop_seconds=70.0),)
+)
 
 
 class Bed:
@@ -32,8 +34,8 @@ class Bed:
         self.assignment = assignment(root, DESIRED, teardown=self._teardown)
         self._changed = asyncio.Event()
         self.process = KeptProcess(directory_of(root / "run", KEY) / "processes" / "a-sleeper")
-        settings = Settings(root / "cache", root / "run", root / "state")
-        self.executor = RuntimeExecutor(settings, self._changed.set)
+        self._settings = Settings(root / "cache", root / "run", root / "state")
+        self.executor = RuntimeExecutor(self._settings, self._changed.set)
         self.steps = asyncio.get_running_loop().create_task(self._step_on())
 
     async def _step_on(self) -> None:
@@ -53,6 +55,13 @@ class Bed:
     def is_ready(self) -> bool:
         state = self.executor.state(KEY)
         return state is not None and state.ready
+
+    async def start_again(self) -> None:
+        """Another control plane comes, which knows nothing of what was wanted."""
+        self.steps.cancel()
+        await self.executor.close(stop=False)
+        self.wanted = {}
+        self.executor = RuntimeExecutor(self._settings, self._changed.set)
 
     def _teardown(self) -> Teardown:
         self.tried.append(time.monotonic())
@@ -111,3 +120,58 @@ async def test_a_driver_that_fails_at_the_end_is_logged_and_tried_again(
     assert "Traceback" in caplog.text
     assert bed.executor.is_there(KEY)
     await until(lambda: not bed.executor.is_there(KEY))
+
+
+@pytest.mark.parametrize("runs", [True, False])
+async def test_what_was_deleted_is_torn_down_by_the_next_control_plane(
+    bed: Bed, runs: bool
+) -> None:
+    await bed.ready()
+    cache = bed.assignment.place.cache
+    cache.mkdir(parents=True)
+    (cache / "block").write_text("cached")
+    await bed.start_again()
+    if not runs:  # the machine was started again, too
+        bed.process.end()
+        remove_unmounted(directory_of(bed.executor._settings.runtime_dir, KEY))
+    bed.executor.want({}, deleted={KEY: bed.assignment})
+    await until(lambda: not bed.executor.is_there(KEY))
+    assert bed.tried, "the driver was asked what it wants done"
+    assert not cache.exists()
+
+
+async def test_what_cannot_be_resolved_any_more_leaves_no_cache(bed: Bed) -> None:
+    await bed.ready()
+    bed.assignment.place.cache.mkdir(parents=True)
+    await bed.start_again()
+    bed.executor.want({}, deleted={KEY: None})
+    await until(lambda: not bed.executor.is_there(KEY))
+    assert not bed.assignment.place.cache.exists()
+
+
+async def test_what_cannot_be_resolved_just_now_runs_on(bed: Bed) -> None:
+    await bed.ready()
+    supervisor = bed.process.supervisor_pid()
+    assert supervisor is not None
+    await bed.start_again()
+    for _ in range(3):
+        bed.executor.want({}, unknown={KEY})
+        await asyncio.sleep(0)
+    assert bed.executor.is_there(KEY)
+    assert bed.process.supervisor_pid() == supervisor
+    bed.executor.want({KEY: bed.assignment})
+    await until(bed.is_ready)
+    assert bed.process.supervisor_pid() == supervisor, "it goes on when it is known again"
+
+
+async def test_it_is_told_why_something_does_not_end_and_how_long_an_end_may_take(
+    bed: Bed,
+) -> None:
+    await bed.ready()
+    assert bed.executor.stop_seconds == 70.0
+    bed.failures = [ControlPlaneError("the store is busy", cure="Wait.")]
+    bed.want(there=False)
+    await until(lambda: bed.executor.why_not_ended(KEY))
+    assert "the store is busy" in bed.executor.why_not_ended(KEY)
+    await until(lambda: not bed.executor.is_there(KEY))
+    assert not bed.executor.why_not_ended(KEY)
