@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from fluidpy.cache.accounting import plan_room
 from fluidpy.cache.cache_file import CacheFile, Tier
 from fluidpy.cache.eviction import FileId
 from fluidpy.cache.file_table import FileTable
+from fluidpy.cache.tier import TierDefinition
 
 if TYPE_CHECKING:
     from fluidpy.cache.cached_object import CachedObject
@@ -84,11 +86,22 @@ class RoomMaker:
 
         Takes the store's lock itself.
         """
+        tiers = [tier.definition for tier in self._table.tiers]
+        self.redefine((*tiers[:-1], replace(tiers[-1], quota_bytes=quota_bytes)))
+
+    def redefine(self, tiers: Sequence[TierDefinition]) -> None:
+        """Lets each tier hold what is said now, with these marks; directories are as they were.
+
+        What is too much leaves by upkeep, or moves down. Takes the store's lock itself.
+        """
         with self._table.lock:
-            tier = self._table.tiers[-1]
-            tier.account.quota = quota_bytes
-            if tier.account.used > quota_bytes * tier.definition.high:
-                tier.evicting = True
+            for tier, definition in zip(self._table.tiers, tiers, strict=True):
+                tier.definition = replace(definition, directory=tier.definition.directory)
+                tier.account.quota = definition.quota_bytes
+                if tier.account.used > definition.quota_bytes * definition.high:
+                    tier.evicting = True
+                    if tier is not self._table.tiers[-1]:
+                        self._wake_demotion()
 
     def trim(self, tier: Tier) -> int:
         """One batch of an eviction that the high mark started; 0 when the low mark is reached."""

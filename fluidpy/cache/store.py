@@ -75,8 +75,7 @@ class BlockStore:
         self._demotion.room = self.room
         self._reconciliation = Reconciliation(self.table)
         self._scrubber = Scrubber(self.table)
-        self._segment_quota = min(tier.definition.quota_bytes for tier in tiers)
-        self.whole = WholeFiles(self.table, self.room, self.create, self._segment_quota)
+        self.whole = WholeFiles(self.table, self.room, self.create, self._smallest_quota)
         self._closed = False
 
     @classmethod
@@ -163,7 +162,7 @@ class BlockStore:
                 found = None
             if found is None:
                 segment = segment_bytes_for(
-                    size, self._segment_quota, self.block_bytes, longest_file
+                    size, self._smallest_quota, self.block_bytes, longest_file
                 )
                 found = CachedObject(self.table, self.room, key, size, segment)
                 found.pinned = table.index.is_pinned(key)
@@ -305,6 +304,10 @@ class BlockStore:
         """Writes the queued index changes in one transaction. Raises CacheError; they stay then."""
         with self.table.lock:
             self.table.flush()
+
+    @property
+    def _smallest_quota(self) -> int:
+        return min(tier.account.quota for tier in self.table.tiers)
 
     def maintain(self) -> None:
         """Moves the index's log into the index, and makes room down to the low marks. Slow: call

@@ -179,6 +179,7 @@ class Datasets:
             tree,
         )
         self._next += 1
+        self._stores.size_for(definition)
         self._by_key[dataset.place] = self._by_id[dataset.id] = dataset
         _log.info("Dataset %s: opened", dataset.place)
         return dataset
@@ -194,6 +195,7 @@ class Datasets:
         except FluidpyError:
             dataset.adopt(old, await self._started(old, dataset.tree), dataset.store)
             raise
+        self._stores.size_for(definition)
         dataset.adopt(definition, namespace, store)
         dataset.tell(namespace.composed)
         _log.info("Dataset %s: its definition changed", definition.key)

@@ -44,6 +44,8 @@ class Stores:
         self._settings = settings
         self._open_store = open_store
         self._by_directories: dict[tuple[str, ...], BlockStore] = {}
+        self._declared: dict[tuple[str, ...], dict[str, tuple[TierDefinition, ...]]] = {}
+        """The tiers that Datasets declare, by directories and key: each says how large they are."""
         self._default: dict[Path, tuple[BlockStore, str]] = {}
         """Default tiers that are open: store and medium by directory."""
         self._sharing = 1
@@ -67,11 +69,17 @@ class Stores:
         tiers = declared or (self._default_tier(definition),)
         if not definition.keep_on_disk:
             _refuse_disks(definition, tiers)
-        directories = tuple(os.path.realpath(tier.directory) for tier in tiers)
+        directories = _directories(tiers)
         if (store := self._by_directories.get(directories)) is not None:
             return store
         for known in self._by_directories:
             if shared := set(known) & set(directories):
+                if set(self._declared.get(known, ())) == {definition.key}:
+                    raise CacheDirectoryError(
+                        f"Dataset {definition.key}: other cache directories take effect when its "
+                        "worker starts again; until then the ones of before are used",
+                        cure="Start it again: fluidpy down, then fluidpy up.",
+                    )
                 raise CacheDirectoryError(
                     f"Dataset {definition.key}: cache directory {sorted(shared)[0]} is in use by"
                     f" another set of tiers ({', '.join(known)})",
@@ -82,6 +90,24 @@ class Stores:
         if not declared:
             self._default[Path(tiers[0].directory)] = store, tiers[0].medium
         return store
+
+    def size_for(self, definition: DatasetDefinition) -> None:
+        """Lets the open store of a Dataset hold what that declares now.
+
+        It grows at once, and shrinks as upkeep evicts. Where several Datasets share it, the largest
+        of their quotas counts.
+        """
+        if not (tiers := self._own(definition.tiers)):
+            return
+        directories = _directories(tiers)
+        for others in self._declared.values():
+            others.pop(definition.key, None)
+        declared = self._declared.setdefault(directories, {})
+        declared[definition.key] = tiers
+        store = self._by_directories[directories]
+        largest = [max(each, key=_quota_of) for each in zip(*declared.values(), strict=True)]
+        if [tier.definition for tier in store.table.tiers] != largest:
+            store.room.redefine(largest)
 
     def share_among(self, workers: int) -> None:
         """This worker's default tiers are one of so many on this machine, all of the same size.
@@ -117,6 +143,7 @@ class Stores:
     def close(self) -> None:
         """Closes all stores, marking a clean stop of those whose index could be written."""
         stores, self._by_directories = self._by_directories, {}
+        self._declared.clear()
         self._default.clear()
         for store in stores.values():
             try:
@@ -145,6 +172,14 @@ class Stores:
         if self._settings.member_name:
             kept += _kept_beside(directory)
         return default_tier(directory, share, kept_bytes=kept, medium=medium)
+
+
+def _directories(tiers: Sequence[TierDefinition]) -> tuple[str, ...]:
+    return tuple(os.path.realpath(tier.directory) for tier in tiers)
+
+
+def _quota_of(tier: TierDefinition) -> int:
+    return tier.quota_bytes
 
 
 def _beside(directory: str, name: str) -> str:

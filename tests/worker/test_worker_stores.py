@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from fluidpy.cache.store import BlockStore
 from fluidpy.cache.tier import TierDefinition
+from fluidpy.errors import CacheDirectoryError
 from fluidpy.namespace.definition import DatasetDefinition
 from fluidpy.settings import Settings
 from fluidpy.worker.stores import Stores, open_block_store
@@ -180,3 +182,55 @@ def test_a_cache_directory_that_became_a_link_is_shared_all_the_same(tmp_path: P
     assert store.usage()[0].quota_bytes < 0.75 * before
     stores.close()
     stores.share_among(1)  # nothing is open any more
+
+
+def _filled(store: BlockStore, numbers: range) -> None:
+    for number in numbers:
+        item = store.create(b"%016d" % number, BLOCK)
+        item.reserve(0, BLOCK)
+        item.write(0, bytes(BLOCK))
+        item.commit(0, BLOCK)
+
+
+def _declares(name: str, directory: Path, blocks: int) -> DatasetDefinition:
+    return DatasetDefinition(name, "default", (), (TierDefinition(str(directory), blocks * BLOCK),))
+
+
+def test_an_edited_quota_counts_at_once(tmp_path: Path) -> None:
+    stores = Stores(Settings(tmp_path / "cache", tmp_path / "run", block_bytes=BLOCK))
+    small, large = (_declares("a", tmp_path / "t", blocks) for blocks in (100, 400))
+    store = stores.store_for(small)
+    stores.size_for(small)
+    _filled(store, range(80))
+    assert stores.store_for(large) is store
+    stores.size_for(large)
+    _filled(store, range(80, 300))
+    assert store.usage()[0].quota_bytes == 400 * BLOCK
+    assert store.usage()[0].used == 300 * BLOCK, "nothing had to leave"
+    stores.size_for(small)
+    store.maintain()
+    assert store.usage()[0].quota_bytes == 100 * BLOCK
+    assert 0 < store.usage()[0].used <= 85 * BLOCK, "down to the low mark"
+    stores.close()
+
+
+def test_of_datasets_that_share_a_store_the_largest_quota_counts(tmp_path: Path) -> None:
+    stores = Stores(Settings(tmp_path / "cache", tmp_path / "run", block_bytes=BLOCK))
+    for name, blocks, counts in (("a", 100, 100), ("b", 50, 100), ("b", 300, 300), ("b", 20, 100)):
+        one = _declares(name, tmp_path / "t", blocks)
+        store = stores.store_for(one)
+        stores.size_for(one)
+        assert store.usage()[0].quota_bytes == counts * BLOCK
+    stores.close()
+
+
+def test_other_directories_say_when_they_take_effect(tmp_path: Path) -> None:
+    stores = Stores(Settings(tmp_path / "cache", tmp_path / "run", block_bytes=BLOCK))
+    one = _declares("a", tmp_path / "t", 100)
+    store = stores.store_for(one)
+    stores.size_for(one)
+    more = TierDefinition(str(tmp_path / "u"), 100 * BLOCK)
+    with pytest.raises(CacheDirectoryError, match="take effect when its worker starts again"):
+        stores.store_for(replace(one, tiers=(*one.tiers, more)))
+    assert stores.store_for(one) is store
+    stores.close()
