@@ -58,8 +58,8 @@ class Demo:
             return
         listening.close()
         connection = connection_for(self.settings)
-        ok, _ = connection.call("status", deadline=10)
-        connection.call("stop", deadline=10)
+        ok, _ = connection.call("status", deadline=60)
+        connection.call("stop", deadline=60)
         wait_for_end(int(ok["pid"]))
 
 

@@ -84,11 +84,11 @@ PATHS = [f"demo/data/{number}.bin" for number in range(12)]
 
 
 def worker_pid(demo: Demo) -> int:
-    return int(connection_for(demo.settings).call("status", deadline=10)[0]["pid"])
+    return int(connection_for(demo.settings).call("status", deadline=60)[0]["pid"])
 
 
 def counters(demo: Demo) -> dict[str, Any]:
-    found: dict[str, Any] = connection_for(demo.settings).call("status", deadline=10)[0]["counters"]
+    found: dict[str, Any] = connection_for(demo.settings).call("status", deadline=60)[0]["counters"]
     return found
 
 
@@ -239,7 +239,7 @@ def test_an_evicted_file_that_is_open_is_read_on(warm_demo: Demo, asked: list[st
 
 def evict(demo: Demo, fs: FluidFileSystem) -> None:
     dataset = fs._session("demo").attachment().dataset
-    connection_for(demo.settings).call("evict", deadline=10, dataset=dataset, path="")
+    connection_for(demo.settings).call("evict", deadline=60, dataset=dataset, path="")
 
 
 def _read_in_a_loop(options: dict[str, Any], seed: int, until: Any, results: Any) -> None:

@@ -28,7 +28,7 @@ def digest_of_pickled(pickled: bytes, path: str) -> str:
 
 
 def worker_pid(demo: Demo) -> int:
-    ok, _ = connection_for(demo.settings).call("status", deadline=10)
+    ok, _ = connection_for(demo.settings).call("status", deadline=60)
     return int(ok["pid"])
 
 
@@ -59,7 +59,7 @@ def test_a_forked_child_uses_what_it_inherited(fs: FluidFileSystem, demo: Demo) 
     file.read(10)
     pid = os.fork()
     if pid == 0:
-        signal.alarm(30)
+        signal.alarm(60)
         try:
             right = file.read() == data[10:] and fs.find("demo/train/deep") != []
             right = right and len(fs.cat(FILES)) == len(FILES)
@@ -112,7 +112,7 @@ def test_a_forked_child_reads_ranges_after_its_parent_did(fs: FluidFileSystem) -
     assert len(fs.cat_ranges(FILES[:3], 0, 10, on_error="raise")) == 3
     pid = os.fork()
     if pid == 0:
-        signal.alarm(30)
+        signal.alarm(60)
         try:
             found = fs.cat_ranges(FILES[3:], 0, 10, on_error="raise")
             os._exit(0 if len(found) == 3 else 3)

@@ -117,7 +117,7 @@ def test_a_mapped_file(worker: TreeWorker, mounted: Mounted, mount_point: Path) 
         [sys.executable, "-c", program, mount_point / "large.bin"],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         check=True,
     )
     import hashlib
@@ -142,7 +142,7 @@ def test_a_big_folder_is_complete_and_can_be_searched(
         ["find", mount_point, "-type", "f", "-printf", "%f\n"],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         check=True,
     ).stdout
     assert sorted(out.split()) == sorted(names)

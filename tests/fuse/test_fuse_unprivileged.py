@@ -33,7 +33,7 @@ def interpreter_for_others() -> str | None:
         if not real.exists() or any(not parent.stat().st_mode & 1 for parent in real.parents):
             continue
         check = "import sys; sys.exit(sys.version_info < (3, 11))"
-        if subprocess.run([real, "-c", check], check=False, timeout=20).returncode == 0:
+        if subprocess.run([real, "-c", check], check=False, timeout=60).returncode == 0:
             return str(candidate)
     return None
 
@@ -55,7 +55,7 @@ def test_a_user_without_privilege_mounts_reads_and_unmounts(short_directory: Pat
         command,
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=100,
         check=False,
         cwd=Path(__file__).parents[2],
         env={"PATH": os.environ["PATH"], "HOME": str(short_directory)},

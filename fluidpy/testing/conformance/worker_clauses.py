@@ -28,7 +28,7 @@ CACHED: Final = "what was read once is cached"
 KILLED: Final = "readers go on after the worker was killed"
 INSIDE: Final = "no secret is left in a file, but for the one it was declared in"
 CALL_SECONDS: Final = 20.0
-SETTLE_SECONDS: Final = 10.0
+SETTLE_SECONDS: Final = 20.0
 """A file that changed less than 2 s ago is not kept yet (`SETTLED_NS` of local files)."""
 UNREAD: Final = "unread.bin"
 UNREAD_BYTES: Final = b"nobody has read this yet" * 100
