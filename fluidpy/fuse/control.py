@@ -115,7 +115,8 @@ class HandOver:
 
     `negotiated` is what an earlier server agreed with the kernel (None: INIT is still to come);
     `read_mode` the mode in use and why; `backings` pairs of row and backing id; `retired` the rows
-    whose id was closed; `resend`: the kernel is asked to send again what is unanswered.
+    whose id was closed; `resend`: the kernel is asked to send again what is unanswered;
+    `file_system` is the mount's device `MAJOR:MINOR`, empty from a holder that tells none.
     """
 
     negotiated: Mapping[str, Any] | None = None
@@ -123,10 +124,12 @@ class HandOver:
     backings: Sequence[Sequence[int]] = ()
     retired: Sequence[int] = ()
     resend: bool = False
+    file_system: str = ""
 
     def to_wire(self) -> Message:
         """Plain values for the control socket."""
         return {
+            "fileSystem": self.file_system,
             "negotiated": self.negotiated,
             "readMode": self.read_mode,
             "backings": self.backings,
@@ -143,6 +146,7 @@ class HandOver:
             wire["backings"],
             wire["retired"],
             wire["resend"],
+            str(wire.get("fileSystem", "")),
         )
 
 

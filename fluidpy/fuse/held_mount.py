@@ -1,6 +1,10 @@
 """What a holder keeps of its mount from server to server: device, agreements, backing ids, record.
 
 Nothing of it is lost with a server; all of it goes to the next one (`hand_over`).
+
+A mount may outlive its place: what was unmounted lazily, or is bound elsewhere, or is seen in a
+container lives on, and another may be mounted at the directory meanwhile, with a holder and record
+of its own. So a holder knows its file system by its device, and leaves what is not its own alone.
 """
 
 from __future__ import annotations
@@ -19,8 +23,16 @@ from fluidpy.errors import MountError
 from fluidpy.fuse import control, kernel_mount
 from fluidpy.fuse.backing_ids import BackingIds
 from fluidpy.fuse.kernel import InitFlag
-from fluidpy.fuse.mount_record import MountRecord, remove_record, socket_path, write_record
-from fluidpy.fuse.mount_table import mounted_at
+from fluidpy.fuse.mount_probe import DEAD, PROBE_SECONDS, probe
+from fluidpy.fuse.mount_record import (
+    MountRecord,
+    read_record,
+    record_path,
+    remove_record,
+    socket_path,
+    write_record,
+)
+from fluidpy.fuse.mount_table import MountPoint, mounted_at, read_mounts
 from fluidpy.fuse.unanswered import TABLE_BYTES
 from fluidpy.settings import Settings
 
@@ -37,6 +49,7 @@ class HeldMount:
         self.known: control.KnownDataset | None = None
         """What the first server learnt of the Dataset."""
         self._fd = -1
+        self._file_system = ""
         self._unanswered = -1
         self._negotiated: dict[str, Any] | None = None
         self._read_mode: dict[str, str] | None = None
@@ -73,6 +86,8 @@ class HeldMount:
     def mount(self) -> None:
         """Mounts; the kernel's INIT waits in the device. Raises MountError."""
         self._fd = kernel_mount.mount(self._order.directory, self._order.definition.key)
+        point = mounted_at(self._order.directory)
+        self._file_system = "" if point is None else point.device
         self._unanswered = os.memfd_create("fluidpy-unanswered", os.MFD_CLOEXEC)
         os.truncate(self._unanswered, TABLE_BYTES)
         self._backings = BackingIds(self._fd)
@@ -88,7 +103,12 @@ class HeldMount:
         assert self._backings is not None
         backings, retired = self._backings.state()
         message = control.HandOver(
-            self._negotiated, self._read_mode, backings, retired, resend=self.resends
+            self._negotiated,
+            self._read_mode,
+            backings,
+            retired,
+            resend=self.resends,
+            file_system=self._file_system,
         )
         return control.tell(channel, {"serve": message.to_wire()}, (self._fd, self._unanswered))
 
@@ -139,11 +159,17 @@ class HeldMount:
 
     def write_record_again(self) -> None:
         """Writes what changed, if there is a record; a full disk costs the news, not the mount."""
-        if self._recorded:
+        if self._recorded and self._has_record:
             try:
                 write_record(self._settings, self.record)
             except OSError as error:
                 _logger.error("%s: the record is out of date: %s", self._order.directory, error)
+
+    @property
+    def _has_record(self) -> bool:
+        """Whether the record is this mount's: not removed, and not of one that came later."""
+        record = read_record(record_path(self._settings, self._order.directory))
+        return record is not None and record.holder_pid == os.getpid()
 
     def served_by(self, pid: int, *, restarted: bool) -> None:
         """Another server has taken over."""
@@ -162,11 +188,25 @@ class HeldMount:
 
     @property
     def in_tree(self) -> bool:
-        """Whether it is in the tree of mounts still."""
-        return mounted_at(self._order.directory) is not None
+        """Whether it is in the tree of mounts still, at its directory."""
+        if not any(point.device == self._file_system for point in self._points()):
+            return False
+        # Without a connection its device may be another mount's by now: that one answers.
+        return self.connected or self._is_dead()
+
+    def _points(self) -> list[MountPoint]:
+        return [point for point in read_mounts() if point.directory == self._order.directory]
+
+    def _is_dead(self) -> bool:
+        directory = self._order.directory
+        error = probe(lambda: os.statvfs(directory), PROBE_SECONDS)
+        return error is not None and error.errno in DEAD
 
     def unmount_softly(self) -> None:
         """Unmounts; one that is in use leaves the tree now, and ends with its last user."""
+        points = self._points()
+        if not points or points[-1].device != self._file_system:
+            return
         try:
             try:
                 kernel_mount.unmount(self._order.directory)
@@ -180,10 +220,13 @@ class HeldMount:
         """Ends the connection, if there is one: what still waits in the kernel fails."""
         if self._fd < 0:
             return
+        at_its_place = self.in_tree
         os.close(self._fd)
         self._fd = -1
+        if not at_its_place:
+            return
         try:
-            kernel_mount.take_down(self._order.directory)
+            kernel_mount.take_down(self._order.directory, self._file_system)
         except MountError as error:
             _logger.error("%s", error)
 
@@ -191,7 +234,7 @@ class HeldMount:
         """Nothing is mounted any more: the record goes, or says why."""
         if failure is None:
             remove_record(self._settings, self._order.directory, os.getpid())
-        else:
+        elif self._has_record:
             self.record.failure = failure
             self.write_record_again()
             socket_path(self._settings, self._order.directory).unlink(missing_ok=True)

@@ -264,13 +264,15 @@ def _unmount_by_fusermount(directory: Path, *, lazy: bool) -> None:
         )
 
 
-def take_down(directory: Path) -> None:
+def take_down(directory: Path, device: str = "") -> None:
     """Ends a mount whatever its state: waiting requests fail, and it leaves the tree.
 
-    For a mount whose server is gone; who still has files of it open gets errors. Nothing to do is
-    no error. Raises MountError.
+    For a mount whose server is gone; who still has files of it open gets errors. With a `device`
+    (`MAJOR:MINOR`) another mount that lies there by now is left alone. Nothing to do is no error.
+    Raises MountError.
     """
-    if (point := mounted_at(directory)) is None or not point.ours:
+    point = mounted_at(directory)
+    if point is None or not point.ours or device not in ("", point.device):
         return
     abort = Path(f"/sys/fs/fuse/connections/{point.device.partition(':')[2]}/abort")
     with suppress(OSError):  # only where the control file system is mounted, and it is our mount

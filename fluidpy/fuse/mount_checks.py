@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
-import threading
-from collections.abc import Callable
 from pathlib import Path
-from typing import Final
 
 from fluidpy.errors import MountError
 from fluidpy.fuse import kernel_mount
+from fluidpy.fuse.mount_probe import DEAD, PROBE_SECONDS, probe
 from fluidpy.fuse.mount_table import MountPoint, mounted_at
 from fluidpy.namespace.definition import DatasetDefinition
 from fluidpy.settings import Settings
 from fluidpy.storage.local import directory_of
 from fluidpy.storage.pvc import directory_of_claim
 from fluidpy.storage.under_storage import MountSource
-
-PROBE_SECONDS: Final = 5.0
-"""How long a mount that is there already may take to answer one `statvfs`."""
-
-_DEAD: Final = frozenset({errno.ENOTCONN, errno.ECONNABORTED})
-"""What a FUSE mount without its server answers."""
 
 
 def plain_path(directory: Path) -> Path:
@@ -107,8 +98,8 @@ def _local_directory(source: MountSource, settings: Settings) -> Path | None:
 def _clear_dead(point: MountPoint) -> None:
     # Not stat: the kernel may know the root's attributes and not ask.
     error = probe(lambda: os.statvfs(point.directory), PROBE_SECONDS)
-    if error is not None and error.errno in _DEAD:
-        kernel_mount.take_down(point.directory)
+    if error is not None and error.errno in DEAD:
+        kernel_mount.take_down(point.directory, point.device)
         return
     state = "" if error is None else f", which does not answer ({error.strerror})"
     raise MountError(
@@ -139,21 +130,3 @@ def _check_directory(directory: Path, *, allow_non_empty: bool) -> None:
             f"the mount point {directory} is not empty (it has {content.name})",
             cure="Choose an empty directory: a mount hides what lies under it.",
         )
-
-
-def probe(action: Callable[[], object], seconds: float) -> OSError | None:
-    """Does something that may hang, in a thread; the error, or a time-out as one, or None."""
-    outcome: list[OSError | None] = []
-
-    def work() -> None:
-        try:
-            action()
-        except OSError as error:
-            outcome.append(error)
-        else:
-            outcome.append(None)
-
-    thread = threading.Thread(target=work, name="mount-probe", daemon=True)
-    thread.start()
-    thread.join(max(0.0, seconds))
-    return outcome[0] if outcome else TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))

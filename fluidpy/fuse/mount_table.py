@@ -63,3 +63,24 @@ def mounted_at(directory: Path) -> MountPoint | None:
         if point.directory == directory:
             found = point
     return found
+
+
+def shown_elsewhere(device: str) -> list[str]:
+    """Where a file system that was unmounted is still to be seen, in words for a person.
+
+    That is at bind mounts, and in mount namespaces that did not hear of it, such as a container's.
+    """
+    places = [str(point.directory) for point in read_mounts() if point.device == device]
+    seen = {Path("/proc/self/ns/mnt").stat().st_ino}
+    for process in Path("/proc").iterdir():
+        try:
+            namespace = (process / "ns/mnt").stat().st_ino if process.name.isdigit() else 0
+            if namespace in seen or not namespace:
+                continue
+            seen.add(namespace)
+            points = parse_mountinfo((process / "mountinfo").read_bytes())
+        except OSError:  # it ended, or is another user's
+            continue
+        found = [str(point.directory) for point in points if point.device == device]
+        places += [f"{place} in the mount namespace of process {process.name}" for place in found]
+    return places

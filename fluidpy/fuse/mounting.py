@@ -19,7 +19,8 @@ from fluidpy.client.start import prepare_runtime_directory, worker_environment
 from fluidpy.errors import MountError, from_wire
 from fluidpy.fuse import control, kernel_mount
 from fluidpy.fuse.busy_processes import find_busy
-from fluidpy.fuse.mount_checks import check_mount_point, plain_path, probe
+from fluidpy.fuse.mount_checks import check_mount_point, plain_path
+from fluidpy.fuse.mount_probe import probe
 from fluidpy.fuse.mount_record import (
     MountRecord,
     log_path,
@@ -28,7 +29,7 @@ from fluidpy.fuse.mount_record import (
     record_path,
     remove_record,
 )
-from fluidpy.fuse.mount_table import mounted_at
+from fluidpy.fuse.mount_table import mounted_at, shown_elsewhere
 from fluidpy.fuse.read_mode_checks import check_read_mode
 from fluidpy.namespace.definition import DatasetDefinition
 from fluidpy.settings import Settings
@@ -256,13 +257,27 @@ def unmount(directory: Path, settings: Settings, *, lazy: bool = False) -> None:
         kernel_mount.unmount(directory, lazy=lazy)
     except kernel_mount.BusyMountError:
         raise _busy(directory) from None
-    if record is not None and not _await_end(record, END_SECONDS if not lazy else 1.0) and not lazy:
-        raise MountError(
-            f"{directory} is unmounted, but its processes {record.holder_pid} and "
-            f"{record.server_pid} have not ended",
-            cure=f"Look at {log_path(settings, directory)}.",
-        )
+    if record is not None and not _await_end(record, 1.0) and not lazy:
+        _check_end(record, point.device, settings)
     remove_record(settings, directory, None if record is None else record.holder_pid)
+
+
+def _check_end(record: MountRecord, device: str, settings: Settings) -> None:
+    """Raises MountError while the processes of what was unmounted stay, saying why if it is known.
+
+    The file system lives on where somebody bound it, or in a container that has a copy of it.
+    """
+    if places := shown_elsewhere(device):
+        raise MountError(
+            f"{record.mount_point} is unmounted, and still shown at {', '.join(places)}",
+            cure="Unmount it there, too (umount), or end those processes; its own end then.",
+        )
+    if not _await_end(record, END_SECONDS - 1.0):
+        raise MountError(
+            f"{record.mount_point} is unmounted, but its processes {record.holder_pid} and "
+            f"{record.server_pid} have not ended",
+            cure=f"Look at {log_path(settings, record.mount_point)}.",
+        )
 
 
 def _busy(directory: Path) -> MountError:

@@ -70,6 +70,7 @@ class MountServer:
     ) -> None:
         """`channel` is the socket shared with the holder."""
         self._order = order
+        self._file_system = ""
         self._definition = order.definition
         self._settings = settings
         self._channel = channel
@@ -115,6 +116,7 @@ class MountServer:
         """
         process_name.set_module_name(process_name.SERVER)
         self._known = known
+        self._file_system = hand_over.file_system
         resends = hand_over.resend or (hand_over.negotiated is None and kernel_resends(os.environ))
         noting = (
             None
@@ -314,7 +316,7 @@ class MountServer:
 
     def _take_down(self) -> None:
         try:
-            take_down(self._order.directory)
+            take_down(self._order.directory, self._file_system)
         except MountError as error:
             _logger.error("%s", error)
         remove_record(self._settings, self._order.directory, self._order.holder_pid)

@@ -233,6 +233,52 @@ def test_a_busy_mount_names_its_users_and_leaves_lazily(
     assert read_records(fuse_settings) == []
 
 
+@pytest.mark.parametrize("end", ["let go", "told to end", "holder killed"])
+def test_a_mount_that_left_lazily_leaves_the_next_one_alone(
+    mounted: Mounted, mount_point: Path, fuse_settings: Settings, end: str
+) -> None:
+    """The holder of the first once took down what was mounted at its directory by then."""
+    first = mounted()
+    held = os.open(mount_point / "large.bin", os.O_RDONLY)
+    try:
+        unmount(mount_point, fuse_settings, lazy=True)
+        second = mounted()
+        os.kill(first.server_pid, signal.SIGKILL)  # the next server's pid is noted, not in a record
+        assert len(os.pread(held, 4096, 0)) == 4096
+        if end == "told to end":
+            os.kill(first.holder_pid, signal.SIGTERM)
+        elif end == "holder killed":
+            os.kill(first.holder_pid, signal.SIGKILL)
+            assert until(lambda: not running(first.holder_pid))
+    finally:
+        os.close(held)
+    assert until(lambda: gone(first))
+    assert mounted_at(mount_point) is not None
+    assert (mount_point / "small.txt").read_bytes() == b"hello\n"
+    (record,) = list_mounts(fuse_settings)
+    assert (record.holder_pid, record.failure) == (second.holder_pid, None)
+    unmount(mount_point, fuse_settings)
+    assert gone(second)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="binds a folder as root")
+def test_unmounting_what_is_bound_elsewhere_says_where(
+    mounted: Mounted, mount_point: Path, fuse_settings: Settings, short_directory: Path
+) -> None:
+    record = mounted()
+    bound = short_directory / "bound"
+    bound.mkdir()
+    subprocess.run(["mount", "--bind", mount_point / "folder", bound], check=True)
+    try:
+        with pytest.raises(MountError) as caught:
+            unmount(mount_point, fuse_settings)
+        assert f"is unmounted, and still shown at {bound}" in caught.value.message
+        assert (bound / "inner.txt").read_bytes() == b"inner"
+    finally:
+        subprocess.run(["umount", bound], check=True)
+    assert until(lambda: gone(record))
+
+
 def assert_ended(reader: subprocess.Popen[bytes]) -> None:
     """A reader that was waiting in the mount got an error, and does not hang."""
     assert reader.wait(timeout=60) != 0

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fluidpy.errors import MountError
-from fluidpy.fuse import kernel_mount, mount_checks
+from fluidpy.fuse import kernel_mount, mount_probe
 from fluidpy.fuse.mount_checks import check_mount_point, plain_path
 from fluidpy.fuse.mount_record import (
     MountRecord,
@@ -168,7 +168,7 @@ def test_a_hanging_probe_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     import threading
 
     event = threading.Event()
-    error = mount_checks.probe(event.wait, 0.05)
+    error = mount_probe.probe(event.wait, 0.05)
     event.set()
     assert isinstance(error, TimeoutError)
 

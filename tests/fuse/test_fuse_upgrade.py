@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -121,7 +122,7 @@ def test_new_code_that_does_not_start_leaves_the_old_server(
 ) -> None:
     record = mounted()
     package = Path(fluidpy.__file__).parent
-    subprocess.run(["cp", "-r", package, tmp_path / "fluidpy"], check=True)
+    shutil.copytree(package, tmp_path / "fluidpy", ignore=shutil.ignore_patterns("__pycache__"))
     with (tmp_path / "fluidpy" / module).open("a") as stream:
         stream.write("\nraise RuntimeError('broken')\n")
     use_code_of(tmp_path, monkeypatch)
@@ -141,7 +142,7 @@ def test_new_code_that_fails_when_it_is_its_turn_is_followed_by_the_old(
 ) -> None:
     mounted()
     package = Path(fluidpy.__file__).parent
-    subprocess.run(["cp", "-r", package, tmp_path / "fluidpy"], check=True)
+    shutil.copytree(package, tmp_path / "fluidpy", ignore=shutil.ignore_patterns("__pycache__"))
     session = tmp_path / "fluidpy/fuse/session.py"
     text = session.read_text()
     session.write_text(
