@@ -117,8 +117,8 @@ class Settings:
 def _base_directory(environ: Mapping[str, str], variable: str, below_home: str) -> Path:
     """A directory of the XDG base directory specification, or its place below the home."""
     if named := environ.get(variable):
-        return Path(named)
-    return Path(environ.get("HOME") or Path.home()) / below_home
+        return Path(named).absolute()
+    return Path(environ.get("HOME") or Path.home()).absolute() / below_home
 
 
 def default_cache_dir(environ: Mapping[str, str]) -> Path:
@@ -174,7 +174,7 @@ def _convert(name: str, kind: str, raw: Any, origin: str) -> Any:
         elif kind == "bool":
             return _truth(name, raw, origin)
         else:
-            return Path(raw).expanduser()
+            return _absolute(name, Path(raw).expanduser(), origin)
     except (TypeError, ValueError) as error:
         raise UsageError(
             f"{origin}: {name} is {raw!r}, which is not a number", cure=f"Give {name} as {kind}."
@@ -182,6 +182,16 @@ def _convert(name: str, kind: str, raw: Any, origin: str) -> Any:
     if value <= 0:
         raise UsageError(f"{origin}: {name} is {raw!r}", cure="Give a value above zero.")
     return value
+
+
+def _absolute(name: str, path: Path, origin: str) -> Path:
+    """The path from the root: worker and mounts run elsewhere. Only a file's must be so already."""
+    if not path.is_absolute() and not origin.startswith("FLUIDPY_"):
+        raise UsageError(
+            f"{origin}: {name} is '{path}', which is not an absolute path",
+            cure=f"Give {name} as a path that starts with /.",
+        )
+    return path.absolute()
 
 
 def _truth(name: str, raw: Any, origin: str) -> bool:
@@ -213,7 +223,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         )
     for name, kind in known.items():
         variable = f"FLUIDPY_{name.upper()}"
-        if variable in environ:
+        if variable in environ and (environ[variable] or "Path" not in str(kind)):
             values[name] = _convert(name, str(kind), environ[variable], variable)
         elif name in table:
             values[name] = _convert(name, str(kind), table[name], str(path))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import posixpath
 import stat
@@ -215,20 +214,14 @@ def _copy(
 def _copy_file(
     session: DatasetSession, path: str, entry: RemoteEntry, local: Path, advance: Any
 ) -> None:
-    """Writes beside the place and renames, so that no half file ever stands under the name."""
+    """A half file never stands under the name, and a device is written to (`whole_file`)."""
+    from fluidpy.client.download import whole_file
+
     local.parent.mkdir(parents=True, exist_ok=True)
-    digest = hashlib.blake2b(os.fsencode(local.name), digest_size=8).hexdigest()
-    partial = local.with_name(f".{digest}.fluidpy-part")  # any name fits, one of 255 bytes too
-    try:
-        with partial.open("wb") as stream:
-            for piece in read_pieces(session, path):
-                stream.write(piece)
-                advance(len(piece))
-        if entry.mtime_ns:
-            os.utime(partial, ns=(entry.mtime_ns, entry.mtime_ns))
-        partial.replace(local)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(os.fspath(local), entry.mtime_ns) as stream:
+        for piece in read_pieces(session, path):
+            stream.write(piece)
+            advance(len(piece))
 
 
 def du(

@@ -10,7 +10,7 @@ from pathlib import Path
 from fluidpy.cli.findings import Finding, Verdict
 from fluidpy.client import protocol
 from fluidpy.errors import FluidpyError
-from fluidpy.fuse.mount_checks import probe
+from fluidpy.fuse.mount_probe import probe
 from fluidpy.fuse.mount_table import MountPoint
 from fluidpy.settings import Settings, load_settings
 
@@ -74,8 +74,12 @@ def check_mounts(points: Sequence[MountPoint], *, clear: bool = False) -> list[F
 
 
 def _asked(directory: Path) -> OSError | None:
-    """What a mount answers; not to `stat`, which the kernel may answer from what it remembers."""
-    return probe(lambda: os.statvfs(directory), ANSWER_SECONDS)
+    """What is wrong with a mount's answer; another user's mount may refuse to give this one any.
+
+    Not `stat`: the kernel may answer that from what it remembers.
+    """
+    error = probe(lambda: os.statvfs(directory), ANSWER_SECONDS)
+    return None if isinstance(error, PermissionError) else error
 
 
 def _dead_mount(directory: Path, error: OSError, clear: bool) -> Finding:

@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -18,10 +19,19 @@ if TYPE_CHECKING:
 
 FAILED = 1
 INTERRUPTED = 130
+_OUTPUT_FAILURES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EBADF, errno.EIO)
+_ANY_PATH = "Give a path that this user can use."
+_PATH_CURES = {
+    errno.ENOSPC: "Make room there, or give a path on another disk.",
+    errno.EDQUOT: "Make room there, or give a path on another disk.",
+    errno.ENAMETOOLONG: "Give a shorter path: a name has at most 255 bytes.",
+    errno.EROFS: "Give a path on a file system that can be written.",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command line and returns its exit code; never raises for a user's mistake."""
+    _open_standard_streams()
     try:
         return _run(sys.argv[1:] if arguments is None else list(arguments))
     except BrokenPipeError:
@@ -31,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except FluidpyError as error:
         return report(error)
+    except OSError as error:
+        return report(_refused_by_system(error))
     except Exception as error:  # noqa: BLE001 - the last resort: a message instead of a traceback
         return report(_unexpected(error))
 
@@ -59,6 +71,9 @@ def _run(arguments: list[str]) -> int:
     try:
         outcome = command.main(args=arguments, prog_name=_program(), standalone_mode=False)
     except typer.TyperException as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # its message is the help
+            print(error.format_message(), file=sys.stderr)
+            return UsageError.exit_code
         raise _usage_error(error, arguments) from error
     except typer.Abort as error:
         raise KeyboardInterrupt from error
@@ -84,6 +99,39 @@ def _usage_error(error: typer.TyperException, arguments: Sequence[str]) -> Usage
     return UsageError(message[:1].lower() + message[1:], cure=f"See {_program()}{command} --help")
 
 
+def _open_standard_streams() -> None:
+    """Opens streams that the caller closed, so that no file of ours is taken for one of them.
+
+    What is printed to a stdout that was closed is an error (EBADF), as for other programs.
+    """
+    for number, mode in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, mode)  # the lowest number that is free
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 - as long as the process
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
+
+
+def _refused_by_system(error: OSError) -> FluidpyError:
+    """What the system refused, in its own words; mostly of a path that the user gave."""
+    why = error.strerror or str(error)
+    if error.filename is not None:
+        name = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else error.filename
+        refused = FluidpyError(f"{name}: {why}", cure=_PATH_CURES.get(error.errno or 0, _ANY_PATH))
+    elif error.errno in _OUTPUT_FAILURES:
+        refused = FluidpyError(
+            f"the output cannot be written: {why}", cure="Look at where the output goes."
+        )
+        _drop_output()
+    else:
+        return _unexpected(error)
+    refused.__cause__ = error
+    return refused
+
+
 def _unexpected(error: Exception) -> FluidpyError:
     wrapped = FluidpyError(
         f"{type(error).__name__}: {error}",
@@ -94,11 +142,16 @@ def _unexpected(error: Exception) -> FluidpyError:
 
 
 def _reader_went_away() -> int:
-    """`fluidpy cat … | head` is no failure to talk about; Python must not flush into the pipe."""
+    """`fluidpy cat … | head` is no failure to talk about."""
+    _drop_output()
+    return FAILED
+
+
+def _drop_output() -> None:
+    """What is left to print goes nowhere: Python must not try to write it once more at its end."""
     devnull = os.open(os.devnull, os.O_WRONLY)
     os.dup2(devnull, sys.stdout.fileno())
     os.close(devnull)
-    return FAILED
 
 
 def fail(message: str, cure: str = "") -> NoReturn:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import struct
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from fluidpy.client.protocol import Message
 
 ANSWER_SECONDS = 10.0
+_PEER = struct.Struct("iII")
+"""Process, user and group at a unix socket's other end: `struct ucred`, see unix(7)."""
 
 
 def status(output: OutputOption = OutputFormat.TABLE) -> None:
@@ -42,7 +46,7 @@ def status(output: OutputOption = OutputFormat.TABLE) -> None:
         "mounts": mounts,
         "failed": failed,
         "worker": worker,
-        "control": control["pid"] and {"pid": control["pid"]},
+        "control": _control_of(control),
         "workers": control["workers"],
     }
     if output is OutputFormat.JSON:
@@ -60,6 +64,8 @@ def status(output: OutputOption = OutputFormat.TABLE) -> None:
                 print_text(line)
         if control["pid"] is not None:
             print_control(control, output)
+        elif "failure" in control:
+            print_text(f"control plane: {control['failure']}")
 
 
 _COLUMNS = (
@@ -102,9 +108,12 @@ def print_control(control: dict[str, Any], output: OutputFormat) -> None:
 
 
 def control_status(settings: Settings) -> dict[str, Any]:
-    """What the control plane says of itself; `pid` is None when none runs."""
+    """What the control plane says of itself; `pid` is None when none runs.
+
+    One that says nothing leaves the rest to be shown: `failure` has the reason.
+    """
     from fluidpy.client.control_client import ControlClient
-    from fluidpy.errors import ControlPlaneAbsentError
+    from fluidpy.errors import ControlPlaneAbsentError, ControlPlaneError
 
     nothing: dict[str, Any] = {"pid": None, "workers": [], "mounts": []}
     if not settings.control_socket.exists():
@@ -113,6 +122,15 @@ def control_status(settings: Settings) -> dict[str, Any]:
         return ControlClient(settings, deadline=ANSWER_SECONDS).status()
     except ControlPlaneAbsentError:
         return nothing
+    except ControlPlaneError as error:
+        return nothing | {"failure": error.message}
+
+
+def _control_of(control: dict[str, Any]) -> dict[str, Any] | None:
+    """The control plane in the document: null when none runs, or why it says nothing."""
+    if control["pid"] is None and "failure" not in control:
+        return None
+    return {name: control[name] for name in ("pid", "failure") if name in control}
 
 
 def _age(row: Row) -> str:
@@ -120,17 +138,24 @@ def _age(row: Row) -> str:
 
 
 def worker_status(settings: Settings) -> Message | None:
-    """What the running worker says of itself; None when none runs."""
+    """What the running worker says of itself; None when none runs.
+
+    One that does not answer leaves the rest to be shown: `pid`, and as `failure` the reason.
+    """
     from fluidpy.client.connection import WorkerConnection
     from fluidpy.client.start import connect
+    from fluidpy.errors import WorkerError
 
     probe = connect(settings)
     if probe is None:
         return None
-    probe.close()
+    with probe:
+        listener = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
     connection = WorkerConnection(settings)
     try:
         return connection.call("status", deadline=ANSWER_SECONDS)[0]
+    except WorkerError as error:
+        return {"pid": _PEER.unpack(listener)[0], "failure": error.message}
     finally:
         connection.close()
 
@@ -140,6 +165,8 @@ def worker_lines(worker: Message | None) -> list[str]:
     if worker is None:
         return ["", "worker: none runs"]
     lines = ["", f"worker: process {worker['pid']}"]
+    if "failure" in worker:
+        lines.append(f"  {worker['failure']}")
     for tier in worker.get("tiers", []):
         lines.append(f"  tier {tier['directory']}: {_filled(tier)}")
     counters = worker.get("counters", {})

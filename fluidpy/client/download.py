@@ -2,39 +2,68 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO, Final
 
 from fluidpy.client.file import ASK_BYTES, ObjectReader
 
-_SUFFIX: Final = ".fluid-part"
+_SUFFIX: Final = ".fluidpy-part"
 """What the name of an unfinished copy ends with."""
 
 
 def copy_to_path(reader: ObjectReader, target: Any, progress: Callable[[int], None]) -> None:
-    """Copies to a local path, whole or not at all: it is written aside and renamed at the end.
+    """Copies to a local path as `whole_file` writes it; missing folders are made.
 
-    A device or a pipe, such as /dev/null, is written to and stays what it is. `progress` is told of
-    each piece's bytes. Raises OSError for the target, and as reading does.
+    `progress` is told of each piece's bytes. Raises OSError for the target, and as reading does.
     """
     path = os.fspath(target)
-    if os.path.isdir(path):  # noqa: PTH112 - may be str or bytes
-        raise IsADirectoryError(f"{path} is a directory; a file was to be copied there")
-    if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113
-        with open(path, "wb") as stream:
-            copy_to_stream(reader, stream, progress)
-        return
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)  # noqa: PTH103, PTH120
-    aside = f"{path}.{os.getpid()}{_SUFFIX}"
+    with whole_file(path) as stream:
+        copy_to_stream(reader, stream, progress)
+
+
+@contextmanager
+def whole_file(path: str, modified_ns: int = 0) -> Iterator[BinaryIO]:
+    """A stream to a file that appears whole or not at all: it is written aside, then renamed.
+
+    A symbolic link stays, what it names is written. A device or a pipe, such as /dev/null, is
+    written to and stays what it is. `modified_ns` is the time of change that the file gets, unless
+    0. Raises OSError, IsADirectoryError for a directory.
+    """
+    if os.path.isdir(path):  # noqa: PTH112 - may be str or bytes
+        raise IsADirectoryError(
+            errno.EISDIR, "it is a directory, and a file was to be copied there", path
+        )
+    real = os.path.realpath(path)
+    # An open file that has no name, as /dev/stdout may name one, cannot be replaced either.
+    if os.path.exists(path) and not (os.path.isfile(path) and os.path.exists(real)):  # noqa: PTH110, PTH113
+        with open(path, "wb") as stream:
+            yield stream
+        return
+    aside = _aside(real)
+    with suppress(FileNotFoundError):
+        os.unlink(aside)  # noqa: PTH108 - of a process that was killed and had this one's number
     try:
-        with open(aside, "wb") as stream:
-            copy_to_stream(reader, stream, progress)
-        os.replace(aside, path)  # noqa: PTH105
+        with open(aside, "xb") as stream:  # never through a link that somebody put there
+            yield stream
+        if modified_ns:
+            os.utime(aside, ns=(modified_ns, modified_ns))
+        os.replace(aside, real)  # noqa: PTH105
     except BaseException:
-        if os.path.exists(aside):  # noqa: PTH110
+        with suppress(FileNotFoundError):
             os.unlink(aside)  # noqa: PTH108
         raise
+
+
+def _aside(path: str) -> str:
+    """Where a file is written until it is whole: beside it, by a name that is never too long."""
+    folder, name = os.path.split(path)
+    digest = hashlib.blake2b(os.fsencode(name), digest_size=8).hexdigest()
+    return os.path.join(folder, f".{digest}.{os.getpid()}{_SUFFIX}")  # noqa: PTH118
 
 
 def copy_to_stream(reader: ObjectReader, stream: BinaryIO, progress: Callable[[int], None]) -> None:

@@ -257,27 +257,26 @@ def unmount(directory: Path, settings: Settings, *, lazy: bool = False) -> None:
         kernel_mount.unmount(directory, lazy=lazy)
     except kernel_mount.BusyMountError:
         raise _busy(directory) from None
-    if record is not None and not _await_end(record, 1.0) and not lazy:
-        _check_end(record, point.device, settings)
+    if record is not None and not _await_end(record, 1.0 if lazy else END_SECONDS) and not lazy:
+        raise _lives_on(record, point.device, settings)
     remove_record(settings, directory, None if record is None else record.holder_pid)
 
 
-def _check_end(record: MountRecord, device: str, settings: Settings) -> None:
-    """Raises MountError while the processes of what was unmounted stay, saying why if it is known.
+def _lives_on(record: MountRecord, device: str, settings: Settings) -> MountError:
+    """Why the processes of what was unmounted do not end.
 
     The file system lives on where somebody bound it, or in a container that has a copy of it.
     """
     if places := shown_elsewhere(device):
-        raise MountError(
+        return MountError(
             f"{record.mount_point} is unmounted, and still shown at {', '.join(places)}",
             cure="Unmount it there, too (umount), or end those processes; its own end then.",
         )
-    if not _await_end(record, END_SECONDS - 1.0):
-        raise MountError(
-            f"{record.mount_point} is unmounted, but its processes {record.holder_pid} and "
-            f"{record.server_pid} have not ended",
-            cure=f"Look at {log_path(settings, record.mount_point)}.",
-        )
+    return MountError(
+        f"{record.mount_point} is unmounted, but its processes {record.holder_pid} and "
+        f"{record.server_pid} have not ended",
+        cure=f"Look at {log_path(settings, record.mount_point)}.",
+    )
 
 
 def _busy(directory: Path) -> MountError:

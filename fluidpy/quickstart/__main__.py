@@ -9,6 +9,7 @@ import time
 from types import FrameType
 
 from fluidpy.errors import FluidpyError
+from fluidpy.testing.servers.process_group import ServerStartError
 
 
 def main() -> int:
@@ -40,6 +41,9 @@ def main() -> int:
         return 1
     except FluidpyError as error:
         print(f"quickstart: {error.message}\ncure: {error.cure}", file=sys.stderr)
+        return 1
+    except ServerStartError as error:
+        print(f"quickstart: {error}", file=sys.stderr)
         return 1
     print(f"Done in {time.monotonic() - begin:.0f} s.")
     return 0

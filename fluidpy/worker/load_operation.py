@@ -13,7 +13,7 @@ from fluidpy.storage.under_storage import Kind, is_volatile
 from fluidpy.worker.attached_dataset import SETTLED_SECONDS
 from fluidpy.worker.load import Load, LoadCounts
 from fluidpy.worker.load_plan import LoadPlan, LoadRoot, Share, ranges_of
-from fluidpy.worker.path_patterns import is_glob, normalise, outermost, root_of
+from fluidpy.worker.path_patterns import compile_patterns, is_glob, normalise, outermost, root_of
 from fluidpy.worker.requests import Answer, Progress, Reply, integer, texts
 
 if TYPE_CHECKING:
@@ -80,9 +80,16 @@ async def _count(
     counts: LoadCounts,
     progress: Progress,
 ) -> set[int]:
-    """Counts the files; the folders in which some changed so lately that they cannot be kept."""
+    """Counts the files; the folders in which some changed so lately that they cannot be kept.
+
+    A glob that no file matches is a failure, as a path that is not there is one.
+    """
     volatile: set[int] = set()
-    for number, (_, entry) in enumerate(plan.walk(), 1):
+    failed = {path for path, _ in counts.failures}
+    unmatched = {p: compile_patterns([p]) for p in plan.patterns if is_glob(p) and p not in failed}
+    for number, (path, entry) in enumerate(plan.walk(), 1):
+        for pattern in [p for p, wanted in unmatched.items() if wanted.fullmatch(path)]:
+            del unmatched[pattern]
         for start, end in ranges_of(share, dataset, entry):
             counts.files += start == 0
             counts.bytes += end - start
@@ -91,6 +98,8 @@ async def _count(
         if number % COUNTED_A_TURN == 0:
             progress(counts.to_wire())
             await asyncio.sleep(0)
+    for pattern in unmatched:
+        counts.fail(pattern, "no file matches. Correct it; [*] in it stands for a plain *.")
     return volatile
 
 

@@ -53,7 +53,7 @@ class LoadPlan:
     def __init__(self, reader: CatalogReader, patterns: Iterable[str]) -> None:
         """For checked patterns; roots and files are added as they are found."""
         self._reader = reader
-        wanted = list(patterns)
+        self.patterns = wanted = list(patterns)
         everything = any(pattern in ("", "**") for pattern in wanted)
         self._match: re.Pattern[str] | None = None if everything else compile_patterns(wanted)
         self.roots: list[LoadRoot] = []

@@ -95,6 +95,31 @@ def test_cp_follows_links_to_files_and_names_those_it_cannot(
     assert not (tmp_path / "out" / "bad").exists()
 
 
+def test_cp_writes_to_what_is_no_file_and_through_links(
+    command_line: CommandLine, dataset_file: Path, tree: Path, tmp_path: Path
+) -> None:
+    """A copy to /dev/null by root once left a file in its place."""
+    text = (tree / "labels.csv").read_bytes()
+    copy = ("cp", "-f", dataset_file, "fluid://pets/labels.csv")
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        command_line.done(*copy, tmp_path / "pipe")
+        assert os.read(reader, 1000) == text
+    finally:
+        os.close(reader)
+    assert (tmp_path / "pipe").is_fifo()
+    (tmp_path / "link").symlink_to("named")
+    for _ in range(2):  # to nothing yet, then to a file
+        command_line.done(*copy, tmp_path / "link")
+        assert (tmp_path / "link").is_symlink()
+        assert (tmp_path / "named").read_bytes() == text
+    refused = command_line.run(*copy, tmp_path / ("n" * 256))
+    assert refused.returncode == 1
+    assert b"File name too long" in refused.stderr
+    assert b"Not expected" not in refused.stderr
+
+
 def test_du(command_line: CommandLine, dataset_file: Path) -> None:
     rows = json.loads(command_line.done("du", "fluid://pets", "-f", dataset_file, "-o", "json"))
     assert rows == [
@@ -124,6 +149,17 @@ def test_load_then_what_is_cached(
     assert b"3 files evicted" in evicted.stderr
     left = command_line.done("cache", "ls", "-f", dataset_file, "-o", "name")
     assert left == "labels.csv\n"
+
+
+def test_a_glob_that_matches_nothing_is_a_failure(
+    command_line: CommandLine, dataset_file: Path
+) -> None:
+    paths = ("--path", "train/*.csv", "--path", "train/c*", "--path", "labels.*")
+    finished = command_line.run("load", "-f", dataset_file, *paths)
+    assert finished.returncode == 1
+    assert b"not read: train/*.csv: no file matches" in finished.stderr
+    assert finished.stderr.count(b"not read: ") == 1
+    assert b"3 files, " in finished.stderr
 
 
 def test_what_a_file_asks_for_in_vain_is_said(

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
 import socket
 from pathlib import Path
 
 import pytest
 
 from fluidpy.cache.directory import MountFact
-from fluidpy.cli import doctor_cache, doctor_mounts, doctor_system
+from fluidpy.cli import doctor_cache, doctor_mounts, doctor_system, status
 from fluidpy.cli.findings import Verdict
 from fluidpy.fuse.mount_table import MountPoint
 from fluidpy.settings import Settings
@@ -90,6 +92,17 @@ def test_a_mount_that_does_not_answer(tmp_path: Path) -> None:
     assert finding.cure == f"fluidpy umount {tmp_path / 'gone'} --lazy"
 
 
+def test_a_mount_of_another_user_is_not_called_broken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_path: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "statvfs", refuse)
+    other = [MountPoint("0:1", tmp_path, "fuse.fluidpy", "pets")]
+    assert doctor_mounts.check_mounts(other)[0].verdict is Verdict.OK
+
+
 def test_a_cache_directory_that_is_no_directory(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (finding,) = doctor_cache.check_cache_directory(tmp_path / "file" / "cache")
@@ -124,6 +137,22 @@ def test_a_worker_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.Monke
         assert "does not answer" in finding.message
     # Its socket is left, and nobody listens: the next use starts another.
     assert doctor_mounts.check_worker(settings).verdict is Verdict.OK
+
+
+def test_status_shows_the_rest_beside_a_worker_that_does_not_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(status, "ANSWER_SECONDS", 0.1)
+    monkeypatch.chdir(tmp_path)
+    settings = Settings(cache_dir=tmp_path, runtime_dir=Path())
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind("worker.sock")
+        listener.listen()
+        found = status.worker_status(settings)
+    assert found is not None
+    assert found["pid"] == os.getpid()
+    assert "did not answer" in found["failure"]
+    assert status.worker_lines(found)[1] == f"worker: process {os.getpid()}"
 
 
 def test_doctor_as_json(command_line: CommandLine) -> None:

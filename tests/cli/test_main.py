@@ -128,6 +128,46 @@ def test_a_reader_that_goes_away_is_no_message() -> None:
     assert finished.stderr == b""
 
 
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="no /dev/full")
+def test_output_that_finds_no_room_is_said() -> None:
+    with Path("/dev/full").open("wb") as full:
+        finished = subprocess.run(
+            [sys.executable, "-m", "fluidpy", "schema", "--all"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    assert finished.returncode == 1
+    assert finished.stderr.decode().splitlines() == [
+        "fluidpy: the output cannot be written: No space left on device",
+        "cure: Look at where the output goes.",
+    ]
+
+
+def test_a_stdout_that_was_closed_is_an_error_without_traceback() -> None:
+    command = ["sh", "-c", 'exec "$0" -m fluidpy schema Dataset >&-', sys.executable]
+    finished = subprocess.run(command, stderr=subprocess.PIPE, check=False)
+    assert finished.returncode == 1
+    assert finished.stderr.startswith(b"fluidpy: the output cannot be written: Bad file")
+
+
+@pytest.mark.parametrize("words", [[], ["cache"], ["runtime"]])
+def test_no_command_at_all_prints_the_help(
+    words: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    said = capfd.readouterr().err
+    assert said.startswith("Usage: ")
+    assert "\nCommands:\n" in said
+
+
+def test_a_path_that_the_system_refuses_is_named(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["validate", "-f", "n" * 300]) == 1
+    said = capfd.readouterr()
+    assert "File name too long" in said.out + said.err
+    assert "Not expected" not in said.err
+
+
 def test_version(command_line: CommandLine) -> None:
     from fluidpy import __version__
 

@@ -18,6 +18,7 @@ import pytest
 from fluidpy.cli.doctor_mounts import check_mounts
 from fluidpy.cli.findings import Verdict
 from fluidpy.errors import MountError, SourceAccessError, SourceUnavailableError
+from fluidpy.fuse import mounting
 from fluidpy.fuse.mount_record import MountRecord, log_path, read_records
 from fluidpy.fuse.mount_table import mounted_at, read_mounts
 from fluidpy.fuse.mounting import list_mounts, mount_dataset, unmount
@@ -263,8 +264,13 @@ def test_a_mount_that_left_lazily_leaves_the_next_one_alone(
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="binds a folder as root")
 def test_unmounting_what_is_bound_elsewhere_says_where(
-    mounted: Mounted, mount_point: Path, fuse_settings: Settings, short_directory: Path
+    mounted: Mounted,
+    mount_point: Path,
+    fuse_settings: Settings,
+    short_directory: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(mounting, "END_SECONDS", 0.5)
     record = mounted()
     bound = short_directory / "bound"
     bound.mkdir()
