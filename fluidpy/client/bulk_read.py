@@ -8,8 +8,10 @@ their sources are asked in parallel.
 from __future__ import annotations
 
 import threading
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
+from operator import itemgetter
 from typing import Final, NamedTuple, TypeAlias
 
 from fluidpy.client.file import ObjectReader
@@ -56,15 +58,19 @@ def read_ranges(reader: ObjectReader, ranges: Sequence[Range]) -> list[tuple[int
     pieces = [
         (start, reader.read_range(start, end)) for start, end in merged(spans, MERGE_GAP_BYTES)
     ]
-    found: list[tuple[int, Result]] = []
-    for wanted, (start, end) in zip(ranges, spans, strict=True):
-        data = b""
-        for first, piece in pieces:
-            if first <= start < first + len(piece):
-                data = piece[start - first : end - first]
-                break
-        found.append((wanted.place, data))
-    return found
+    return [
+        (wanted.place, cut(pieces, start, end))
+        for wanted, (start, end) in zip(ranges, spans, strict=True)
+    ]
+
+
+def cut(pieces: Sequence[tuple[int, bytes]], start: int, end: int) -> bytes:
+    """The bytes `[start, end)` out of pieces in the order of their beginnings."""
+    number = bisect_right(pieces, start, key=itemgetter(0)) - 1
+    if number < 0 or start >= end:
+        return b""
+    first, piece = pieces[number]
+    return piece[start - first : end - first]
 
 
 def read_many(

@@ -6,9 +6,11 @@ on the disk (synced) before anybody sees it. Values of Secrets are in it: the fo
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
+import sqlite3
 import time
 import uuid
 from collections import deque
@@ -16,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, TypeAlias
 
-from diskcache import Cache
+from diskcache import Cache, Timeout
 
 from fluidpy.control import object_lifecycle
 from fluidpy.control.object_lifecycle import CLUSTER, Document, ObjectKey
@@ -33,6 +35,9 @@ ChangeType: TypeAlias = Literal["ADDED", "MODIFIED", "DELETED"]
 
 CHANGES_REMEMBERED: Final = 10_000
 """Changes that a watch may have missed; older ones mean listing again."""
+
+BUSY_SECONDS: Final = 5.0
+"""How long a write waits for another program that has locked the database, such as a backup."""
 
 _REVISION: Final = "revision"
 _OBJECT: Final = "object/"
@@ -72,6 +77,7 @@ class ObjectStore:
                 eviction_policy="none",
                 cull_limit=0,
                 sqlite_synchronous=_SYNCHRONOUS_FULL,
+                timeout=BUSY_SECONDS,
             )
             self._read_all()
         except BaseException as error:
@@ -135,7 +141,9 @@ class ObjectStore:
     def create(
         self, key: ObjectKey, document: Mapping[str, object], finalizers: Sequence[str] = ()
     ) -> Document:
-        """Adds an object. Raises ObjectExistsError."""
+        """Adds an object. Raises ObjectExistsError, and ControlPlaneError as all changes do when
+        they cannot be written: then nothing is changed.
+        """
         if key in self._objects:
             raise ObjectExistsError(
                 f"there is a {document.get('kind', key.plural)} {key.name} already",
@@ -210,7 +218,7 @@ class ObjectStore:
         revision = self._revision + 1
         fresh["metadata"]["resourceVersion"] = str(revision)
         text = json.dumps(fresh, separators=(",", ":")).encode()
-        with self._cache.transact(retry=True):
+        with self._written():
             self._cache.set(_name(key), text)
             self._cache.set(_REVISION, str(revision).encode())
         self._objects[key] = fresh
@@ -220,12 +228,25 @@ class ObjectStore:
     def _remove(self, key: ObjectKey, last: Document) -> Document:
         revision = self._revision + 1
         last["metadata"]["resourceVersion"] = str(revision)
-        with self._cache.transact(retry=True):
+        with self._written():
             self._cache.delete(_name(key))
             self._cache.set(_REVISION, str(revision).encode())
         self._objects.pop(key, None)
         self._tell(Change(revision, "DELETED", key, last))
         return last
+
+    @contextlib.contextmanager
+    def _written(self) -> Iterator[None]:
+        """All that is done inside is written, or nothing of it. Raises ControlPlaneError."""
+        try:
+            with self._cache.transact():
+                yield
+        except (sqlite3.Error, Timeout) as error:
+            why = error.__context__ if isinstance(error, Timeout) else error
+            raise ControlPlaneError(
+                f"the change cannot be written to {self._cache.directory}: {why}",
+                cure="Free space there, end what else uses it, and try again.",
+            ) from error
 
     def _tell(self, change: Change) -> None:
         if len(self._changes) == CHANGES_REMEMBERED:

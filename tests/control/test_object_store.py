@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import pickle
 import sqlite3
 import stat
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from fluidpy.control import object_store
 from fluidpy.control.object_lifecycle import ObjectKey
 from fluidpy.control.object_store import ObjectStore
 from fluidpy.errors import (
@@ -43,6 +46,51 @@ def store(tmp_path: Path) -> Any:
     store = ObjectStore(tmp_path / "objects")
     yield store
     store.close()
+
+
+def test_a_database_that_another_program_has_locked_is_not_waited_for_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(object_store, "BUSY_SECONDS", 0.05)
+    store = ObjectStore(tmp_path / "objects")
+    store.create(KEY, document(a=1))
+    backup = sqlite3.connect(tmp_path / "objects" / "cache.db", isolation_level=None)
+    backup.execute("BEGIN IMMEDIATE")
+    with pytest.raises(ControlPlaneError, match="database is locked"):
+        store.replace(KEY, document(a=2))
+    with pytest.raises(ControlPlaneError, match="database is locked"):
+        store.delete(KEY)
+    assert store.get(KEY)["spec"] == {"a": 1}
+    backup.execute("ROLLBACK")
+    backup.close()
+    assert store.replace(KEY, document(a=2))["metadata"]["generation"] == 2
+    store.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a small disk needs root")
+def test_a_change_that_a_full_disk_does_not_take_changes_nothing_and_says_so(
+    tmp_path: Path,
+) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "small", small], check=True)
+    try:
+        store = ObjectStore(small / "objects")
+        store.create(KEY, document(a=1))
+        with contextlib.suppress(OSError), open(small / "full", "wb", buffering=0) as full:
+            while True:
+                full.write(bytes(4096))
+        with pytest.raises(ControlPlaneError, match="full"):
+            store.replace(KEY, document(text="x" * 100_000))
+        assert store.get(KEY)["spec"] == {"a": 1}
+        (small / "full").unlink()
+        store.replace(KEY, document(a=2))
+        store.close()
+        store = ObjectStore(small / "objects")
+        assert store.get(KEY)["spec"] == {"a": 2}
+        store.close()
+    finally:
+        subprocess.run(["umount", "-l", small], check=True)
 
 
 def test_generation_grows_with_the_spec_alone(store: ObjectStore) -> None:
