@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fluidpy.api.kinds import KINDS, find_kind
+from fluidpy.api.model import Model
 from fluidpy.api.schema_problems import suggestion
 from fluidpy.errors import UsageError
 
@@ -31,8 +32,18 @@ def json_schema(kind: str, *, structural: bool = False) -> dict[str, Any]:
         for name in ("apiVersion", "kind"):
             inlined["properties"][name] = {"type": "string"}
         return inlined
-    plain: dict[str, Any] = _without_null(schema)
-    return {"$schema": DIALECT, **plain}
+    return _plain(schema)
+
+
+def model_schema(model: type[Model]) -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of a document that is no kind."""
+    schema = model.model_json_schema(by_alias=True, mode="validation")
+    return _plain({**schema, "description": schema.get("description", "").split("\n\n")[0]})
+
+
+def _plain(schema: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = _without_null(schema)
+    return {"$schema": DIALECT, **found}
 
 
 def _without_null(node: Any) -> Any:

@@ -12,6 +12,7 @@ from fluidpy.cache.eviction import FileId
 from fluidpy.cache.filling import FillableObject
 from fluidpy.cache.object_files import Part
 from fluidpy.cache.presence import runs
+from fluidpy.cache.tier import SMALLEST_QUOTA
 
 _RECENT_SEGMENTS: Final = 2
 """Segments of a held object, last asked for by `fd_for`, that are kept from eviction: a quarter of
@@ -29,6 +30,11 @@ class CachedObject(FillableObject):
     """
 
     __slots__ = ()
+
+    @property
+    def keeps_nothing(self) -> bool:
+        """Whether its store has room for nothing: an engine caches what is read through it."""
+        return all(tier.account.quota <= SMALLEST_QUOTA for tier in self.table.tiers)
 
     def missing(self, start: int, end: int) -> list[tuple[int, int]]:
         """The ranges within the blocks of `[start, end)` that are not present, block-aligned.

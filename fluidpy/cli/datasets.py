@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from fluidpy.errors import UsageError
 from fluidpy.settings import Settings, load_settings
 
 if TYPE_CHECKING:
+    from fluidpy.api.problem import LoadedObject
     from fluidpy.client.locate import Found
     from fluidpy.client.session import DatasetSession
     from fluidpy.namespace.definition import DatasetDefinition
@@ -85,6 +86,7 @@ def define_from_file(
         environ=os.environ,
         base_directory=_directory_of(file),
     )
+    _refuse_what_a_runtime_mounts(resolved.definition, loaded.objects, file, settings)
     for warning in resolved.warnings:
         talk(f"warning: {warning}")
     if say_unserved:
@@ -94,6 +96,35 @@ def define_from_file(
         for problem in unserved(loaded.objects, definition.namespace, definition.name):
             talk(f"warning: {problem}")
     return resolved.definition
+
+
+def _refuse_what_a_runtime_mounts(
+    definition: DatasetDefinition,
+    objects: Sequence[LoadedObject],
+    file: Path,
+    settings: Settings,
+) -> None:
+    """Raises UsageError for a Dataset whose ThinRuntime's program has to mount it first."""
+    key = (definition.namespace, definition.name)
+    thin = (o.object for o in objects if o.object.kind == "ThinRuntime")
+    if not any((one.namespace, one.name) == key for one in thin):
+        return
+    from fluidpy.storage.fsspec_storage import known_protocols
+    from fluidpy.storage.plugins import installed_plugins
+    from fluidpy.storage.source_check import known_schemes
+
+    plugins = installed_plugins(settings.plugin_folders)
+    read = {scheme for one in plugins if one.kind == "storage" for scheme in one.protocols}
+    read |= {"dataset", *known_schemes(), *known_protocols()}
+    for mount in definition.mounts:
+        if mount.source.scheme not in read:
+            words = "" if str(file) == "-" else f" {file}"
+            raise UsageError(
+                f"mount {mount.name}: {mount.source.scheme}:// is mounted by the program of the "
+                f"ThinRuntime {definition.name}, which the control plane keeps",
+                cure=f"Apply it, then name the Dataset: fluidpy up; fluidpy apply -f{words}; "
+                f"fluidpy mount {definition.name} DIR (or fluidpy load {definition.name}).",
+            )
 
 
 def _directory_of(file: Path) -> Path:

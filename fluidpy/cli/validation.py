@@ -78,14 +78,14 @@ def _print_lines(result: LoadResult) -> None:
 
 
 def schema(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="Such as Dataset.")] = "",
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="Dataset, …, or runtime.yaml.")] = "",
     every: Annotated[
         bool,
         typer.Option("--all", help="All kinds: a list for programs, with -o name their names."),
     ] = False,
     output: OutputOption = OutputFormat.JSON,
 ) -> None:
-    """Print the JSON Schema of a kind, for editors and linters.
+    """Print the JSON Schema of a kind, or of runtime.yaml, for editors and linters.
 
     Example: fluidpy schema Dataset > dataset.schema.json
     """
@@ -96,6 +96,11 @@ def schema(
         raise UsageError(
             "give either a kind or --all", cure=f"The kinds are {', '.join(FLUID_KINDS)}."
         )
+    if kind == "runtime.yaml" and output is not OutputFormat.NAME:
+        from fluidpy.runtime.manifest import manifest_schema
+
+        (print_yaml if output is OutputFormat.YAML else print_json)(manifest_schema())
+        return
     names = list(FLUID_KINDS) if every else [kind]
     if output is OutputFormat.NAME:
         for name in names:

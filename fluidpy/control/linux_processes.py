@@ -53,12 +53,16 @@ def die_with_parent() -> None:
     _call("prctl", _PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
 
 
-_ENDING_WITH: Final = (
-    "import ctypes, os, sys; "
-    f"ctypes.CDLL(None).prctl({_PR_SET_PDEATHSIG}, {int(signal.SIGKILL)}, 0, 0, 0); "
-    "os.getppid() == int(sys.argv[1]) or sys.exit(1); "
-    "os.execvp(sys.argv[2], sys.argv[2:])"
-)
+_ENDING_WITH: Final = f"""\
+import ctypes, os, sys
+ctypes.CDLL(None).prctl({_PR_SET_PDEATHSIG}, {int(signal.SIGKILL)}, 0, 0, 0)
+if os.getppid() != int(sys.argv[1]):
+    sys.exit("whoever started it has ended")
+try:
+    os.execvp(sys.argv[2], sys.argv[2:])
+except OSError as error:
+    sys.exit(f"{{sys.argv[2]}} cannot be started: {{error.strerror}}")
+"""
 
 
 def ending_with(parent: int, arguments: Sequence[str]) -> tuple[str, ...]:

@@ -348,6 +348,7 @@ class Reconciler:
             cache_states=facts.engine_states,
             engine=wanted.choice.plugin if wanted.choice is not None else "",
             missing=wanted.choice.missing if wanted.choice is not None else "",
+            image=wanted.choice.image if wanted.choice is not None else "",
         )
         self._store.set_status(key, to_dict(runtime_status(current.object, seen, _now())))
 

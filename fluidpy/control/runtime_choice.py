@@ -11,7 +11,7 @@ from typing import Final
 from fluidpy.api.dataset import Dataset
 from fluidpy.api.metadata import Resource
 from fluidpy.api.quantity import parse_quantity
-from fluidpy.api.runtimes.thin import ThinRuntime
+from fluidpy.api.runtimes.thin import ThinRuntime, ThinRuntimeProfile
 from fluidpy.cache.tier import SMALLEST_QUOTA, TierDefinition
 from fluidpy.control.runtime_keeper import Assignment
 from fluidpy.errors import ValidationError
@@ -50,6 +50,8 @@ class Choice:
     driver: RuntimeDriver
     plugin: str = ""
     missing: str = ""
+    image: str = ""
+    """The image that is declared, and not run: the plug-in's program is."""
 
     @property
     def is_own(self) -> bool:
@@ -81,7 +83,8 @@ class RuntimeChooser:
         driver = driver_of(plugin)
         if isinstance(driver, EngineDriver) and (missing := driver.missing()):
             return Choice(EmbeddedDriver(), missing=missing)
-        return Choice(driver, "" if plugin is None else plugin.name)
+        image = image_of(runtime, profile) if plugin is not None else ""
+        return Choice(driver, "" if plugin is None else plugin.name, image=image)
 
     def is_mounted(self, runtime: Resource, profile: Resource | None) -> bool:
         """Whether a mount plug-in serves it: its sources are then that plug-in's to check."""
@@ -94,9 +97,11 @@ class RuntimeChooser:
             return ""
         if plugin_for(self._known(), runtime, profile) is not None:
             return ""
+        image = image_of(runtime, profile)
+        unused = f"; images such as {image} are not run on one machine" if image else ""
         return (
             f"no mount plug-in {runtime.spec.profile_name} is installed here (fluidpy runtime "
-            "install DIR)"
+            f"install DIR){unused}"
         )
 
     def _storage_schemes(self) -> set[str]:
@@ -111,6 +116,16 @@ class RuntimeChooser:
                 _log.warning("a plug-in is left out: %s", problem)
             self._plugins = dict(found.plugins)
         return self._plugins
+
+
+def image_of(runtime: Resource, profile: Resource | None) -> str:
+    """The image of the client that a ThinRuntime or its profile names; empty if neither does."""
+    for one in (runtime, profile):
+        if isinstance(one, ThinRuntime | ThinRuntimeProfile):
+            fuse = one.spec.fuse
+            if fuse is not None and fuse.image:
+                return f"{fuse.image}:{fuse.image_tag}" if fuse.image_tag else fuse.image
+    return ""
 
 
 def assigned(

@@ -28,6 +28,9 @@ from fluidpy.control.moments import duration, timestamp
 NATIVE_CLASS: Final = "fluidpy"
 """The CacheRuntimeClass of fluidpy's own engine."""
 
+IMAGE_NOT_RUN: Final = "ImageNotRun"
+"""A condition of a ThinRuntime whose image a plug-in's program stands for."""
+
 SUBSTITUTED: Final = "EngineSubstituted"
 
 _HONOURED: Final = (
@@ -70,6 +73,8 @@ class RuntimeFacts:
     """The plug-in that serves; empty for fluidpy's own engine."""
     missing: str = ""
     """Why fluidpy's own engine serves in place of the one that was asked for."""
+    image: str = ""
+    """The image that is declared where a plug-in's program runs in its place."""
 
 
 def wanted_workers(runtime: Resource) -> int:
@@ -184,9 +189,9 @@ def _setup(last: str | None, facts: RuntimeFacts) -> str | None:
 def _conditions(
     runtime: Resource, last: Sequence[RuntimeCondition], facts: RuntimeFacts, now: float
 ) -> list[RuntimeCondition]:
-    conditions: Sequence[RuntimeCondition] = last
-    if facts.engine:
-        conditions = [one for one in last if one.type != SUBSTITUTED]
+    stale = {SUBSTITUTED} if facts.engine else set()
+    stale |= set() if facts.engine and facts.image else {IMAGE_NOT_RUN}
+    conditions: Sequence[RuntimeCondition] = [one for one in last if one.type not in stale]
     before = _placed_before(runtime)
     for kind, holds, reason, message in _findings(runtime, facts, before):
         new = RuntimeCondition(
@@ -235,6 +240,12 @@ def _findings(
     elif before is not None and facts.current_workers < before:
         words = f"from {before} to {facts.current_workers} workers"
         yield "WorkersScaledIn", True, "WorkersScaledIn", words
+    if facts.engine and facts.image:
+        message = (
+            f"the image {facts.image} is not run on one machine; the plug-in {facts.engine} runs "
+            "its own program in its place"
+        )
+        yield IMAGE_NOT_RUN, True, "ServedByPlugin", message
     if not is_native(runtime) and not facts.engine:
         yield SUBSTITUTED, True, "ServedByFluidpy", substitution(runtime, facts.missing)
 

@@ -8,13 +8,14 @@ three kinds: `storage` (a Python class that reads a store), `mount` (a program t
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from fluidpy.api.model import Model, Options, StringMap, defaulted, mapping, optional, sequence
 from fluidpy.api.problem import FieldPath, Positions, Problem, format_path
 from fluidpy.api.salvage import validate_object
+from fluidpy.api.schema import model_schema
 from fluidpy.api.texts import YamlText, gather_texts
 from fluidpy.api.yaml_nodes import Document, read_documents
 from fluidpy.errors import ValidationError
@@ -122,6 +123,11 @@ class Manifest(Model):
         """The schemes it reads."""
         section = self.storage or self.mount or self.engine
         return tuple(section.protocols) if section is not None else ()
+
+
+def manifest_schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of `runtime.yaml`, for editors."""
+    return model_schema(Manifest)
 
 
 def load_manifest(path: Path) -> Manifest:

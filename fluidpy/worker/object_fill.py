@@ -348,7 +348,8 @@ class ObjectFill:
         except CacheError as error:
             if not (part.wanted and self.table.unkept.may_come(part)):
                 raise
-            if not (copy and isinstance(error, CacheFullError)):
+            meant = copy or self.cached.keeps_nothing
+            if not (meant and isinstance(error, CacheFullError)):
                 self._not_kept(error)
             return None
         return self.cached

@@ -174,6 +174,21 @@ def test_what_a_file_asks_for_in_vain_is_said(
     assert looked.stderr == b""
 
 
+def test_what_a_thin_runtime_mounts_is_to_be_applied(
+    command_line: CommandLine, tmp_path: Path
+) -> None:
+    file = tmp_path / "thin.yaml"
+    meta = "apiVersion: data.fluid.io/v1alpha1\nmetadata: {name: scans}\n"
+    mounts = "spec: {mounts: [{mountPoint: 'scans://cluster', name: m}]}\n"
+    profile = "spec: {profileName: scans}\n"
+    file.write_text(f"{meta}kind: Dataset\n{mounts}---\n{meta}kind: ThinRuntime\n{profile}")
+    finished = command_line.run("mount", "-f", file, tmp_path / "mnt")
+    assert finished.returncode == 2
+    message = finished.stderr.decode()
+    assert "scans:// is mounted by the program of the ThinRuntime scans" in message
+    assert f"fluidpy up; fluidpy apply -f {file}; fluidpy mount scans DIR" in message
+
+
 def test_pinned_files_say_so(command_line: CommandLine, dataset_file: Path) -> None:
     command_line.done("load", "-f", dataset_file)
     pinned = command_line.run("cache", "pin", "-f", dataset_file, "/labels.csv")

@@ -232,5 +232,9 @@ def test_validate_as_json_and_from_stdin(command_line: CommandLine, dataset_file
 def test_schema_is_json_schema(command_line: CommandLine) -> None:
     schema = json.loads(command_line.done("schema", "Dataset"))
     assert schema["$schema"].startswith("https://json-schema.org/")
+    manifest = json.loads(command_line.done("schema", "runtime.yaml"))
+    assert manifest["$schema"] == schema["$schema"]
+    assert {"apiVersion", "kind", "name", "version"} <= set(manifest["required"])
+    assert "filesystemType" in manifest["$defs"]["MountSection"]["properties"]
     names = command_line.done("schema", "--all", "-o", "name").split()
     assert len(names) == len(json.loads(command_line.done("schema", "--all"))) == 14

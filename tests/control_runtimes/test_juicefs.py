@@ -150,6 +150,8 @@ def test_a_volume_is_bound_read_warmed_and_taken_away(
     with session(control, "jfs") as jfs:
         for name, content in files.items():
             assert jfs.read(name) == content
+    logs = [path.read_text() for path in control.settings.runtime_dir.rglob("*.log")]
+    assert not [text for text in logs if "without being kept" in text or "quota" in text]
     runtime = control.client.get("juicefsruntimes", "default", "jfs")["status"]
     assert "EngineSubstituted" not in {one["type"] for one in runtime["conditions"]}
     control.client.delete("datasets", "default", "jfs")

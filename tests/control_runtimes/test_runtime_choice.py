@@ -152,3 +152,45 @@ def test_what_the_driver_refuses_is_told_with_all_problems(wishes: WantedDataset
     assert one.trouble is not None
     assert "secret-key stands in clear text" in one.trouble.message
     assert "relative path" in one.trouble.message
+
+
+THIN = """
+apiVersion: data.fluid.io/v1alpha1
+kind: Dataset
+metadata: {name: jfs}
+spec: {mounts: [{mountPoint: "scans://cluster", name: m}]}
+---
+apiVersion: data.fluid.io/v1alpha1
+kind: ThinRuntimeProfile
+metadata: {name: scans}
+spec: {fileSystemType: fuse.scans, fuse: {image: registry/scans, imageTag: v1}}
+---
+apiVersion: data.fluid.io/v1alpha1
+kind: ThinRuntime
+metadata: {name: jfs}
+spec: {profileName: scans}
+"""
+
+
+def test_what_becomes_of_a_thin_runtimes_image_is_said(
+    wishes: WantedDatasets, tmp_path: Path
+) -> None:
+    one = wanted(wishes, THIN)
+    assert one.trouble is not None
+    assert "images such as registry/scans:v1 are not run on one machine" in one.trouble.message
+    plugin = tmp_path / "state" / "runtimes" / "scans"
+    plugin.mkdir(parents=True)
+    (plugin / "runtime.yaml").write_text(
+        "apiVersion: runtime.fluidpy.io/v1\nkind: mount\nname: scans\nversion: 0.1.0\n"
+        "mount: {command: [scans, '{target}'], filesystemType: fuse.scans}\n"
+    )
+    one = wanted(wishes, THIN.replace("v1}", "v2}"))
+    assert one.choice is not None
+    assert one.runtime is not None
+    facts = RuntimeFacts(1, 1, 1, engine=one.choice.plugin, image=one.choice.image)
+    status = runtime_status(one.runtime.object, facts, 0.0)
+    (said,) = (c.message for c in status.conditions if c.type == "ImageNotRun")
+    assert said == (
+        "the image registry/scans:v2 is not run on one machine; the plug-in scans runs its own "
+        "program in its place"
+    )

@@ -7,8 +7,10 @@ bed's directory, or handed to the manifest's `put`.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -19,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from fluidpy.control import linux_processes as linux
 from fluidpy.errors import RuntimePluginError
 from fluidpy.runtime.manifest import ConformanceSection, Manifest
 from fluidpy.runtime.placeholders import filled
@@ -172,10 +175,12 @@ def _server(section: ConformanceSection, folder: Path, values: Mapping[str, str]
         return
     command = [filled(word, values.__getitem__) for word in section.server]
     try:
+        environment = _with_own_python()
+        _look_for(command[0], folder, environment["PATH"])
         process = subprocess.Popen(
-            command,
+            linux.ending_with(os.getpid(), command),  # also when the test itself is killed
             cwd=folder,
-            env=_with_own_python(),
+            env=environment,
             stdout=subprocess.PIPE,
             start_new_session=True,
         )
@@ -191,6 +196,12 @@ def _server(section: ConformanceSection, folder: Path, values: Mapping[str, str]
         process.wait()
         assert process.stdout is not None
         process.stdout.close()
+
+
+def _look_for(program: str, folder: Path, path: str) -> None:
+    """Raises FileNotFoundError for a program that is not there, or cannot be run."""
+    if shutil.which(str(folder / program) if "/" in program else program, path=path) is None:
+        raise FileNotFoundError(errno.ENOENT, "it is not there, or is no program", program)
 
 
 def _await_line(process: subprocess.Popen[bytes], name: str) -> None:

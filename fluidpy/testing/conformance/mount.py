@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -314,11 +315,25 @@ def _refuses(plugin: Plugin, bed: TestBed, directory: Path) -> Outcome:
     try:
         if not run.await_ready():
             path = Path(run.source.url.partition("://")[2]) / "top.bin"
-            with contextlib.suppress(OSError):
-                path.read_bytes()
+            if _is_read(path):
                 said = "a file was read with a wrong secret"
                 cure = "Check the secret before mounting, and end with another status than 0."
                 return Outcome(REFUSES, Result.FAILED, said, cure, time.monotonic() - began)
     finally:
         run.end()
     return Outcome(REFUSES, Result.PASSED, seconds=time.monotonic() - began)
+
+
+def _is_read(path: Path) -> bool:
+    """Whether a file is read in time: a client that hangs instead gives nothing away."""
+    read: list[bytes] = []
+
+    def work() -> None:
+        with contextlib.suppress(OSError):
+            read.append(path.read_bytes())
+
+    # A read that hangs ends with the mount, when the client is told to end.
+    thread = threading.Thread(target=work, name="refused-read", daemon=True)
+    thread.start()
+    thread.join(REFUSED_SECONDS)
+    return bool(read)
