@@ -129,7 +129,11 @@ class Index:
         try:
             self._connection, self.is_new = open_index(path, block_bytes)
         except (sqlite3.Error, OSError) as error:
-            raise self._failure(error) from error
+            raise CacheError(
+                f"cache index {path} cannot be opened: {error}",
+                cure="Free space on its disk or mend it. Where that does not help, remove the "
+                "index: the cache then begins empty.",
+            ) from error
         self._touches: dict[FileId, int] = {}
         self._pin_count = self._one("SELECT count(*) FROM pin", ())
 

@@ -9,6 +9,12 @@ from pathlib import Path
 from typing import Final
 
 SCHEMA_VERSION: Final = 1
+_USELESS: Final = {
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_NOTADB,
+    sqlite3.SQLITE_FORMAT,
+    sqlite3.SQLITE_ERROR,  # other tables
+}
 CHUNK_BLOCKS: Final = 256
 """Blocks a row of `chunk` describes: 1 KiB of checksums, so that a commit rewrites little."""
 
@@ -77,10 +83,15 @@ def indexed_bytes(path: Path) -> int:
 
 
 def open_index(path: Path, block_bytes: int) -> tuple[sqlite3.Connection, bool]:
-    """The index at `path`, and whether it is new: absent, damaged, or of another make."""
+    """The index at `path`, and whether it is new: absent, damaged, or of another make.
+
+    Raises sqlite3.Error when it cannot be opened just now, as on a full disk: then it stays.
+    """
     try:
         connection = _open_existing(path, block_bytes)
-    except sqlite3.DatabaseError:
+    except sqlite3.DatabaseError as error:
+        if not _is_useless(error):
+            raise
         connection = None
     if connection is not None:
         return connection, False
@@ -94,6 +105,12 @@ def open_index(path: Path, block_bytes: int) -> tuple[sqlite3.Connection, bool]:
         [("schema", SCHEMA_VERSION), ("block_bytes", block_bytes), ("generation", 1)],
     )
     return connection, True
+
+
+def _is_useless(error: sqlite3.Error) -> bool:
+    """Whether the file is at fault: it is no index, or not what SQLite wrote."""
+    code = error.sqlite_errorcode
+    return code & 0xFF in _USELESS or code == sqlite3.SQLITE_IOERR_SHORT_READ
 
 
 def _open_existing(path: Path, block_bytes: int) -> sqlite3.Connection | None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from fluidpy.cache.cached_object import CachedObject
+from fluidpy.cache.store import BlockStore
+from fluidpy.cache.tier import TierDefinition
 from fluidpy.errors import CacheError
 from tests.cache.conftest import (
     BLOCK,
@@ -354,3 +358,28 @@ def test_a_file_found_damaged_during_a_write_does_not_get_the_block(
     fill(item, content)
     assert read_back(item) == content
     assert used(store) == 6 * BLOCK
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a small disk needs root")
+def test_a_start_on_a_full_disk_loses_nothing_of_the_cache(tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "small", small], check=True)
+    tier = TierDefinition(str(small / "tier"), 2 << 20)
+    try:
+        with BlockStore.open([tier], block_bytes=BLOCK, clean_token="boot") as store:
+            for number in range(20):
+                add(store, number, BLOCK)
+        with contextlib.suppress(OSError), open(small / "full", "wb", buffering=0) as full:
+            while True:
+                full.write(bytes(4096))
+        with pytest.raises(CacheError, match="index.* cannot be opened"):
+            BlockStore.open([tier], block_bytes=BLOCK, clean_token="boot")
+        (small / "full").unlink()
+        with BlockStore.open([tier], block_bytes=BLOCK, clean_token="boot") as store:
+            for number in range(20):
+                item = store.get(key_of(number))
+                assert item is not None
+                assert read_back(item) == content_of(number, BLOCK)
+    finally:
+        subprocess.run(["umount", "-l", small], check=True)
