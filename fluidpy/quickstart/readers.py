@@ -16,6 +16,8 @@ def mount_readers(directory: Path) -> Mapping[str, Reader]:
     """Readers of plain files below a mounted directory."""
     import pandas
 
+    _take_interrupts_ourselves()
+
     def images() -> int:
         return sum(len(path.read_bytes()) for path in sorted(directory.glob("images/*/*.jpg")))
 
@@ -40,6 +42,7 @@ def url_readers(dataset: str, file: Path) -> Mapping[str, Reader]:
     import fsspec
     import pandas
 
+    _take_interrupts_ourselves()
     options = {"file": str(file)}
     files = fsspec.filesystem("fluid", **options)
 
@@ -62,6 +65,14 @@ def url_readers(dataset: str, file: Path) -> Mapping[str, Reader]:
         return size
 
     return {"images": images, "tables": tables, "shards": shards}
+
+
+def _take_interrupts_ourselves() -> None:
+    """pyarrow puts signal handlers of its own in the place of ours while it reads; an interrupt at
+    the moment of a change ends the process at once, and nothing is removed."""
+    import pyarrow
+
+    pyarrow.enable_signal_handlers(False)
 
 
 def _read_members(archive: tarfile.TarFile) -> None:

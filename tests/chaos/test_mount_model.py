@@ -54,7 +54,7 @@ def run(machine: MachineClass, examples: int, steps: int) -> None:
     )
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 @every_mode(quick="passthrough")
 def test_a_mount_is_what_its_source_holds(machine: MachineClass) -> None:
     run(machine, 8, 25)

@@ -118,7 +118,7 @@ def kill_servers(bed: Bed, chance: random.Random, times: int) -> None:
     assert bed.record.restarts - restarts >= times
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 @every_mode(modes=("no-open",))
 def test_readers_while_files_are_evicted_and_change(read_mode: str) -> None:
     with storm(read_mode, seed=1795552662):
@@ -132,7 +132,7 @@ def test_readers_while_files_are_evicted_and_change_for_long(read_mode: str) -> 
         time.sleep(120)  # the load is what is tested
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 @every_mode(quick="no-open")
 def test_kill_9_of_the_server(read_mode: str) -> None:
     with storm(read_mode, seed=1) as (bed, chance):
@@ -168,7 +168,7 @@ def upgrade_often(bed: Bed, times: int) -> None:
     assert bed.record.restarts == restarts, "an upgrade is no restart"
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 @every_mode(modes=("no-open", "passthrough"))
 def test_upgrades_of_the_server(read_mode: str) -> None:
     with storm(read_mode, seed=2) as (bed, _chance):
@@ -182,7 +182,7 @@ def test_20_upgrades_of_the_server(read_mode: str) -> None:
         upgrade_often(bed, 20)
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 @every_mode()
 def test_worker_and_all_servers_killed_at_once(read_mode: str) -> None:
     """Nobody is left but the holder, and what follows finds locks of those who are ending."""
@@ -195,7 +195,7 @@ def test_worker_and_all_servers_killed_at_once(read_mode: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 def test_an_upgrade_that_is_killed(bed: Bed) -> None:
     """Old and new server and all spares die in the middle of it; the mount goes on."""
     chance = random.Random(7)

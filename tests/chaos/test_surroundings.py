@@ -41,7 +41,7 @@ def run_suite(command: list[str], *options: str, **environment: str) -> None:
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=380,
         check=False,
     )
     assert run.returncode == 0, run.stdout[-6000:] + run.stderr[-2000:]
@@ -49,7 +49,7 @@ def run_suite(command: list[str], *options: str, **environment: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(220)
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("read_mode", READ_MODES)
 def test_in_a_read_mode(read_mode: str) -> None:
     options_of(read_mode)
@@ -57,7 +57,7 @@ def test_in_a_read_mode(read_mode: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(220)
+@pytest.mark.timeout(400)
 @needs_root
 def test_on_an_overlay() -> None:
     run_suite([sys.executable], FUSE_TESTS_DIRECTORY="overlayfs")
@@ -86,7 +86,7 @@ def interpreter_for_nobody(command: list[str]) -> tuple[str, dict[str, str]] | N
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(220)
+@pytest.mark.timeout(400)
 @needs_root
 def test_as_a_user_without_privilege(tmp_path: Path) -> None:
     if fusermount() is None:

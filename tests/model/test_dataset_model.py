@@ -45,7 +45,7 @@ def run(machine: MachineClass, examples: int, steps: int) -> None:
     )
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 def test_a_dataset_is_what_its_sources_hold(machine: MachineClass) -> None:
     run(machine, 8, 18)
 
