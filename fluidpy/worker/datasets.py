@@ -210,7 +210,10 @@ class Datasets:
     async def _make_room(self) -> None:
         idle = [dataset for dataset in self._by_key.values() if not dataset.users]
         for dataset in idle[: max(0, len(idle) - UNATTACHED_KEPT + 1)]:
-            await self._close(dataset)
+            lock = self._locks[dataset.definition.key]
+            if not (dataset.users or lock.locked()):  # else somebody has begun to use it meanwhile
+                async with lock:  # who wants it now waits, for one at a time may have its catalog
+                    await _to_its_end(self._close(dataset))
 
     async def _close(self, dataset: AttachedDataset) -> None:
         self._by_key.pop(dataset.place, None)

@@ -215,6 +215,39 @@ async def test_a_dataset_is_whole_again_after_whoever_redefined_it_has_left(
     assert (await bench.ask("open", dataset=number, path="f")).ok["entry"]
 
 
+async def test_a_dataset_that_is_wanted_while_it_closes_is_opened_anew(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bench.attach("first", bench.session)
+    bench.worker.datasets.detach(bench.session)
+    closing, go_on = asyncio.Event(), asyncio.Event()
+    close = Namespace.close
+
+    async def close_slowly(self: Namespace) -> None:
+        if self.definition.name == "first" and not closing.is_set():
+            closing.set()
+            await go_on.wait()
+        await close(self)
+
+    monkeypatch.setattr(Namespace, "close", close_slowly)
+    others = asyncio.ensure_future(_pass_by(bench, UNATTACHED_KEPT + 1))
+    await closing.wait()
+    attaching = asyncio.ensure_future(bench.attach("first", bench.session))
+    await asyncio.wait({attaching}, timeout=0.5)
+    go_on.set()
+    number = await attaching
+    assert (await bench.ask("open", dataset=number, path="f")).ok["entry"]
+    await others
+
+
+async def _pass_by(bench: Bench, many: int) -> None:
+    """Short-lived clients, each of a Dataset of its own."""
+    for number in range(many):
+        user = object()
+        await bench.attach(f"other{number}", user)
+        bench.worker.datasets.detach(user)
+
+
 async def test_storages_that_do_not_close_well_hold_up_no_others(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
