@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import subprocess
 import sys
 from enum import StrEnum
@@ -135,9 +136,11 @@ def list_plugins(
         for _, one in sorted(found.plugins.items())
     ]
     print_rows(rows, _COLUMNS, output, name="name")
-    wrong = [f"{row['name']}: {row['problem']}" for row in rows if row.get("problem")]
-    for problem in (*found.problems, *wrong):
+    wrong = [row for row in rows if row.get("problem")]
+    for problem in (*found.problems, *(f"{row['name']}: {row['problem']}" for row in wrong)):
         talk(f"warning: {problem}")
+    # Engines that fluidpy brings are there without their program for all who do not use them.
+    wrong = [row for row in wrong if row["origin"] != "fluidpy"]
     if check and (wrong or found.problems):
         raise typer.Exit(1)
 
@@ -184,6 +187,8 @@ def build(
 
     manifest = load_manifest(folder)
     image = tag or f"localhost/{manifest.name}:{manifest.version}"
+    # The builder runs in a group of its own: it is told to end, too.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     for line in build_image(tool_here(), folder, manifest, image, base):
         talk(line)
     print_text(image)

@@ -1,20 +1,25 @@
 """A plug-in's image: made from its Dockerfile by whichever builder is here, and looked into.
 
 What is asked of the builder is what buildah, podman and docker have in common. Storage and
-isolation are theirs to configure (`CONTAINERS_STORAGE_CONF`, `BUILDAH_ISOLATION`).
+isolation are theirs to configure (`CONTAINERS_STORAGE_CONF`, `BUILDAH_ISOLATION`). The image is
+built under a name of its own and gets the one that was asked for once it was looked into, so one
+that is no good replaces none.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
+import secrets
 import shutil
-import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from fluidpy.errors import RuntimePluginError
+from fluidpy.runtime import image_builder
 from fluidpy.runtime.manifest import Manifest
 
 BUILDERS: Final = ("buildah", "podman", "docker")
@@ -23,63 +28,102 @@ BUILD_SECONDS: Final = 1800.0
 CHECK_SECONDS: Final = 120.0
 CHECK: Final = ("fluidpy", "runtime", "list", "--check", "-o", "json")
 """What is run in the image: it has fluidpy, the plug-in, and what the plug-in needs."""
+_BASE_ARGUMENT: Final = re.compile(r"^ARG\s+BASE=(\S+)", re.MULTILINE)
 
 
 def tool_here() -> str:
-    """The builder to use. Raises RuntimePluginError when there is none."""
-    for name in BUILDERS:
-        if shutil.which(name) is not None and (name != "docker" or _docker_answers()):
+    """The builder to use. Raises RuntimePluginError when there is none, or none that works."""
+    for name in BUILDERS[:2]:
+        if shutil.which(name) is not None:
             return name
-    raise RuntimePluginError(
-        f"no image builder is here (looked for {', '.join(BUILDERS)})",
-        cure="Install one, such as `apt-get install buildah`.",
-    )
+    if shutil.which("docker") is None:
+        raise RuntimePluginError(
+            f"no image builder is here (looked for {', '.join(BUILDERS)})",
+            cure="Install one, such as `apt-get install buildah`.",
+        )
+    if problem := _service_problem():
+        raise RuntimePluginError(
+            f"docker is here, but its service does not answer: {problem}",
+            cure="Start it (`systemctl start docker`), name one that runs by DOCKER_HOST, or "
+            "install a builder that needs none: `apt-get install buildah`.",
+        )
+    return "docker"
 
 
-def _docker_answers() -> bool:
-    """The client alone builds nothing: its service has to run."""
-    done = subprocess.run(["docker", "info"], capture_output=True, timeout=30, check=False)
-    return done.returncode == 0
+def _service_problem() -> str:
+    """What docker's client says of the service; empty if it answers. The client builds nothing."""
+    try:
+        image_builder.answer(
+            ["docker", "info", "--format", "{{.ServerVersion}}"], 30, "docker info"
+        )
+    except RuntimePluginError as error:
+        return error.message.partition("failed: ")[2] or error.message
+    return ""
 
 
 def build_image(
     tool: str, folder: Path, manifest: Manifest, image: str, base: str
 ) -> Iterator[str]:
-    """Builds and checks the image; yields what was done, one line a step.
+    """Builds and checks the image; yields what the builder says, and what was done.
 
-    Raises RuntimePluginError with the last words of the builder, or with what the image lacks.
+    Raises RuntimePluginError with the last words of the builder, or with what the image lacks;
+    then nothing is left of the image, and an older one of that name stays.
     """
-    if not (folder / "Dockerfile").is_file():
+    _require_base(tool, folder, base)
+    yield f"building {image} with {tool}"
+    name = f"localhost/fluidpy-building:{secrets.token_hex(6)}"
+    arguments = [f"--build-arg=BASE={base}"] if base else []
+    command = [tool, "build", *arguments, "--tag", name, os.fspath(folder)]
+    try:
+        yield from image_builder.follow(command, BUILD_SECONDS, "the build")
+        _check(_inside(tool, name), manifest, image)
+        _answer([tool, "tag", name, image], "naming the image")
+    finally:
+        with suppress(RuntimePluginError):  # not built, or the user is told of what went wrong
+            _answer([tool, "rmi", name], "removing the image")
+    size = _answer([tool, "images", "--format", "{{.Size}}", image], "its size").split("\n")[0]
+    yield f"checked {image} ({size}): it has {manifest.name} {manifest.version}"
+
+
+def _require_base(tool: str, folder: Path, base: str) -> None:
+    """Raises RuntimePluginError without a Dockerfile, or the local image that it stands on.
+
+    Builders would ask a registry named localhost for it.
+    """
+    file = folder / "Dockerfile"
+    if not file.is_file():
         raise RuntimePluginError(
             f"{folder} has no Dockerfile", cure="`fluidpy runtime init` writes one."
         )
-    verb = "bud" if tool == "buildah" else "build"
-    arguments = [f"--build-arg=BASE={base}"] if base else []
-    _run([tool, verb, *arguments, "--tag", image, os.fspath(folder)], BUILD_SECONDS, "the build")
-    yield f"built {image} with {tool}"
-    _check(_inside(tool, image), manifest, image)
-    yield f"checked {image}: it has {manifest.name} {manifest.version}"
+    declared = _BASE_ARGUMENT.search(file.read_text(errors="replace"))
+    wanted = base or (declared[1] if declared else "")
+    if not wanted.startswith("localhost/"):
+        return
+    kind = ["--type", "image"] if tool == "buildah" else ["--type=image"]
+    try:
+        _answer([tool, "inspect", *kind, wanted], "looking for the base")
+    except RuntimePluginError as error:
+        raise RuntimePluginError(
+            f"the base {wanted} is not among the images of {tool} ({error.message})",
+            cure=f"`tools/build_base_image.sh {wanted}` makes it; --base IMAGE names another.",
+        ) from error
 
 
 def _inside(tool: str, image: str) -> str:
-    """What the image says of its plug-ins."""
+    """What the image says of its plug-ins; it needs no network for it."""
     if tool != "buildah":
-        return _run(
-            [tool, "run", "--rm", "--entrypoint", CHECK[0], image, *CHECK[1:]],
-            CHECK_SECONDS,
-            "a run of the image",
-            allowed=(0, 1),
-        )
-    container = _run([tool, "from", "--pull-never", image], CHECK_SECONDS, "a container of it")
+        command = [tool, "run", "--rm", "--network=none", "--entrypoint", CHECK[0], image]
+        return _answer([*command, *CHECK[1:]], "a run of the image", checks=True)
+    container = _answer([tool, "from", "--pull-never", image], "a container of it").strip()
     try:
-        return _run(
-            [tool, "run", container.strip(), "--", *CHECK],
-            CHECK_SECONDS,
-            "a run of it",
-            allowed=(0, 1),
-        )
+        return _answer([tool, "run", container, "--", *CHECK], "a run of the image", checks=True)
     finally:
-        _run([tool, "rm", container.strip()], CHECK_SECONDS, "removing the container")
+        _answer([tool, "rm", container], "removing the container")
+
+
+def _answer(command: list[str], what: str, checks: bool = False) -> str:
+    """Of a check, exit code 1 says that not all plug-ins are well."""
+    return image_builder.answer(command, CHECK_SECONDS, what, (0, 1) if checks else (0,))
 
 
 def _check(said: str, manifest: Manifest, image: str) -> None:
@@ -100,18 +144,3 @@ def _check(said: str, manifest: Manifest, image: str) -> None:
         raise RuntimePluginError(
             f"{image}: {row['problem']}", cure="Install what it needs in the Dockerfile."
         )
-
-
-def _run(command: Sequence[str], seconds: float, what: str, allowed: Sequence[int] = (0,)) -> str:
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
-    except subprocess.TimeoutExpired as error:
-        raise RuntimePluginError(
-            f"{what} did not end within {seconds:g} s", cure=f"Run it by hand: {' '.join(command)}"
-        ) from error
-    if done.returncode not in allowed:
-        last = (done.stderr or done.stdout).strip().splitlines()[-3:]
-        raise RuntimePluginError(
-            f"{what} failed: {' / '.join(last)}", cure=f"Run it by hand: {' '.join(command)}"
-        )
-    return done.stdout

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 
 from fluidpy.errors import FluidpyError
-from fluidpy.runtime.discovery import Plugin, load_class
+from fluidpy.runtime.discovery import Plugin, driver_of, load_class
+from fluidpy.runtime.driver import EngineDriver
 
 
 def problem_of(plugin: Plugin) -> str:
@@ -17,10 +19,21 @@ def problem_of(plugin: Plugin) -> str:
             program = str(plugin.directory.absolute() / program.removeprefix("./"))
         if "{" not in program and shutil.which(program) is None:
             return f"the program {program} is not installed"
-        return ""
-    section = manifest.storage or manifest.engine
+        return _missing_mounter(manifest.mount.filesystem_type)
     try:
-        load_class(plugin, section.class_ if section is not None else "")
+        if manifest.storage is not None:
+            load_class(plugin, manifest.storage.class_)
+            return ""
+        driver = driver_of(plugin)
+        return driver.missing() if isinstance(driver, EngineDriver) else ""
     except FluidpyError as error:
         return error.message
-    return ""
+
+
+def _missing_mounter(filesystem_type: str) -> str:
+    """Root mounts by itself; all others by a program of FUSE's, of either version."""
+    if os.geteuid() == 0 or not filesystem_type.startswith("fuse"):
+        return ""
+    if shutil.which("fusermount3") or shutil.which("fusermount"):
+        return ""
+    return "the program fusermount3 is not installed (apt-get install fuse3)"

@@ -41,7 +41,17 @@ FILES_FOLDER: Final = "runtime-files"
 PIP_SECONDS: Final = 600.0
 _PLAIN: Final = re.compile(r"([A-Za-z0-9._-]+?)\s*(?:>=\s*(\d+(?:\.\d+)*))?")
 """A requirement of one package, with a least version of plain numbers or none."""
-_LEFT_OUT: Final = (".git", ".venv", "venv", "__pycache__", "*.pyc", ".mypy_cache", ".ruff_cache")
+_LEFT_OUT: Final = (
+    ".git",
+    ".venv",
+    "venv",
+    "__pycache__",
+    "*.pyc",
+    ".mypy_cache",
+    ".ruff_cache",
+    "*.deb",
+    "*.whl",
+)
 
 
 def install(folder: Path, plugins_dir: Path) -> Manifest:

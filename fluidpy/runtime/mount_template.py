@@ -36,11 +36,10 @@ _DOCKERFILE = """\
 ARG BASE=localhost/fluidpy:latest
 FROM ${BASE}
 USER root
-RUN apt-get update && apt-get install -y --no-install-recommends bindfs \\
-  && rm -rf /var/lib/apt/lists/*
-COPY . /plugin
+# From packages/*.deb of this folder, or from the network.
+RUN --mount=type=bind,target=/plugin install-packages apt bindfs
 USER fluidpy
-RUN fluidpy runtime install --to /opt/fluidpy/runtimes /plugin
+RUN --mount=type=bind,target=/plugin fluidpy runtime install --to /opt/fluidpy/runtimes /plugin
 """
 
 _DATASET = """\

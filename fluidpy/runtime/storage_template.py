@@ -106,8 +106,7 @@ py-modules = ["@MODULE@"]
 _DOCKERFILE = """\
 ARG BASE=localhost/fluidpy:latest
 FROM ${BASE}
-COPY . /plugin
-RUN fluidpy runtime install --to /opt/fluidpy/runtimes /plugin
+RUN --mount=type=bind,target=/plugin fluidpy runtime install --to /opt/fluidpy/runtimes /plugin
 """
 
 _DATASET = """\

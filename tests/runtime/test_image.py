@@ -1,29 +1,20 @@
-"""`runtime build`: an image made offline and looked into; and what is told when it cannot be."""
+"""`runtime build`: what is asked of a builder, and what is told when an image cannot be had."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from fluidpy.errors import RuntimePluginError
+from fluidpy.runtime.discovery import Plugin
 from fluidpy.runtime.image import build_image, tool_here
+from fluidpy.runtime.image_builder import cure_of, last_words
+from fluidpy.runtime.installed_check import problem_of
 from fluidpy.runtime.manifest import load_manifest
-from tests.cli.conftest import CommandLine, command_line_in
 
 ROOT = Path(__file__).parents[2]
 PLUGIN = ROOT / "runtimes" / "starfs"
-BASE = "localhost/base:1"
-STORAGE = """\
-[storage]
-driver = "overlay"
-graphroot = "{0}/root"
-runroot = "{0}/run"
-"""
 
 
 def test_without_a_builder_the_cure_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,7 +42,7 @@ def test_an_image_that_lacks_the_plugin_is_refused(
 ) -> None:
     """A builder that builds anything, and an image that says what it is told to."""
     builder = tmp_path / "podman"
-    builder.write_text(f'#!/bin/sh\n[ "$1" = build ] || echo \'{said}\'\n[ "$1" = build ]\n')
+    builder.write_text(f"#!/bin/sh\n[ \"$1\" != run ] || echo '{said}'\n")
     builder.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     with pytest.raises(RuntimePluginError) as raised:
@@ -64,67 +55,90 @@ def test_the_last_words_of_a_builder_are_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     builder = tmp_path / "podman"
-    builder.write_text("#!/bin/sh\necho 'no space left' >&2\nexit 125\n")
+    builder.write_text("#!/bin/sh\n[ $1 = build ] || exit 0\necho 'no space left' >&2\nexit 125\n")
     builder.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     with pytest.raises(RuntimePluginError, match="the build failed: no space left"):
-        next(build_image("podman", PLUGIN, load_manifest(PLUGIN), "localhost/x:1", ""))
+        list(build_image("podman", PLUGIN, load_manifest(PLUGIN), "localhost/x:1", ""))
 
 
-@pytest.fixture
-def machine(tmp_path: Path) -> Iterator[CommandLine]:
-    """A command line with an image store of its own, which has a small Debian with Python."""
-    if os.geteuid() != 0 or not (shutil.which("buildah") and shutil.which("debootstrap")):
-        pytest.skip("needs root, buildah and debootstrap")
-    with command_line_in(tmp_path) as line:
-        (tmp_path / "storage.conf").write_text(STORAGE.format(tmp_path / "images"))
-        line.environment |= {
-            "CONTAINERS_STORAGE_CONF": str(tmp_path / "storage.conf"),
-            "BUILDAH_ISOLATION": "chroot",
-        }
-        _make_base(tmp_path / "rootfs", line.environment)
-        yield line
-        subprocess.run(["umount", "-l", tmp_path / "images/root/overlay"], check=False)
+def test_a_docker_client_without_its_service_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = tmp_path / "docker"
+    client.write_text("#!/bin/sh\necho 'Cannot connect to the Docker daemon at X.' >&2\nexit 1\n")
+    client.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}")
+    with pytest.raises(RuntimePluginError, match="Cannot connect to the Docker daemon") as raised:
+        tool_here()
+    assert "systemctl start docker" in raised.value.cure
+    assert "apt-get install buildah" in raised.value.cure
 
 
-def _make_base(rootfs: Path, environment: dict[str, str]) -> None:
-    packages = "python3,python3-venv,python3-pip"
-    _run(
-        environment, "debootstrap", "--variant=minbase", f"--include={packages}", "bookworm", rootfs
+def test_an_image_is_named_only_once_it_was_looked_into(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = tmp_path / "asked"
+    builder = tmp_path / "docker"
+    said = '[{"name": "starfs", "version": "1.0.0", "problem": ""}]'
+    builder.write_text(
+        f'#!/bin/sh\necho "$@" >> {asked}\n'
+        f"case $1 in run) echo '{said}' ;; images) echo 9MB ;; build) echo step 1 ;; esac\n"
     )
-    container = _run(environment, "buildah", "from", "scratch").strip()
-    _run(environment, "buildah", "add", "--quiet", container, rootfs, "/")
-    path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-    _run(environment, "buildah", "config", "--env", path, container)
-    _run(environment, "buildah", "commit", "--quiet", "--rm", container, BASE)
+    builder.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    lines = list(build_image("docker", PLUGIN, load_manifest(PLUGIN), "localhost/x:1", "b:1"))
+    assert lines == [
+        "building localhost/x:1 with docker",
+        "step 1",
+        "checked localhost/x:1 (9MB): it has starfs 1.0.0",
+    ]
+    build, run, tag, remove, _ = (words.split() for words in asked.read_text().splitlines())
+    building = build[build.index("--tag") + 1]
+    assert build[:2] == ["build", "--build-arg=BASE=b:1"]
+    assert building in run
+    assert tag == ["tag", building, "localhost/x:1"]
+    assert remove == ["rmi", building]
 
 
-def _run(environment: dict[str, str], *words: str | Path) -> str:
-    done = subprocess.run(
-        words, env=environment, capture_output=True, text=True, timeout=400, check=False
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    return done.stdout
+@pytest.mark.parametrize(
+    ("said", "cure"),
+    [
+        ("write /x: no space left on device", "Free room"),
+        ("E: Failed to fetch http://d: Could not resolve 'd'", "into packages/"),
+        ("dial tcp: lookup r.example: no such host", "name a base that is here"),
+        ("reading manifest 9 in docker.io/x: manifest unknown", "Correct the image's name"),
+        ("requested access to the resource is denied", "docker login"),
+        ('exec: "runc": executable file not found in $PATH', "BUILDAH_ISOLATION=chroot"),
+        ('exec: "newuidmap": executable file not found', "apt-get install uidmap"),
+        ("something else", "Run it by hand: docker build 'a b'"),
+    ],
+)
+def test_each_failure_has_its_cure(said: str, cure: str) -> None:
+    assert cure in cure_of(["STEP 1/2: FROM x", said], ["docker", "build", "a b"])
 
 
-@pytest.mark.soak
-@pytest.mark.timeout(900)
-def test_images_are_built_and_run_without_a_registry(machine: CommandLine) -> None:
-    environment = machine.environment
-    script = ROOT / "tools" / "build_base_image.sh"
-    _run({**environment, "PYTHON": machine.python}, script, "localhost/fluidpy:1", BASE)
-    done = machine.run(
-        "runtime", "build", PLUGIN, "--base", "localhost/fluidpy:1", "--tag", "localhost/s:1",
-        timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == b"localhost/s:1\n"
-    assert b"it has starfs 1.0.0" in done.stderr
-    container = _run(environment, "buildah", "from", "localhost/s:1").strip()
-    who = _run(environment, "buildah", "run", container, "--", "id", "-u")
-    assert who.strip() == "10001"
-    valid = _run(
-        environment, "buildah", "run", container, "--",
-        "fluidpy", "validate", "-f", "/plugin/dataset.yaml", "-o", "json",
-    )  # fmt: skip
-    assert '"problems": []' in valid
+def test_last_words_are_those_that_tell_something() -> None:
+    said = ["STEP 2/2: RUN x", "E: it is so", "subprocess exited with status 100", "", "Error: b"]
+    assert last_words(said) == "E: it is so / Error: b"
+    assert last_words([]) == "it said nothing"
+
+
+def test_an_engine_without_its_program_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fluidpy.runtime.juicefs.driver.find_program", lambda: None)
+    folder = ROOT / "runtimes/juicefs"
+    plugin = Plugin(load_manifest(folder), folder, "installed")
+    assert "the program juicefs is not installed" in problem_of(plugin)
+
+
+def test_who_is_not_root_needs_a_program_that_mounts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sshfs").touch(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}")
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    folder = ROOT / "runtimes/sshfs"
+    plugin = Plugin(load_manifest(folder), folder, "installed")
+    assert "apt-get install fuse3" in problem_of(plugin)
+    (tmp_path / "fusermount3").touch(0o755)
+    assert problem_of(plugin) == ""
