@@ -77,6 +77,8 @@ def _run(arguments: list[str]) -> int:
         raise _usage_error(error, arguments) from error
     except typer.Abort as error:
         raise KeyboardInterrupt from error
+    if outcome == INTERRUPTED:  # how typer tells of Ctrl-C
+        raise KeyboardInterrupt
     sys.stdout.flush()
     return outcome if isinstance(outcome, int) else 0
 

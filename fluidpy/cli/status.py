@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-import struct
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +22,6 @@ if TYPE_CHECKING:
     from fluidpy.client.protocol import Message
 
 ANSWER_SECONDS = 10.0
-_PEER = struct.Struct("iII")
-"""Process, user and group at a unix socket's other end: `struct ucred`, see unix(7)."""
 
 
 def status(output: OutputOption = OutputFormat.TABLE) -> None:
@@ -143,19 +139,19 @@ def worker_status(settings: Settings) -> Message | None:
     One that does not answer leaves the rest to be shown: `pid`, and as `failure` the reason.
     """
     from fluidpy.client.connection import WorkerConnection
-    from fluidpy.client.start import connect
+    from fluidpy.client.start import connect, peer_of
     from fluidpy.errors import WorkerError
 
     probe = connect(settings)
     if probe is None:
         return None
     with probe:
-        listener = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
+        pid, _user = peer_of(probe)
     connection = WorkerConnection(settings)
     try:
         return connection.call("status", deadline=ANSWER_SECONDS)[0]
     except WorkerError as error:
-        return {"pid": _PEER.unpack(listener)[0], "failure": error.message}
+        return {"pid": pid, "failure": error.message}
     finally:
         connection.close()
 

@@ -193,9 +193,15 @@ def prepare_runtime_directory(directory: Path) -> None:
         )
 
 
-def _check_peer(connection: socket.socket, path: str) -> None:
+def peer_of(connection: socket.socket) -> tuple[int, int]:
+    """Process and user that listen at the other end of a unix socket."""
     raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-    _, uid, _ = _UCRED.unpack(raw)
+    pid, uid, _gid = _UCRED.unpack(raw)
+    return pid, uid
+
+
+def _check_peer(connection: socket.socket, path: str) -> None:
+    _pid, uid = peer_of(connection)
     if uid != os.getuid():
         raise WorkerError(
             f"whoever listens at {path} is user {uid}, not {os.getuid()}",
@@ -323,9 +329,19 @@ def _start_failure(said: bytes, process: _Detached, log: Path) -> Exception:
     with log.open("rb") as stream:
         stream.seek(max(0, log.stat().st_size - _LOG_TAIL_BYTES))
         tail = stream.read().decode("utf-8", "replace").strip()
+    if not tail and code != -signal.SIGKILL and _is_full(log.parent):
+        return WorkerStartError(
+            f"the worker cannot start: the disk of the runtime directory {log.parent} is full",
+            cure="Make room there, or set FLUIDPY_RUNTIME_DIR to another directory.",
+        )
     last = tail.splitlines()[-1] if tail else "it wrote nothing"
     cure = f"Look at {log}."
     if "ModuleNotFoundError" in last:
         cure = "Install the worker's libraries: pip install 'fluidpy[worker]'."
     kind = WorkerKilledError if code == -signal.SIGKILL else WorkerStartError
     return kind(f"the worker ended with status {code} at once: {last}", cure=cure)
+
+
+def _is_full(directory: Path) -> bool:
+    status = os.statvfs(directory)
+    return status.f_blocks > 0 and status.f_bavail == 0

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from fluidpy.cli import main as main_module
+from fluidpy.cli import status
 from fluidpy.cli.main import main
 from tests.cli.conftest import CommandLine
 
@@ -109,6 +110,19 @@ def test_an_interrupt_is_exit_130(
 
     monkeypatch.setattr(main_module, "_run", interrupt)
     assert main([]) == 130
+    assert capfd.readouterr().err == "fluidpy: interrupted\n"
+
+
+def test_an_interrupt_within_a_command_says_so(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """typer turns Ctrl-C into an exit code of its own."""
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(status, "load_settings", interrupt)
+    assert main(["status"]) == 130
     assert capfd.readouterr().err == "fluidpy: interrupted\n"
 
 

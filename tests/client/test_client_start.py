@@ -5,6 +5,7 @@ import os
 import resource
 import select
 import socket
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -132,3 +133,19 @@ def test_a_start_lock_that_cannot_be_opened_is_told(settings: Settings) -> None:
     (settings.runtime_dir / "worker-start.lock").mkdir()
     with pytest.raises(WorkerStartError, match=r"worker-start\.lock cannot be opened"):
         start.ensure_worker(settings)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small disk as root")
+def test_a_full_runtime_disk_is_named(settings: Settings) -> None:
+    start.prepare_runtime_directory(settings.runtime_dir)
+    disk = settings.runtime_dir
+    options = ["-t", "tmpfs", "-o", "size=64k,mode=0700", "none", os.fspath(disk)]
+    subprocess.run(["mount", *options], check=True)
+    try:
+        (disk / "worker-start.lock").touch()
+        with pytest.raises(OSError, match="No space left"):
+            (disk / "fill").write_bytes(bytes(1 << 20))
+        with pytest.raises(WorkerStartError, match=f"the runtime directory {disk} is full"):
+            start.ensure_worker(settings)
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)
