@@ -21,6 +21,7 @@ from fluidpy.worker.whole_fetch import WholeFetch
 
 if TYPE_CHECKING:
     from fluidpy.cache.cached_object import CachedObject
+    from fluidpy.errors import FluidpyError
     from fluidpy.namespace.listing_flights import Located
     from fluidpy.worker.origin import Origin
 
@@ -34,6 +35,9 @@ PEER_REQUESTS: Final = 32
 
 QUIET_SECONDS: Final = 30.0
 """A flood of one kind of failure is logged once in so many seconds (all are counted)."""
+
+FAILURES_LOGGED: Final = 100
+"""Reads of one mount that failed in one way and are named in the log in that time."""
 
 
 class FillTable:
@@ -63,7 +67,7 @@ class FillTable:
         self._whole: dict[bytes, WholeFetch] = {}
         self._tasks: dict[asyncio.Task[None], Guarded] = {}
         self.fetched_parts = 0
-        self._logged: dict[str, float] = {}
+        self._logged: dict[str, tuple[float, int]] = {}
 
     def admission_of(self, part: Part) -> Admission[MountKey]:
         """Where a part has, or waits for, its turn."""
@@ -127,13 +131,21 @@ class FillTable:
         self._tasks[work] = part
         work.add_done_callback(self._ended)
 
-    def may_log(self, kind: str) -> bool:
-        """True at most once in `QUIET_SECONDS` for one kind of event that may come in floods."""
+    def may_log(self, kind: str, most: int = 1) -> bool:
+        """True at most so many times in `QUIET_SECONDS` for one kind of event that may come in
+        floods.
+        """
         now = self.clock()
-        if now - self._logged.get(kind, -QUIET_SECONDS) < QUIET_SECONDS:
-            return False
-        self._logged[kind] = now
-        return True
+        since, number = self._logged.get(kind, (now, 0))
+        if now - since >= QUIET_SECONDS:
+            since, number = now, 0
+        self._logged[kind] = since, number + 1
+        return number < most
+
+    def may_log_failure(self, located: Located, error: FluidpyError) -> bool:
+        """Whether a read that failed is logged: a store that refuses all would fill the disk."""
+        kind = f"{type(error).__name__} of mount {located.mount.name}"
+        return self.may_log(kind, FAILURES_LOGGED)
 
     def _ended(self, work: asyncio.Task[None]) -> None:
         self._tasks.pop(work, None)

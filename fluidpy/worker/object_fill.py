@@ -271,7 +271,9 @@ class ObjectFill:
                 self.origin.source_changed(self.located)
             if part.wanted and not (part.ahead and isinstance(error, CacheFullError)):
                 self.counters.count_error(type(error).__name__)
-                _log.warning("%s: bytes %d to %d: %s", self.describe(), part.start, part.end, error)
+                if self.table.may_log_failure(self.located, error):
+                    place = self.describe()
+                    _log.warning("%s: bytes %d to %d: %s", place, part.start, part.end, error)
         except BaseException:
             part.error = WorkerError(
                 f"{self.describe()}: reading bytes {part.start} to {part.end} was broken off",

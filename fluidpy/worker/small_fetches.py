@@ -190,7 +190,7 @@ class SmallFetches:
             counters.count_error(type(error).__name__)
             if isinstance(error, SourceChangedError):
                 self._dataset.source_changed(file.located)
-            if not isinstance(error, CacheError) or self._fills.may_log(type(error).__name__):
+            if self._fills.may_log_failure(file.located, error):
                 _log.warning("%s: %s", describe(file.located), error)
         except BaseException as error:
             fetch.error = WorkerError(

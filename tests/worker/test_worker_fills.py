@@ -12,6 +12,7 @@ import pytest
 from fluidpy.cache.store import BlockStore
 from fluidpy.cache.tier import TierDefinition
 from fluidpy.errors import (
+    SourceAccessError,
     SourceChangedError,
     SourceError,
     SourceTimeoutError,
@@ -22,7 +23,7 @@ from fluidpy.namespace.definition import MountDefinition
 from fluidpy.namespace.listing_flights import Located
 from fluidpy.storage.under_storage import Kind, MountSource
 from fluidpy.telemetry.counters import Counters
-from fluidpy.worker.fills import FillTable
+from fluidpy.worker.fills import FAILURES_LOGGED, QUIET_SECONDS, FillTable
 from fluidpy.worker.object_fill import ObjectFill
 from fluidpy.worker.parts import MountLimits
 from fluidpy.worker.passed_bytes import BytesLeftError, memfd_of
@@ -316,4 +317,28 @@ async def test_closing_breaks_off_what_takes_too_long(bench: Bench) -> None:
     await bench.table.close(0.01)
     with pytest.raises(OSError, match="broken off"):
         await reader
+    bench.table.release(fill)
+
+
+async def test_a_store_that_refuses_all_does_not_fill_the_log(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(bench.table, "clock", lambda: now)
+
+    async def refuse(*_: object) -> bytes:
+        raise SourceAccessError("the keys have expired")
+
+    monkeypatch.setattr(bench.storage, "read", refuse)
+    fill = bench.fill()
+    for _ in range(3 * FAILURES_LOGGED):
+        with pytest.raises(SourceAccessError):
+            await fill.ensure(0, 10, soon())
+    assert bench.dataset.counters.errors["SourceAccessError"] == 3 * FAILURES_LOGGED
+    assert len(caplog.records) == FAILURES_LOGGED
+    assert "mount 'm', 'f': bytes 0 to 4096: the keys have expired" in caplog.text
+    now += QUIET_SECONDS
+    with pytest.raises(SourceAccessError):
+        await fill.ensure(0, 10, soon())
+    assert len(caplog.records) == FAILURES_LOGGED + 1
     bench.table.release(fill)
