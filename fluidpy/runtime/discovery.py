@@ -25,14 +25,15 @@ from fluidpy.errors import FluidpyError, RuntimePluginError, ValidationError
 from fluidpy.runtime.driver import EmbeddedDriver, RuntimeDriver
 from fluidpy.runtime.manifest import FILE_NAME, Manifest, load_manifest
 from fluidpy.settings import Settings
-from fluidpy.storage.plugins import PLUGIN_FOLDER, add_to_path
+from fluidpy.storage.plugins import PACKAGES_GROUP, PLUGIN_FOLDER, add_to_path
 
 Changed: TypeAlias = tuple[int, int, int] | None
 
 _OWN = Path(__file__).parent
 """Engines that fluidpy brings lie beside this module."""
 
-ENTRY_POINT_GROUP = "fluidpy.runtimes"
+INSTALLED, RUNTIME_PATH, OWN = "installed", "FLUIDPY_RUNTIME_PATH", "fluidpy"
+"""Origins of plug-ins beside the names of packages."""
 PLUGIN_ANNOTATION = "fluidpy.io/plugin"
 """On a ThinRuntimeProfile or CacheRuntimeClass: the name of the plug-in that serves it."""
 
@@ -51,6 +52,11 @@ class Plugin:
     def name(self) -> str:
         """Its name in the manifest."""
         return self.manifest.name
+
+    @property
+    def is_packaged(self) -> bool:
+        """Whether it came with an installed package other than fluidpy."""
+        return self.origin not in (INSTALLED, RUNTIME_PATH, OWN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +83,8 @@ def discover(settings: Settings) -> Discovered:
 
 def _candidates(settings: Settings, problems: list[str]) -> Iterator[tuple[str, Path]]:
     for folder in settings.plugin_folders:
-        origin = "installed" if folder == settings.plugins_dir else "FLUIDPY_RUNTIME_PATH"
-        if origin != "installed" and not folder.is_dir():
+        origin = INSTALLED if folder == settings.plugins_dir else RUNTIME_PATH
+        if origin != INSTALLED and not folder.is_dir():
             problems.append(f"FLUIDPY_RUNTIME_PATH: {folder} is no folder")
         yield from ((origin, one) for one in _plugin_folders(folder))
     for point in _entry_points(tuple((place, _changed_at(Path(place))) for place in sys.path)):
@@ -88,7 +94,7 @@ def _candidates(settings: Settings, problems: list[str]) -> Iterator[tuple[str, 
         if not places:
             problems.append(f"{package}: its entry point {point.name} names no package")
         yield from ((package, Path(place)) for place in places[:1])
-    yield from (("fluidpy", one.parent) for one in sorted(_OWN.glob(f"*/{FILE_NAME}")))
+    yield from ((OWN, one.parent) for one in sorted(_OWN.glob(f"*/{FILE_NAME}")))
 
 
 def _manifest_in(directory: Path) -> Manifest:
@@ -105,7 +111,7 @@ def _manifest_as_of(directory: Path, _: Changed) -> Manifest:
 @lru_cache(maxsize=1)
 def _entry_points(_: tuple[tuple[str, Changed], ...]) -> tuple[EntryPoint, ...]:
     """Those of all packages; installing one changes its folder of `sys.path`."""
-    return tuple(entry_points(group=ENTRY_POINT_GROUP))
+    return tuple(entry_points(group=PACKAGES_GROUP))
 
 
 def _changed_at(path: Path) -> Changed:

@@ -2,8 +2,9 @@
 
 Installing writes a record beside the plug-in's files (`runtimes/NAME/installed.json` in the state
 directory), so that the worker reads neither YAML nor manifests. Records are looked up when a mount
-is opened: a running worker knows what was installed a moment ago. What it has imported it keeps; a
-new version of the same plug-in is seen by the next worker.
+is opened: a running worker knows what was installed a moment ago. Of plug-ins in packages, another
+process reads the manifests, once for each change of the import path. What it has imported it
+keeps; a new version of the same plug-in is seen by the next worker.
 """
 
 from __future__ import annotations
@@ -11,9 +12,12 @@ from __future__ import annotations
 import difflib
 import importlib
 import json
+import os
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +30,10 @@ PLUGIN_FOLDER = "plugin"
 SITE_FOLDER = "site"
 """In a plug-in's place: packages that it needs and that are not installed here."""
 RECORD_FILE = "installed.json"
+PACKAGES_GROUP = "fluidpy.runtimes"
+"""Entry points of packages that have a `runtime.yaml`."""
+_PACKAGES_SECONDS = 30.0
+"""How long reading the manifests of packages may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +90,8 @@ class InstalledPlugin:
 
 
 def installed_plugins(folders: Iterable[Path]) -> list[InstalledPlugin]:
-    """The plug-ins installed in these folders, the first of a name.
+    """The plug-ins installed in these folders, then storage plug-ins of packages; the first of a
+    name.
 
     Raises SourceConfigurationError for a record that cannot be read.
     """
@@ -98,7 +107,44 @@ def installed_plugins(folders: Iterable[Path]) -> list[InstalledPlugin]:
                 f"{file} cannot be read: {error}",
                 cure=f"`fluidpy runtime remove {file.parent.name}`, then install it again.",
             ) from error
+    for one in _packaged(tuple((place, _changed_at(place)) for place in sys.path)):
+        found.setdefault(one.name, one)
     return list(found.values())
+
+
+def _changed_at(place: str) -> int:
+    try:
+        return Path(place).stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+@lru_cache(maxsize=1)
+def _packaged(_: tuple[tuple[str, int], ...]) -> tuple[InstalledPlugin, ...]:
+    """Installing a package changes its folder of `sys.path`; mostly there is none of these."""
+    if not entry_points(group=PACKAGES_GROUP):
+        return ()
+    import subprocess  # of use to few, and to no training process
+
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "fluidpy.runtime.packaged"],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_PACKAGES_SECONDS,
+            check=True,
+        )
+        records = json.loads(done.stdout)
+    except (OSError, subprocess.SubprocessError, ValueError) as error:
+        raise SourceConfigurationError(
+            f"the plug-ins of installed packages cannot be read: {error}",
+            cure="`fluidpy runtime list` and `fluidpy doctor` say more.",
+        ) from error
+    return tuple(
+        replace(InstalledPlugin.from_record(one, Path()), path=(Path(one["directory"]),))
+        for one in records
+    )
 
 
 def plugin_of_scheme(plugins: Iterable[InstalledPlugin], scheme: str) -> InstalledPlugin | None:

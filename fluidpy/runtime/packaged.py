@@ -1,0 +1,30 @@
+"""Run as a program: tells of the storage plug-ins in installed packages, as one line of JSON.
+
+`fluidpy.storage.plugins` asks it, since a worker reads neither YAML nor manifests itself. Manifests
+that are broken are left out; `fluidpy doctor` tells of those.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from fluidpy.runtime.discovery import discover
+from fluidpy.runtime.installing import record_of
+from fluidpy.settings import load_settings
+
+
+def main() -> int:
+    """Prints a list of records, each with the `directory` that its class is imported from."""
+    found = discover(load_settings()).plugins.values()
+    records = [
+        {**record_of(one.manifest).to_record(), "directory": str(one.directory)}
+        for one in found
+        if one.is_packaged and one.manifest.storage is not None
+    ]
+    print(json.dumps(records))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
