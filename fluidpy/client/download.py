@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO, Final
 
+from fluidpy.aligned_memory import page_aligned
 from fluidpy.client.file import ASK_BYTES, ObjectReader
 
 _SUFFIX: Final = ".fluidpy-part"
@@ -68,7 +69,7 @@ def _aside(path: str) -> str:
 
 def copy_to_stream(reader: ObjectReader, stream: BinaryIO, progress: Callable[[int], None]) -> None:
     """Writes all bytes to a stream; `progress` is told of each piece's bytes."""
-    buffer = memoryview(bytearray(min(ASK_BYTES, max(1, reader.size))))
+    buffer = page_aligned(min(ASK_BYTES, max(1, reader.size)))
     position = 0
     while position < reader.size:
         count = reader.read_into(buffer, position)
