@@ -12,7 +12,7 @@ from fluidpy.errors import CacheError
 from fluidpy.namespace.catalog import CatalogReader
 from fluidpy.namespace.object_keys import KeySource, ObjectKeys
 
-MOST_PLACES: Final = 16384
+MOST_PLACES: Final = 10240
 """Files whose place is remembered, about 450 bytes each: those opened last."""
 
 _FIELDS: Final = ("index", "sources")
@@ -32,6 +32,7 @@ class CacheView:
         self._keys: ObjectKeys | None = None
         self._files: CachedFiles | None = None
         self._mark = b""
+        self._generation = 0
         self._tags: dict[int, str | None] = {}
         self._places: OrderedDict[int, WholeFile] = OrderedDict()
 
@@ -64,10 +65,24 @@ class CacheView:
             self._note(entry[0], place)
         return fd
 
+    def found_before(self, row: int) -> bool:
+        """Whether the file of a row was opened since something changed."""
+        return row in self._places
+
+    def forget(self, row: int) -> None:
+        """Whoever opened the file of a row keeps it: where it lies need not be remembered."""
+        self._places.pop(row, None)
+
+    def generation(self) -> int:
+        """Another number when the file of a row may be another one than it was."""
+        self._forget_if_changed()
+        return self._generation
+
     def _forget_if_changed(self) -> None:
         """What a row's bytes are called depends on the catalog alone."""
         mark = self._catalog.mark()
         if not mark or mark != self._mark:
+            self._generation += 1
             self._tags.clear()
             self._places.clear()
             self._mark = mark
@@ -98,4 +113,5 @@ class CacheView:
         if self._files is not None:
             self._files.close()
         self._files = self._keys = None
+        self._generation += 1
         self._places.clear()

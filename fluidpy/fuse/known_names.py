@@ -9,8 +9,9 @@ from typing import Final
 
 from fluidpy.namespace.catalog import CatalogReader, Entry
 
-MOST_KNOWN: Final = 16384
-"""Names remembered, about 700 bytes each; with each one more the oldest is forgotten."""
+MOST_KNOWN: Final = 10240
+"""Names remembered, about 900 bytes each; with each one more the oldest is forgotten. More of them
+would not leave worker and server of a million files within 100 MiB."""
 
 
 class KnownNames:
@@ -33,7 +34,7 @@ class KnownNames:
         if entry is None:
             entry = self._catalog.lookup(parent, name)
             if mark and entry is not None:
-                self._note(key, entry)
+                self._note((entry.parent, entry.name), entry)
         return entry
 
     def _note(self, key: tuple[int, bytes], entry: Entry) -> None:

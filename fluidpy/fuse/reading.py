@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from fluidpy.fuse.control import HandOver
 from fluidpy.fuse.device import Device
 from fluidpy.fuse.event_loop import EventLoop
 from fluidpy.fuse.files import Files
+from fluidpy.fuse.kept_files import KeptFiles
 from fluidpy.fuse.mode_choice import PROBE_ROW, ModeChoice, Tell
 from fluidpy.fuse.negotiation import Negotiated
 from fluidpy.fuse.node_ids import NodeIds
@@ -56,6 +57,7 @@ class Reading:
         self._on_trouble = on_trouble
         self._view = CacheView(catalog)
         self._leases = CacheLeases(loop, link, on_trouble)
+        self._kept = KeptFiles(self._view, self._leases, most_held)
         self.files = Files(
             loop,
             device,
@@ -66,7 +68,7 @@ class Reading:
             table=table,
             block_bytes=block_bytes,
             deadline=deadline,
-            view=self._view,
+            view=self._kept,
             on_used=self._leases.use,
         )
         self._passthrough = PassthroughFiles(
@@ -80,6 +82,7 @@ class Reading:
             tell=tell,
             most_held=most_held,
         )
+        self._leases.on_gone = self._gone
         self._choice = ModeChoice(
             loop,
             asked,
@@ -115,6 +118,7 @@ class Reading:
     def _use(self, choice: ReadModeChoice) -> None:
         if choice.mode is ReadMode.PASSTHROUGH:
             self.files.on_complete = self._passthrough.completed
+            self._kept.limit = 0  # its rows' leases are those of the backing ids
         self.files.direct.kernel_keeps_pages = choice.mode is not ReadMode.PASSTHROUGH
         self.opens.use(choice.mode)
 
@@ -145,7 +149,13 @@ class Reading:
             self._leases.event(event)
         else:
             changed: list[list[Any]] = event.get("entries", [])
-            self._passthrough.leave(old for _parent, _name, old, _new in changed if old)
+            self._gone([old for _parent, _name, old, _new in changed if old])
+
+    def _gone(self, rows: Iterable[int]) -> None:
+        """Cache files of these rows have left, or stand for old versions."""
+        rows = list(rows)
+        self._passthrough.leave(rows)
+        self._kept.leave(rows)
 
     def worker_replaced(self, cache: Mapping[str, Any]) -> None:
         """Another worker: it may keep its index elsewhere, and knows of no lease."""
@@ -155,5 +165,6 @@ class Reading:
     def close(self) -> None:
         """Closes all fds."""
         self.files.close()
+        self._kept.close()
         self._passthrough.close()
         self._view.close()

@@ -318,6 +318,37 @@ def unlinked(bed: Bed) -> int:
     return sum(int(tier["unlinked_bytes"]) for tier in bed.ask("usage")["tiers"])
 
 
+def held_by_server(bed: Bed) -> list[str]:
+    """Cache files that the server has open; those that have left end with `(deleted)`."""
+    fds = Path(f"/proc/{bed.record().server_pid}/fd")
+    links = [os.readlink(fd) for fd in fds.iterdir() if fd.is_symlink()]
+    return [link for link in links if "/objects/" in link]
+
+
+def read_anew(bed: Bed, name: str) -> bool:
+    """Whether a file has the right bytes, none of which the kernel has yet."""
+    with (bed.mount_point / name).open("rb", buffering=0) as stream:
+        os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        return stream.read(1 << 30) == (bed.source / name).read_bytes()
+
+
+def test_a_small_file_that_is_read_again_is_held_until_it_leaves_the_cache(bed: Bed) -> None:
+    bed.mount("no-open")
+    bed.ask("load", paths=["/small"])
+
+    def held_beyond_their_reads() -> bool:
+        assert read_anew(bed, "small/3")
+        assert read_anew(bed, "small/4")
+        time.sleep(1.5)  # what nobody reads is looked through once a second
+        return len(held_by_server(bed)) == 2
+
+    assert until(held_beyond_their_reads, 60)
+    bed.ask("evict", path="/small")
+    assert until(lambda: not held_by_server(bed))
+    assert until(lambda: unlinked(bed) == 0)
+    assert read_anew(bed, "small/3")
+
+
 @as_root
 def test_opens_never_fail_while_files_come_and_go(bed: Bed) -> None:
     bed.mount("passthrough")

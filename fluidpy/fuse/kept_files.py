@@ -1,0 +1,111 @@
+"""Small cache files that are read again and again, held open where the kernel keeps their pages.
+
+Memory runs short, the kernel forgets pages and inodes, and the next epoch asks for all of it once
+more: a file that is held needs no look at directory and inode. A lease on each has the worker say
+when it leaves the cache, and count its bytes until it is let go of. What is read once takes none.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Iterable
+from typing import Final, NamedTuple, Protocol
+
+from fluidpy.client.protocol import EntryTuple
+
+MOST_KEPT: Final = 10240
+"""Files held, each 500 bytes of the server and of the worker, and 2 KiB of the kernel."""
+
+
+class FindsCacheFiles(Protocol):
+    """What opens complete cache files and remembers where it found them."""
+
+    def open(self, entry: EntryTuple) -> int | None:
+        """An fd of the whole file, the caller's; None when there is none."""
+
+    def found_before(self, row: int) -> bool:
+        """Whether the file was opened before."""
+
+    def forget(self, row: int) -> None:
+        """The place of a file is no longer of use."""
+
+    def generation(self) -> int:
+        """Another number when what a row stands for may be another file."""
+
+
+class TakesLeases(Protocol):
+    """What tells the worker which cache files are in use."""
+
+    def take(self, row: int, ino: int) -> None:
+        """The file with that inode number is."""
+
+    def give_back(self, row: int) -> None:
+        """It is not any more."""
+
+
+class _Kept(NamedTuple):
+    fd: int
+    generation: int
+
+
+class KeptFiles:
+    """Opens complete cache files, and keeps those that were opened before."""
+
+    def __init__(self, view: FindsCacheFiles, leases: TakesLeases, limit: int) -> None:
+        """At most `limit` files (and `MOST_KEPT`) are held: those kept last."""
+        self._view = view
+        self._leases = leases
+        self.limit = min(limit, MOST_KEPT)
+        self._kept: OrderedDict[int, _Kept] = OrderedDict()
+
+    def __len__(self) -> int:
+        """How many files are held."""
+        return len(self._kept)
+
+    def open(self, entry: EntryTuple) -> int | None:
+        """As the view's `open`."""
+        row, generation = entry[0], self._view.generation()
+        kept = self._kept.get(row)
+        if kept is not None:
+            if kept.generation == generation:
+                return _duplicate(kept.fd)
+            self._let_go(row)
+        again = self._view.found_before(row)
+        fd = self._view.open(entry)
+        if again and fd is not None and self.limit:
+            self._keep(row, fd, generation)
+        return fd
+
+    def _keep(self, row: int, fd: int, generation: int) -> None:
+        own = _duplicate(fd)
+        if own is None:
+            return
+        if len(self._kept) >= self.limit:
+            self._let_go(next(iter(self._kept)))
+        self._kept[row] = _Kept(own, generation)
+        self._leases.take(row, os.fstat(own).st_ino)
+        self._view.forget(row)
+
+    def _let_go(self, row: int) -> None:
+        kept = self._kept.pop(row, None)
+        if kept is not None:
+            os.close(kept.fd)
+            self._leases.give_back(row)
+
+    def leave(self, rows: Iterable[int]) -> None:
+        """Lets go of files that have left the cache, or stand for old versions."""
+        for row in rows:
+            self._let_go(row)
+
+    def close(self) -> None:
+        """Lets go of all."""
+        while self._kept:
+            os.close(self._kept.popitem()[1].fd)
+
+
+def _duplicate(fd: int) -> int | None:
+    try:
+        return os.dup(fd)
+    except OSError:  # no fds are left: the worker's answer tells
+        return None

@@ -1,0 +1,136 @@
+"""Which cache files a mount holds open for the next epoch, and when it lets go of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fluidpy.client.protocol import EntryTuple
+from fluidpy.fuse.kept_files import KeptFiles
+
+LIMIT = 3
+
+
+class View:
+    """Opens a file for each row, and counts how often."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.opened: list[int] = []
+        self.known: set[int] = set()
+        self.state = 1
+        self.absent: set[int] = set()
+
+    def path(self, row: int) -> Path:
+        return self.directory / str(row)
+
+    def open(self, entry: EntryTuple) -> int | None:
+        row = entry[0]
+        if row in self.absent:
+            return None
+        self.opened.append(row)
+        self.known.add(row)
+        self.path(row).write_bytes(b"%d" % row)
+        return os.open(self.path(row), os.O_RDONLY)
+
+    def found_before(self, row: int) -> bool:
+        return row in self.known
+
+    def forget(self, row: int) -> None:
+        self.known.discard(row)
+
+    def generation(self) -> int:
+        return self.state
+
+
+class Leases:
+    def __init__(self) -> None:
+        self.taken: dict[int, int] = {}
+
+    def take(self, row: int, ino: int) -> None:
+        self.taken[row] = ino
+
+    def give_back(self, row: int) -> None:
+        del self.taken[row]
+
+
+@pytest.fixture
+def view(tmp_path: Path) -> View:
+    return View(tmp_path)
+
+
+@pytest.fixture
+def leases() -> Leases:
+    return Leases()
+
+
+@pytest.fixture
+def files(view: View, leases: Leases) -> Iterator[KeptFiles]:
+    before = len(os.listdir("/proc/self/fd"))
+    made = KeptFiles(view, leases, LIMIT)
+    yield made
+    made.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def read(files: KeptFiles, row: int, *, times: int = 1) -> bytes | None:
+    content = None
+    for _ in range(times):
+        fd = files.open((row, 1, b"n", 1, 1, 0, None, row, b"v", 0, True))
+        if fd is None:
+            return None
+        content = os.pread(fd, 100, 0)
+        os.close(fd)
+    return content
+
+
+def test_what_is_read_once_is_neither_held_nor_leased(files: KeptFiles, leases: Leases) -> None:
+    for row in range(10):
+        assert read(files, row) == b"%d" % row
+    assert not len(files)
+    assert not leases.taken
+
+
+def test_what_is_read_again_is_held_with_a_lease(
+    files: KeptFiles, view: View, leases: Leases
+) -> None:
+    assert read(files, 5, times=4) == b"5"
+    assert view.opened == [5, 5]
+    assert leases.taken == {5: view.path(5).stat().st_ino}
+
+
+def test_a_file_that_left_the_cache_is_let_go_of(
+    files: KeptFiles, view: View, leases: Leases
+) -> None:
+    read(files, 5, times=2)
+    files.leave([5, 6])
+    assert not len(files)
+    assert not leases.taken
+    view.absent.add(5)
+    assert read(files, 5) is None
+
+
+def test_after_a_change_the_file_is_looked_for_again(
+    files: KeptFiles, view: View, leases: Leases
+) -> None:
+    read(files, 5, times=2)
+    view.state = 2
+    view.absent.add(5)
+    assert read(files, 5) is None
+    assert not leases.taken
+
+
+def test_no_more_files_are_held_than_allowed(files: KeptFiles, view: View, leases: Leases) -> None:
+    for row in range(LIMIT + 2):
+        read(files, row, times=2)
+    assert len(files) == LIMIT
+    assert set(leases.taken) == {2, 3, 4}
+
+
+def test_none_is_held_where_none_may_be(files: KeptFiles, leases: Leases) -> None:
+    files.limit = 0
+    assert read(files, 5, times=3) == b"5"
+    assert not leases.taken
