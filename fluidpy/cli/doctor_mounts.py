@@ -21,9 +21,10 @@ ANSWER_SECONDS = 3.0
 def check_worker(settings: Settings) -> Finding:
     """Whether the worker answers; starts none."""
     socket_path = settings.worker_socket
-    if not socket_path.exists():
-        return Finding("worker", Verdict.OK, "none runs; the first mount, load or read starts one")
     try:
+        if not socket_path.exists():
+            none = "none runs; the first mount, load or read starts one"
+            return Finding("worker", Verdict.OK, none)
         greeting = _hello(socket_path)
     except (FileNotFoundError, ConnectionRefusedError):
         return Finding("worker", Verdict.OK, "the last one has ended; the next use starts another")

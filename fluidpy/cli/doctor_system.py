@@ -43,7 +43,9 @@ def check_system() -> list[Finding]:
         check_kernel(platform.release()),
         check_fuse_device(Path("/dev/fuse")),
         check_fusermount(os.geteuid(), fusermount()),
-        check_capabilities(effective_capabilities()),
+        check_capabilities(
+            effective_capabilities(), mounting_obstacle(Path("/proc/self/status").read_text())
+        ),
         check_read_modes(platform.release(), effective_capabilities()),
     ]
 
@@ -170,10 +172,31 @@ def effective_capabilities() -> int:
     return 0
 
 
-def check_capabilities(mask: int) -> Finding:
-    """How this user mounts: mount(2) needs CAP_SYS_ADMIN."""
+def mounting_obstacle(status: str) -> str:
+    """What keeps fusermount3 from the right to mount, by `/proc/self/status`; empty if nothing.
+
+    It is set-uid: a container may have taken CAP_SYS_ADMIN from whatever starts, or set-uid itself.
+    """
+    facts = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
+    if not int(facts.get("CapBnd", "-1"), 16) >> CAP_SYS_ADMIN & 1:
+        return "this container leaves CAP_SYS_ADMIN to no program"
+    if facts.get("NoNewPrivs", "0").strip() == "1":
+        return "no-new-privileges keeps fusermount3 from mounting"
+    return ""
+
+
+def check_capabilities(mask: int, obstacle: str = "") -> Finding:
+    """How this user mounts: mount(2) needs CAP_SYS_ADMIN. `obstacle`: see `mounting_obstacle`."""
     if mask & (1 << CAP_SYS_ADMIN):
         return Finding("capabilities", Verdict.OK, "CAP_SYS_ADMIN: mounts need no other program")
+    if obstacle:
+        return Finding(
+            "capabilities",
+            Verdict.BROKEN,
+            f"nothing can be mounted: {obstacle}",
+            "Start the container with --cap-add SYS_ADMIN and without no-new-privileges; "
+            "fluid:// works without a mount.",
+        )
     return Finding("capabilities", Verdict.OK, "no CAP_SYS_ADMIN: mounts are made by fusermount3")
 
 

@@ -52,6 +52,13 @@ class BusyMountError(MountError):
     errno_code = errno.EBUSY
 
 
+_NOT_YOURS: Final = "The directory must be your own; see also /etc/fuse.conf (mount_max)."
+_NOT_ALLOWED: Final = (
+    "Nothing may be mounted here, not even by root: start the container with --cap-add SYS_ADMIN "
+    "and without no-new-privileges. fluid:// works without a mount."
+)
+
+
 def may_mount() -> bool:
     """Whether this process has CAP_SYS_ADMIN, which mount(2) wants."""
     for line in Path("/proc/self/status").read_text().splitlines():
@@ -156,9 +163,10 @@ def _mount_by_fusermount(directory: Path, source: str) -> int:
         completed = _run_fusermount(arguments, environment, (theirs.fileno(),))
         theirs.close()
         if completed.returncode != 0:
+            said = _last_line(completed.stderr)
             raise MountError(
-                f"fusermount3 could not mount at {directory}: {_last_line(completed.stderr)}",
-                cure="The directory must be your own; see also /etc/fuse.conf (mount_max).",
+                f"fusermount3 could not mount at {directory}: {said}",
+                cure=_NOT_ALLOWED if said.endswith(os.strerror(errno.EPERM)) else _NOT_YOURS,
             )
         return _receive_fd(ours)
 

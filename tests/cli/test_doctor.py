@@ -70,6 +70,24 @@ def test_capabilities() -> None:
     assert doctor_system.effective_capabilities() >= 0
 
 
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        ("CapEff:\t0\nCapBnd:\t000001ffffffffff\nNoNewPrivs:\t0\n", ""),
+        ("CapEff:\t0\nCapBnd:\t000001ffffdfffff\nNoNewPrivs:\t0\n", "CAP_SYS_ADMIN to no program"),
+        ("CapEff:\t0\nCapBnd:\t000001ffffffffff\nNoNewPrivs:\t1\n", "no-new-privileges"),
+        ("Name:\tan older kernel: says nothing\n", ""),
+    ],
+)
+def test_what_keeps_fusermount_from_mounting(status: str, words: str) -> None:
+    obstacle = doctor_system.mounting_obstacle(status)
+    assert words in obstacle
+    assert bool(words) == bool(obstacle)
+    finding = doctor_system.check_capabilities(0, obstacle)
+    assert (finding.verdict is Verdict.BROKEN) == bool(words)
+    assert doctor_system.check_capabilities(1 << 21, obstacle).verdict is Verdict.OK
+
+
 def test_a_cache_on_a_network_file_system_is_broken() -> None:
     cache = Path("/nas/cache")
     finding = doctor_cache.judge_mount(cache, MountFact("/nas", "nfs4", "server:/x"))
