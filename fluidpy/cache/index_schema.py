@@ -114,7 +114,8 @@ def _is_useless(error: sqlite3.Error) -> bool:
 
 
 def _open_existing(path: Path, block_bytes: int) -> sqlite3.Connection | None:
-    if path.is_symlink() or not path.is_file():
+    # One that was emptied is no database any more, and stays locked while a reader has it open.
+    if path.is_symlink() or not path.is_file() or not path.stat().st_size:
         return None
     connection = connect(path)
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import sqlite3
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -383,3 +384,19 @@ def test_a_start_on_a_full_disk_loses_nothing_of_the_cache(tmp_path: Path) -> No
                 assert read_back(item) == content_of(number, BLOCK)
     finally:
         subprocess.run(["umount", "-l", small], check=True)
+
+
+def test_an_index_that_was_emptied_while_a_reader_has_it_open_is_made_anew(tmp_path: Path) -> None:
+    tier = TierDefinition(str(tmp_path / "tier"), 2 << 20)
+    with BlockStore.open([tier], block_bytes=BLOCK, clean_token="boot") as store:
+        add(store, 1, BLOCK)
+    (index,) = tmp_path.rglob("index.sqlite")
+    with contextlib.closing(sqlite3.connect(f"file:{index}?mode=ro", uri=True)) as reader:
+        assert reader.execute("SELECT count(*) FROM file").fetchone() == (1,)
+        os.truncate(index, 0)
+        with BlockStore.open([tier], block_bytes=BLOCK, clean_token="boot") as store:
+            assert store.get(key_of(1)) is None
+            add(store, 2, BLOCK)
+            item = store.get(key_of(2))
+            assert item is not None
+            assert read_back(item) == content_of(2, BLOCK)
