@@ -20,6 +20,7 @@ from fluidpy.api.operations import (
     OperationStatus,
     WaitingStatus,
 )
+from fluidpy.api.quantity import format_bytes
 from fluidpy.control.data_load import READABLE
 from fluidpy.control.events import Event, ObjectOfEvent, normal, warning
 from fluidpy.control.load_progress import LONGEST_FAILURE, Sample, bytes_per_second
@@ -153,7 +154,7 @@ def _under_way(
     if not copied.found and not copied.excluded:
         nothing = Refusal("DataMigrateFailed", "nothing was found at the source; look at its path")
         return _end(migrate, status, "Failed", nothing, now)
-    message = f"{copied.done} objects, {copied.bytes} bytes are in the destination"
+    message = f"{copied.done} objects, {format_bytes(copied.bytes)}, are in the destination"
     return _end(migrate, status, "Complete", Refusal("DataMigrateComplete", message), now)
 
 

@@ -114,7 +114,7 @@ class MigrationRun:
                 output.status = await process.wait()
         except TimeoutError:
             raise ControlPlaneTimeoutError(
-                f"{command.name} did not end within {limit:g} s",
+                f"{command.name} did not end within {limit:g} s, which its option timeout gives it",
                 cure="Give it more time by the option timeout, and apply the DataMigrate again.",
             ) from None
         except ValueError as error:

@@ -104,7 +104,7 @@ def test_progress_is_told_and_the_end_is_complete() -> None:
     assert (decision.status.progress.files, decision.status.progress.files_total) == (2, 4)
     done = ended(Copied(found=4, done=4, bytes=40))
     assert (done.status.phase, done.status.duration) == ("Complete", "1m30s")
-    assert done.status.conditions[0].message == "4 objects, 40 bytes are in the destination"
+    assert done.status.conditions[0].message == "4 objects, 40.00B, are in the destination"
 
 
 def test_it_goes_on_while_its_dataset_is_away_for_a_moment() -> None:

@@ -106,7 +106,7 @@ def test_a_bucket_is_copied_into_a_dataset_and_no_secret_is_told(
     control.client.create("secrets", "default", secret("store", **keys))
     host = store.endpoint.partition("://")[2]
     source = outside(f"minio://{host}/{bucket}/from", *keys)
-    migrate(control, "in", source, jfs("/to"), bwlimit="8", threads="1")
+    migrate(control, "in", source, jfs("/to"), bwlimit="2", threads="1")
     (pid,) = await_true(lambda: syncs(volume), 60)
     os.kill(pid, signal.SIGSTOP)
     await_true(lambda: phase(control, "jfs") == "DataMigrating", 30)
@@ -142,16 +142,21 @@ def test_out_of_a_dataset_and_what_cannot_be_is_said(
     migrate(control, "out", jfs("/a/"), outside(f"local://{there}"))
     migrate(control, "nothing", outside(f"local://{source}"), jfs("/x"))
     migrate(control, "other", jfs(name="plain"), outside(f"local://{there}"))
+    (source.parent / "slow").mkdir()
+    (source.parent / "slow" / "file").write_bytes(bytes(10_000_000))
+    late = outside(f"local://{source.parent / 'slow'}")
+    migrate(control, "late", late, jfs("/late"), timeout="1s", bwlimit="1")
     migrate(control, "nowhere", outside("minio://127.0.0.1:1/bucket/"), jfs(), timeout="2s")
     assert ended(control, "out")["phase"] == "Complete"
     copied = {str(p.relative_to(there)): p.read_bytes() for p in there.rglob("*") if p.is_file()}
     assert copied == {"1": b"one", "b/2": b"two"}
-    said = {name: ended(control, name) for name in ("nothing", "other", "nowhere")}
+    said = {name: ended(control, name) for name in ("nothing", "other", "late", "nowhere")}
     assert {one["phase"] for one in said.values()} == {"Failed"}
     words = {name: one["conditions"][0]["message"] for name, one in said.items()}
     assert "nothing was found at the source" in words["nothing"]
     assert "JuiceFSRuntime alone" in words["other"]
     assert "juicefs sync" in words["nowhere"]
+    assert "did not end within 1 s" in words["late"]
 
 
 def test_it_ends_with_the_control_plane_and_is_taken_up_by_the_next(
@@ -165,7 +170,7 @@ def test_it_ends_with_the_control_plane_and_is_taken_up_by_the_next(
     files = {f"{number}.bin": os.urandom(200_000) for number in range(5)}
     for name, content in files.items():
         (source / name).write_bytes(content)
-    migrate(control, "in", outside(f"local://{source}"), jfs(), bwlimit="2", threads="1")
+    migrate(control, "in", outside(f"local://{source}"), jfs(), bwlimit="1", threads="1")
     await_true(lambda: syncs(volume), 60)
     control.kill()
     await_true(lambda: not syncs(volume), 30)
