@@ -171,13 +171,16 @@ class PoolWorker:
             begun = time.monotonic()
             try:
                 pid, ended = await self._begin()
-            except (FluidpyError, OSError) as error:
-                self._failed(str(error))
-            else:
                 try:
                     await self._serve(pid, ended)
                 finally:
                     os.close(ended)
+            except (FluidpyError, OSError) as error:
+                self._failed(str(error))
+            except Exception as error:  # noqa: BLE001 - such as no more threads: it is tried again
+                _log.error("%s cannot be looked after", self.name, exc_info=error)
+                self._failed(repr(error))
+            else:
                 self._lost(time.monotonic() - begun)
             pause = PAUSES[min(self.failures, len(PAUSES)) - 1] if self.failures else 0.0
             await asyncio.sleep(pause)

@@ -6,6 +6,7 @@ import asyncio
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -84,4 +85,38 @@ async def test_a_worker_whose_directory_cannot_be_made_says_so_and_can_be_stoppe
                 await changed.wait()
             assert worker.state == "Failed"
             assert "Not a directory" in worker.failure
+            await worker.stop()
+
+
+class FewThreads(ThreadPoolExecutor):
+    """Threads of a process that may have no more of them, for a while."""
+
+    exhausted = True
+
+    def submit(self, *arguments: Any, **more: Any) -> Any:
+        if self.exhausted:
+            raise RuntimeError("can't start new thread")
+        return super().submit(*arguments, **more)
+
+
+async def test_a_worker_is_looked_after_again_once_there_are_threads(tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix="fluidpy-", dir="/tmp") as runtime:
+        settings = Settings(
+            cache_dir=tmp_path / "cache", runtime_dir=Path(runtime), state_dir=tmp_path / "state"
+        )
+        with FewThreads(2) as threads:
+            tried_again = asyncio.Event()
+
+            def changed() -> None:
+                if worker.failures >= 2:
+                    tried_again.set()
+
+            worker = PoolWorker(
+                "worker-0", "127.0.0.1:1", settings, tmp_path / "membership", threads, changed
+            )
+            async with asyncio.timeout(60):
+                await tried_again.wait()
+            assert worker.state == "Failed"
+            assert "can't start new thread" in worker.failure
+            threads.exhausted = False
             await worker.stop()
