@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fluidpy.cli.datasets import DatasetPath, is_url, parse_dataset_url, session_of
+from fluidpy.cli.main import report
 from fluidpy.cli.options import FileOption, OutputFormat, OutputOption
 from fluidpy.cli.printers import (
     Column,
@@ -21,8 +22,8 @@ from fluidpy.cli.printers import (
     counted,
     human_bytes,
     omission_line,
+    print_line,
     print_rows,
-    print_text,
     talk,
 )
 from fluidpy.errors import (
@@ -64,7 +65,7 @@ def ls(
         rows = [entry_row(each, parent) for each in found]
     if output is OutputFormat.TABLE and not long:
         for row in rows:
-            print_text(row["name"] + ("/" if row["type"] == "directory" else ""))
+            print_line(row["name"] + ("/" if row["type"] == "directory" else ""))
     else:
         print_rows(rows, _LONG_COLUMNS, output, name="path")
     if omitted:
@@ -104,22 +105,33 @@ def cat(
     urls: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
     file: FileOption = None,
 ) -> None:
-    """Write files of a Dataset to stdout.
+    """Write files of a Dataset to stdout; what cannot be read is told, and the rest is written.
 
     Example: fluidpy cat fluid://imagenet/labels.csv
     """
     if not urls:
         raise UsageError("no file is named", cure="fluidpy cat fluid://NAME/PATH…")
-    for url in urls:
-        target = parse_dataset_url(url)
-        with session_of(target.dataset, file, target.namespace) as session:
-            if session.entry(target.path).kind == 2:
-                raise IsADirectoryInDatasetError(
-                    f"{target} is a folder", cure="Name a file, or use fluidpy ls."
-                )
-            for piece in read_pieces(session, target.path):
-                sys.stdout.buffer.write(piece)
+    failures: list[FluidpyError] = []
+    for target in [parse_dataset_url(url) for url in urls]:
+        try:
+            _write_out(target, file)
+        except FluidpyError as error:
+            failures.append(error)
     sys.stdout.buffer.flush()
+    for failure in failures[:-1]:
+        report(failure)
+    if failures:
+        raise failures[-1]
+
+
+def _write_out(target: DatasetPath, file: Path | None) -> None:
+    with session_of(target.dataset, file, target.namespace) as session:
+        if session.entry(target.path).kind == 2:
+            raise IsADirectoryInDatasetError(
+                f"{target} is a folder", cure="Name a file, or use fluidpy ls."
+            )
+        for piece in read_pieces(session, target.path):
+            sys.stdout.buffer.write(piece)
 
 
 def read_pieces(session: DatasetSession, path: str) -> Iterator[bytes]:

@@ -41,7 +41,7 @@ def print_rows(
         for line in table_lines(
             [c.heading for c in shown], [[c.text(r) for c in shown] for r in rows]
         ):
-            print_text(line)
+            print_line(line)
 
 
 def omission_line(omitted: Mapping[str, int]) -> str:
@@ -77,6 +77,11 @@ def print_text(line: str) -> None:
         print(line)
         return
     binary.write(os.fsencode(line) + b"\n")
+
+
+def print_line(line: str) -> None:
+    """The same of what is one line: on a terminal a line feed in a name is shown as `\\n`."""
+    print_text(line.replace("\n", "\\n") if sys.stdout.isatty() else line)
 
 
 def talk(line: str) -> None:

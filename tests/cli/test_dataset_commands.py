@@ -46,6 +46,12 @@ def test_cat(command_line: CommandLine, dataset_file: Path, tree: Path) -> None:
     assert finished.returncode == 0
     expected = (tree / "labels.csv").read_bytes() + (tree / "train/cats/2.txt").read_bytes()
     assert finished.stdout == expected
+    some = ("fluid://pets/nothing", "fluid://pets/labels.csv", "fluid://pets/train")
+    partly = command_line.run("cat", *some, "-f", dataset_file)
+    assert partly.returncode == 1
+    assert partly.stdout == (tree / "labels.csv").read_bytes()
+    said = partly.stderr.decode().splitlines()
+    assert [line.split(" ")[1] for line in said[::2]] == ["/nothing", "fluid://pets/train"]
     folder = command_line.run("cat", "fluid://pets/train", "-f", dataset_file)
     assert folder.returncode == 1
     assert b"fluid://pets/train is a folder" in folder.stderr

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 import yaml
 
+from fluidpy.cli import printers
 from fluidpy.cli.options import OutputFormat
 from fluidpy.cli.printers import Column, human_bytes, human_seconds, print_rows, table_lines
 from fluidpy.cli.progress import TransferProgress
@@ -56,3 +58,13 @@ def test_no_bar_off_a_terminal(capfd: pytest.CaptureFixture[str]) -> None:
     assert capfd.readouterr() == ("", "")
     assert progress.counts() == "1/2 files, 1 failed"
     assert progress.summary(2.0) == "1 file, 10 B in 2.0 s (5 B/s)"
+
+
+def test_a_line_feed_in_a_name_makes_no_line_of_its_own_on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    printers.print_line("two\nlines")
+    assert capsys.readouterr().out == "two\nlines\n"
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    printers.print_line("two\nlines")
+    assert capsys.readouterr().out == "two\\nlines\n"
