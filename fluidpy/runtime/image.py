@@ -28,6 +28,8 @@ BUILD_SECONDS: Final = 1800.0
 CHECK_SECONDS: Final = 120.0
 CHECK: Final = ("fluidpy", "runtime", "list", "--check", "-o", "json")
 """What is run in the image: it has fluidpy, the plug-in, and what the plug-in needs."""
+_LIMITS: Final = ("--ulimit=nofile=1024:1024", "--ulimit=nproc=4096:4096")
+"""podman run by root asks for more, which a root without CAP_SYS_RESOURCE may not grant."""
 _BASE_ARGUMENT: Final = re.compile(r"^ARG\s+BASE=(\S+)", re.MULTILINE)
 
 
@@ -76,7 +78,7 @@ def build_image(
     command = [tool, "build", *arguments, "--tag", name, os.fspath(folder)]
     try:
         yield from image_builder.follow(command, BUILD_SECONDS, "the build")
-        _check(_inside(tool, name), manifest, image)
+        _check(_inside(tool, name, image), manifest, image)
         _answer([tool, "tag", name, image], "naming the image")
     finally:
         with suppress(RuntimePluginError):  # not built, or the user is told of what went wrong
@@ -109,16 +111,28 @@ def _require_base(tool: str, folder: Path, base: str) -> None:
         ) from error
 
 
-def _inside(tool: str, image: str) -> str:
+def _inside(tool: str, name: str, image: str) -> str:
     """What the image says of its plug-ins; it needs no network for it."""
-    if tool != "buildah":
-        command = [tool, "run", "--rm", "--network=none", "--entrypoint", CHECK[0], image]
-        return _answer([*command, *CHECK[1:]], "a run of the image", checks=True)
-    container = _answer([tool, "from", "--pull-never", image], "a container of it").strip()
     try:
-        return _answer([tool, "run", container, "--", *CHECK], "a run of the image", checks=True)
+        return _run_buildah(name) if tool == "buildah" else _run_once(tool, name)
+    except RuntimePluginError as error:
+        # The one that was built is removed: another has to be built to be looked into.
+        cure = error.cure.replace("Run it by hand: ", f"Build {image} by hand, then run: ")
+        raise RuntimePluginError(error.message, cure=cure.replace(name, image)) from error
+
+
+def _run_once(tool: str, name: str) -> str:
+    limits = list(_LIMITS) if tool == "podman" and os.geteuid() == 0 else []
+    command = [tool, "run", "--rm", "--network=none", *limits, "--entrypoint", CHECK[0], name]
+    return _answer([*command, *CHECK[1:]], "a run of the image", checks=True)
+
+
+def _run_buildah(name: str) -> str:
+    container = _answer(["buildah", "from", "--pull-never", name], "a container of it").strip()
+    try:
+        return _answer(["buildah", "run", container, "--", *CHECK], "a run of it", checks=True)
     finally:
-        _answer([tool, "rm", container], "removing the container")
+        _answer(["buildah", "rm", container], "removing the container")
 
 
 def _answer(command: list[str], what: str, checks: bool = False) -> str:
