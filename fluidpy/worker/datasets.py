@@ -27,6 +27,7 @@ from fluidpy.worker.taken_trees import take_over
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from fluidpy.cache.store import BlockStore
     from fluidpy.namespace.definition import DatasetDefinition
     from fluidpy.settings import Settings
     from fluidpy.storage.under_storage import MountSource, UnderStorage
@@ -167,7 +168,7 @@ class Datasets:
     async def _open(
         self, definition: DatasetDefinition, tree: Path | None = None
     ) -> AttachedDataset:
-        store = self._stores.store_for(definition)
+        store = await self._store_for(definition)
         namespace = await self._started(definition, tree)
         dataset = AttachedDataset(
             self._next,
@@ -184,9 +185,13 @@ class Datasets:
         _log.info("Dataset %s: opened", dataset.place)
         return dataset
 
+    async def _store_for(self, definition: DatasetDefinition) -> BlockStore:
+        default = await asyncio.to_thread(self._stores.default_tier_for, definition)
+        return self._stores.store_for(definition, default)
+
     async def _replace(self, dataset: AttachedDataset, definition: DatasetDefinition) -> None:
         """One namespace at a time may have the catalog, so the old one ends first."""
-        store = self._stores.store_for(definition)
+        store = await self._store_for(definition)
         old = dataset.definition
         dataset.end_background()
         await dataset.namespace.close()

@@ -39,7 +39,7 @@ from fluidpy.worker.peer_statuses import (
     unauthorised,
 )
 from fluidpy.worker.peer_turns import Turns
-from fluidpy.worker.ready_frames import Buffers, ReadyFrames
+from fluidpy.worker.ready_frames import GROUP_BYTES, Buffers, ReadyFrames
 
 _log = logging.getLogger(__name__)
 
@@ -228,7 +228,8 @@ class PeerAnswers:
             most_bytes=protocol.MOST_BATCH_BYTES,
         )
         seconds = deadline - asyncio.get_running_loop().time()
-        async with self.turns.turn(sum(each.size for each in asked), seconds):
+        taken = GROUP_BYTES + sum(each.size for each in asked)  # its buffer counts, too
+        async with self.turns.turn(taken, seconds):
             response = web.StreamResponse(
                 headers={
                     "Content-Type": "application/octet-stream",

@@ -30,7 +30,7 @@ from fluidpy.errors import (
 from fluidpy.storage.under_storage import may_be_kept
 from fluidpy.worker.awaited_reads import alone_while, ended, first_of
 from fluidpy.worker.load_share import LoadShare
-from fluidpy.worker.peer_routes import Role, Step, route, stand_in
+from fluidpy.worker.peer_routes import Role, Step, route, stand_in, stands_in
 from fluidpy.worker.small_peer_reads import SmallPeerReads
 
 if TYPE_CHECKING:
@@ -356,7 +356,10 @@ class DatasetPeers:
         unit = unit_of(key, start, entry.size)
         owners = placement.owners(unit)
         steps = route(owners, placement.former_owners(unit), self.pool.name, asked_by_peer=for_peer)
+        is_well = self.pool.reads.health.is_well
         copy = all(owner.name != self.pool.name for owner in owners)
+        if copy and not any(is_well(owner.name) for owner in owners):
+            copy = not stands_in(placement.ranked(unit), owners, self.pool.name, is_well)
         return PeerRoute(self, unit, steps, copy=copy, for_peer=for_peer)
 
     def stand_in(self, unit: bytes) -> Step | None:

@@ -66,11 +66,27 @@ def stand_in(
     `ranked` are all members in the order of the unit, `is_well` says of a name whether it answers.
     Members that see the others alike choose the same one; where they do not, two of them fetch.
     """
+    best = _next_best(ranked, owners, me, is_well)
+    return None if best is None or best.name == me else Step(best, Role.REPLICA, False)
+
+
+def stands_in(
+    ranked: Sequence[Member], owners: Sequence[Member], me: str, is_well: Callable[[str], bool]
+) -> bool:
+    """Whether this worker fetches for all while no owner answers; as in `stand_in`.
+
+    What it keeps then is no copy: nobody else that can be asked has it.
+    """
+    best = _next_best(ranked, owners, me, is_well)
+    return best is not None and best.name == me
+
+
+def _next_best(
+    ranked: Sequence[Member], owners: Sequence[Member], me: str, is_well: Callable[[str], bool]
+) -> Member | None:
+    """The first one after the owners that answers; None while an owner does, or is this worker."""
     names = {owner.name for owner in owners}
     if me in names or any(is_well(name) for name in names):
         return None
     others = (each for each in ranked if each.name not in names and not each.draining)
-    best = next((each for each in others if each.name == me or is_well(each.name)), None)
-    if best is None or best.name == me:
-        return None
-    return Step(best, Role.REPLICA, False)
+    return next((each for each in others if each.name == me or is_well(each.name)), None)

@@ -132,7 +132,10 @@ class Pool:
             self._server.drain(own is not None and own.draining)
         _log.info("pool: generation %d, %d members", membership.generation, len(membership.members))
         for listener in self.on_change:
-            listener(membership)
+            try:
+                listener(membership)
+            except Exception as error:  # noqa: BLE001 - the pool is known; a worker lives on
+                _log.error("not all follows generation %d", membership.generation, exc_info=error)
 
     def placement(self, dataset: str) -> Placement | None:
         """Who owns the units of a Dataset; None when no other worker has to do with it."""

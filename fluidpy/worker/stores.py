@@ -59,14 +59,31 @@ class Stores:
         """Index changes of all stores that wait for `flush`."""
         return sum(store.dirty for store in self._by_directories.values())
 
-    def store_for(self, definition: DatasetDefinition) -> BlockStore:
-        """The store of a Dataset.
+    def default_tier_for(self, definition: DatasetDefinition) -> TierDefinition | None:
+        """The default tier that a Dataset would open; None where that is open, or another declared.
+
+        Slow where workers share a disk, as it sums up what each keeps: call it in a thread.
+        """
+        if definition.tiers or self._open_default(definition) is not None:
+            return None
+        return self._default_tier(definition)
+
+    def _open_default(self, definition: DatasetDefinition) -> BlockStore | None:
+        found = self._default.get(self._default_place(definition)[0])
+        return None if found is None else found[0]
+
+    def store_for(
+        self, definition: DatasetDefinition, default: TierDefinition | None = None
+    ) -> BlockStore:
+        """The store of a Dataset; `default` is what `default_tier_for` gave a moment ago.
 
         Raises CacheDirectoryError when a directory cannot be used or belongs to another set,
         ValidationError when a Dataset that must stay off disks names a disk tier.
         """
         declared = self._own(definition.tiers)
-        tiers = declared or (self._default_tier(definition),)
+        if not declared and (store := self._open_default(definition)) is not None:
+            return store
+        tiers = declared or (default or self._default_tier(definition),)
         if not definition.keep_on_disk:
             _refuse_disks(definition, tiers)
         directories = _directories(tiers)
@@ -118,7 +135,7 @@ class Stores:
         if workers == self._sharing:
             return
         self._sharing = workers
-        for directory, (store, medium) in self._default.items():
+        for directory, (store, medium) in list(self._default.items()):
             kept = store.usage()[-1].kept
             try:
                 quota_bytes = self._shared_tier(directory, medium, kept).quota_bytes
@@ -158,12 +175,15 @@ class Stores:
             return tuple(tiers)
         return tuple(replace(tier, directory=_beside(tier.directory, name)) for tier in tiers)
 
-    def _default_tier(self, definition: DatasetDefinition) -> TierDefinition:
+    def _default_place(self, definition: DatasetDefinition) -> tuple[Path, str]:
+        """Directory and medium of the default tier."""
         if definition.keep_on_disk:
-            directory, medium = self._settings.cache_dir / "store", "SSD"
-        else:
-            directory, medium = MEMORY_DIRECTORY / f"fluidpy-{os.getuid()}" / "store", "MEM"
-            directory = Path(_beside(str(directory), self._settings.member_name))
+            return self._settings.cache_dir / "store", "SSD"
+        directory = MEMORY_DIRECTORY / f"fluidpy-{os.getuid()}" / "store"
+        return Path(_beside(str(directory), self._settings.member_name)), "MEM"
+
+    def _default_tier(self, definition: DatasetDefinition) -> TierDefinition:
+        directory, medium = self._default_place(definition)
         kept = indexed_bytes(directory / "index.sqlite")
         return self._shared_tier(directory, medium, kept)
 

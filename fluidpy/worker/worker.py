@@ -118,6 +118,7 @@ class Worker:
         self._handle_numbers = count(1)
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping: asyncio.Event = asyncio.Event()
+        self._sharing = asyncio.Lock()
 
     @property
     def connections(self) -> int:
@@ -145,10 +146,17 @@ class Worker:
     async def start(self) -> None:
         """Joins the pool, where there is one. Raises UsageError, ClusterError when it cannot."""
         if (pool := self.pool) is not None:
-            pool.on_change.append(lambda all_: self.stores.share_among(all_.sharing(pool.name)))
+            pool.on_change.append(lambda _: self.spawn(self._share_disk(pool)))
             await pool.start(
                 self.datasets, lambda: worker_samples(process_operations.state_of(self))
             )
+
+    async def _share_disk(self, pool: Pool) -> None:
+        """Default tiers become as large as the pool has it now; what others keep is summed up in a
+        thread, since that takes a second for millions of files.
+        """
+        async with self._sharing:
+            await asyncio.to_thread(self.stores.share_among, pool.membership.sharing(pool.name))
 
     async def run(self, listener: socket.socket) -> None:
         """Serves until `stop` or idleness, then ends cleanly. `listener` is non-blocking."""

@@ -27,6 +27,7 @@ from fluidpy.errors import (
 )
 from fluidpy.telemetry.metrics import Sample
 from fluidpy.worker.peer_server import PeerServer
+from fluidpy.worker.ready_frames import GROUP_BYTES
 from tests.cluster_network.bed import BLOCK, KEY, SECRET, TOKEN, Bed, membership
 from tests.cluster_network.raw_http import Reply, ask
 
@@ -266,6 +267,23 @@ async def test_too_many_bytes_at_once_are_refused_for_a_while(bed: Bed) -> None:
         with pytest.raises(PeerBusyError):
             await bed.read(request)
     assert await bed.read(request) == b"x" * BLOCK
+
+
+async def test_the_buffer_of_a_batch_counts_against_what_is_answered_at_once(bed: Bed) -> None:
+    request = await bed.put("f", b"x" * 10)
+    assert await bed.read(request) == b"x" * 10
+    turns = bed.server.answers.turns
+    turns._most_bytes, turns._most_waiting = 2 * GROUP_BYTES, 0
+    objects: list[bytes] = []
+
+    def taken(_: int, view: memoryview) -> None:
+        objects.append(bytes(view))
+
+    async with turns.turn(GROUP_BYTES, 10):
+        with pytest.raises(PeerBusyError):
+            await bed.client.read_batch(bed.member, [request], taken, seconds=60)
+    assert await bed.client.read_batch(bed.member, [request], taken, seconds=60) == [None]
+    assert objects == [b"x" * 10]
 
 
 async def test_an_address_of_a_network_needs_tls(bed: Bed) -> None:
