@@ -45,7 +45,14 @@ class Problem:
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
         where = f"{place}: {self.field_path}" if self.field_path else place
-        return f"{where}: {self.message}" + (f"; {self.cure}" if self.cure else "")
+        return f"{where}: {with_cure(self.message, self.cure)}"
+
+
+def with_cure(message: str, cure: str) -> str:
+    """What is wrong and what to do, in one line; a cure that is a sentence follows as one."""
+    if not cure:
+        return message
+    return f"{message}. {cure}" if cure[0].isupper() else f"{message}; {cure}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,7 +143,7 @@ def check(client: ControlClient, loaded: Sequence[LoadedObject]) -> None:
 
 def _located(loaded: Sequence[LoadedObject], problem: Mapping[str, Any]) -> str:
     """A problem the control plane tells, as the line of the file that it is about."""
-    from fluidpy.api.problem import format_path
+    from fluidpy.api.problem import format_path, with_cure
 
     field = str(problem.get("field", ""))
     message, cure = str(problem.get("message", "")), str(problem.get("cure", ""))
@@ -157,8 +157,7 @@ def _located(loaded: Sequence[LoadedObject], problem: Mapping[str, Any]) -> str:
             nearest = max((known for known in paths if field.startswith(known)), key=len)
             located = one.problem(paths[nearest], message, cure)
             return str(located).replace(f": {located.field_path}: ", f": {field}: ", 1)
-    what = f"{problem.get('kind')} {problem.get('name')}: {field}: {message}"
-    return f"{what}; {cure}" if cure else what
+    return f"{problem.get('kind')} {problem.get('name')}: {field}: {with_cure(message, cure)}"
 
 
 def declare(client: ControlClient, one: LoadedObject, dry_run: bool) -> tuple[Document, str]:

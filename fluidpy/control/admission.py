@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from fluidpy.api.document import load_values
 from fluidpy.api.kinds import KINDS, KindInfo
-from fluidpy.api.problem import LoadedObject, Problem
+from fluidpy.api.problem import LoadedObject, Problem, with_cure
 from fluidpy.api.secret import Secret
 from fluidpy.api.serialisation import to_dict
 from fluidpy.control.object_lifecycle import Document, ObjectKey
@@ -212,7 +212,7 @@ def _label(value: Mapping[str, Any]) -> str:
 
 def _line(problem: Problem) -> str:
     where = f"{problem.file}: {problem.field_path}" if problem.field_path else problem.file
-    return f"{where}: {problem.message}" + (f"; {problem.cure}" if problem.cure else "")
+    return f"{where}: {with_cure(problem.message, problem.cure)}"
 
 
 def _wire(problem: Problem, values: Mapping[str, Any]) -> Document:

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fluidpy.api.document import YamlText, load_documents, load_valid_documents
+from fluidpy.api.problem import Problem
 from fluidpy.api.texts import MAX_TEXT_BYTES
 from fluidpy.errors import ValidationError
 
@@ -241,3 +242,15 @@ _LEAVES = st.sampled_from(["data.fluid.io/v1alpha1", "Dataset", "DataLoad", "Lis
 )
 def test_any_document_is_accepted_or_refused_without_a_crash(text: str) -> None:
     load_documents(YamlText(text))
+
+
+@pytest.mark.parametrize(
+    ("cure", "line"),
+    [
+        ("", "f.yaml:3:5: spec: no driver (known: s3)"),
+        ("did you mean 's3'?", "f.yaml:3:5: spec: no driver (known: s3); did you mean 's3'?"),
+        ("Did you mean s3://?", "f.yaml:3:5: spec: no driver (known: s3). Did you mean s3://?"),
+    ],
+)
+def test_a_problem_and_its_cure_are_one_line(cure: str, line: str) -> None:
+    assert str(Problem("f.yaml", 3, 5, "spec", "no driver (known: s3)", cure)) == line
