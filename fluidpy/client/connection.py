@@ -23,7 +23,8 @@ from typing import Any, Final
 
 from fluidpy.cache.fork_safety import close_readers
 from fluidpy.client import protocol
-from fluidpy.client.start import ensure_worker, wait_ready
+from fluidpy.client.background_start import wait_ready
+from fluidpy.client.start import ensure_worker
 from fluidpy.errors import FluidpyError, WorkerError, WorkerTimeoutError
 from fluidpy.settings import Settings
 

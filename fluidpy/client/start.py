@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import fcntl
 import os
-import select
 import signal
 import socket
 import struct
 import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import fields
@@ -23,6 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from fluidpy.client import protocol
+from fluidpy.client.background_start import Detached, start_until_ready
 from fluidpy.errors import WorkerError, WorkerStartError, WorkerTimeoutError, from_wire
 from fluidpy.settings import Settings, default_cache_dir
 
@@ -50,16 +49,6 @@ _UCRED: Final = struct.Struct("iII")
 
 class WorkerKilledError(WorkerStartError):
     """The worker was killed from outside while it started."""
-
-
-class _Detached(subprocess.Popen[bytes]):
-    """A process that is meant to outlive us: dropping the object neither waits nor warns."""
-
-    def __del__(self) -> None:
-        """Leaves the process alone."""
-
-
-_started: list[_Detached] = []
 
 
 def ensure_worker(settings: Settings, *, deadline: float | None = None) -> socket.socket:
@@ -141,16 +130,6 @@ def connect(settings: Settings) -> socket.socket | None:
             cure="Look at its owner and mode, or set FLUIDPY_RUNTIME_DIR to another.",
         ) from error
     return connection
-
-
-def wait_ready(fd: int, events: int, seconds: float) -> bool:
-    """Whether the fd became ready for `events` (of `select.poll`) in time.
-
-    Not by select(2), which refuses fds from 1024 up: programs with many open files have those.
-    """
-    poll = select.poll()
-    poll.register(fd, events)
-    return bool(poll.poll(max(0.0, seconds) * 1000))
 
 
 def _timeval(seconds: int) -> bytes:
@@ -250,27 +229,16 @@ def start_worker(
     `variables` are for its environment, beside the settings. Raises WorkerStartError,
     WorkerTimeoutError and what the worker says.
     """
-    _started[:] = [process for process in _started if process.poll() is None]
     log = settings.runtime_dir / "worker.log"
-    ready_read, ready_write = os.pipe2(os.O_CLOEXEC)
+    late = WorkerTimeoutError(
+        "the worker was started and was not ready in time",
+        cure=f"Look at {log}; FLUIDPY_WORKER_START_SECONDS sets the limit.",
+    )
+    environment = worker_environment(settings) | dict(variables or {})
     try:
-        log_fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        try:
-            process = _Detached(
-                [sys.executable, "-m", "fluidpy.worker", "--ready-fd", str(ready_write)],
-                stdin=subprocess.DEVNULL,
-                stdout=log_fd,
-                stderr=log_fd,
-                pass_fds=(ready_write,),
-                start_new_session=True,
-                cwd="/",
-                env=worker_environment(settings) | dict(variables or {}),
-            )
-        finally:
-            os.close(log_fd)
-            os.close(ready_write)
-        _started.append(process)
-        _await_ready(ready_read, process, log, limit)
+        process, said = start_until_ready("fluidpy.worker", log, environment, limit, late)
+        if said.strip() != b"ready":
+            raise _start_failure(said, process, log)
     except OSError as error:
         if isinstance(error, WorkerError):
             raise
@@ -278,8 +246,6 @@ def start_worker(
             f"the worker could not be started: {error}",
             cure="Look at the limits of processes and open files of this user.",
         ) from error
-    finally:
-        os.close(ready_read)
 
 
 def worker_environment(settings: Settings) -> dict[str, str]:
@@ -299,26 +265,7 @@ def worker_environment(settings: Settings) -> dict[str, str]:
     return environment
 
 
-def _await_ready(ready: int, process: _Detached, log: Path, limit: float) -> None:
-    said = b""
-    while not said.endswith(b"\n"):
-        left = limit - time.monotonic()
-        if left <= 0 or not wait_ready(ready, select.POLLIN, left):
-            process.kill()
-            process.wait()
-            raise WorkerTimeoutError(
-                "the worker was started and was not ready in time",
-                cure=f"Look at {log}; FLUIDPY_WORKER_START_SECONDS sets the limit.",
-            )
-        piece = os.read(ready, 65536)
-        if not piece:
-            break
-        said += piece
-    if said.strip() != b"ready":
-        raise _start_failure(said, process, log)
-
-
-def _start_failure(said: bytes, process: _Detached, log: Path) -> Exception:
+def _start_failure(said: bytes, process: Detached, log: Path) -> Exception:
     if said.startswith(b"{"):
         return from_wire(protocol.decode(said))
     try:

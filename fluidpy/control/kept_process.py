@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from typing import Final
 
+from fluidpy.client.background_start import Detached
 from fluidpy.control import linux_processes as linux
 from fluidpy.control.process_order import (
     FAILED,
@@ -34,20 +35,13 @@ END_SECONDS: Final = 30.0
 SUPERVISOR_LOG: Final = "supervisor.log"
 
 
-class _Detached(subprocess.Popen[bytes]):
-    """A process that is meant to outlive us: dropping the object neither waits nor warns."""
-
-    def __del__(self) -> None:
-        """Leaves the process alone."""
-
-
 class KeptProcess:
     """A process with a directory of its own; all calls but `end` return at once."""
 
     def __init__(self, directory: Path) -> None:
         """`directory` is made when it is needed; only its owner may look into it."""
         self.directory = directory
-        self._supervisor: _Detached | None = None
+        self._supervisor: Detached | None = None
 
     def begin(self, order: ProcessOrder) -> None:
         """Has a supervisor follow the order, unless one does so already.
@@ -66,7 +60,7 @@ class KeptProcess:
         ProcessState("Starting", order.digest()).write(self.directory)
         order.write(self.directory)
         with open(self.directory / SUPERVISOR_LOG, "ab", opener=_private) as log:
-            self._supervisor = _Detached(
+            self._supervisor = Detached(
                 [sys.executable, "-m", "fluidpy.control.process_supervisor", str(self.directory)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,

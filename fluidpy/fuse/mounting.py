@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from fluidpy.client.background_start import Detached
 from fluidpy.client.start import prepare_runtime_directory, worker_environment
 from fluidpy.errors import MountError, from_wire
 from fluidpy.fuse import control, kernel_mount
@@ -41,14 +42,7 @@ _NAMED_PROCESSES: Final = 5
 """How many users of a busy mount an error names."""
 
 
-class _Detached(subprocess.Popen[bytes]):
-    """A process that outlives the object: dropping it neither waits nor warns."""
-
-    def __del__(self) -> None:
-        """Leaves the process alone."""
-
-
-_started: list[_Detached] = []
+_started: list[Detached] = []
 
 
 def mount_dataset(
@@ -121,9 +115,7 @@ def _alone_at(directory: Path, settings: Settings) -> Iterator[None]:
         os.close(fd)
 
 
-def _start_holder(
-    order: control.HolderOrder, settings: Settings
-) -> tuple[_Detached, socket.socket]:
+def _start_holder(order: control.HolderOrder, settings: Settings) -> tuple[Detached, socket.socket]:
     log = os.open(
         log_path(settings, order.directory),
         os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC,
@@ -132,7 +124,7 @@ def _start_holder(
     ours, theirs = control.socket_pair()
     try:
         control.tell(ours, order.to_wire())
-        holder = _Detached(
+        holder = Detached(
             [sys.executable, "-m", "fluidpy.fuse.holder", "--control", str(theirs.fileno())],
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -178,7 +170,7 @@ def _check_listing(directory: Path, limit: float) -> None:
         )
 
 
-def _end_holder(holder: _Detached) -> None:
+def _end_holder(holder: Detached) -> None:
     """Tells the holder to end (it unmounts), and sees to it that it does."""
     holder.terminate()
     try:
@@ -214,7 +206,7 @@ class _signals:  # noqa: N801 - used as a function, like contextlib's own
             os.close(self._write)
 
 
-def _stay(holder: _Detached, stop: int, directory: Path, settings: Settings) -> None:
+def _stay(holder: Detached, stop: int, directory: Path, settings: Settings) -> None:
     """Waits for the mount to end; a signal ends it."""
     pidfd = os.pidfd_open(holder.pid)
     poll = select.poll()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from fluidpy.client import start
+from fluidpy.client import background_start, start
 from fluidpy.errors import WorkerError, WorkerStartError, WorkerTimeoutError
 from fluidpy.settings import Settings, load_settings
 
@@ -120,9 +120,9 @@ def test_fds_from_1024_up_can_be_waited_for() -> None:
     ours, theirs = os.pipe()
     high = fcntl.fcntl(ours, fcntl.F_DUPFD_CLOEXEC, 1024)
     try:
-        assert not start.wait_ready(high, select.POLLIN, 0.01)
+        assert not background_start.wait_ready(high, select.POLLIN, 0.01)
         os.write(theirs, b"x")
-        assert start.wait_ready(high, select.POLLIN, 1.0)
+        assert background_start.wait_ready(high, select.POLLIN, 1.0)
     finally:
         for fd in (ours, theirs, high):
             os.close(fd)
