@@ -3,8 +3,7 @@
 An `ObjectFill` stands for one version of one object while somebody uses it. Its parts under way are
 found by block number, so a reader joins the part that is already fetching its block. A part belongs
 to nobody: a reader that goes away does not stop it, only parts that are still queued and that
-nobody waits for any more are withdrawn. Each part reserves room, reads, writes and commits; bytes
-that the store cannot keep stay in memory for those who wait (`unkept`).
+nobody waits for are withdrawn. What the store cannot keep stays in memory for a while (`unkept`).
 """
 
 from __future__ import annotations
@@ -350,8 +349,7 @@ class ObjectFill:
         except CacheError as error:
             if not (part.wanted and self.table.unkept.may_come(part)):
                 raise
-            meant = copy or self.cached.keeps_nothing
-            if not (meant and isinstance(error, CacheFullError)):
+            if not ((copy or self.cached.keeps_nothing) and isinstance(error, CacheFullError)):
                 self._not_kept(error)
             return None
         return self.cached
