@@ -7,6 +7,7 @@ seconds, no network and no registry.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -31,6 +32,7 @@ _NEEDLESS: Final = (
     "config-*", "tests", "turtledemo", "*.opt-*.pyc", "pydoc_data",
     "distutils",
 )  # fmt: skip
+_LEXERS: Final = re.compile(r"pygments/lexers/(__pycache__/)?[a-z]")
 _DOCKERFILE: Final = """\
 FROM scratch
 COPY root /
@@ -52,7 +54,22 @@ def why_none_can_be_built() -> str:
     """Why no image can be built on this machine; empty when one can."""
     if shutil.which("buildah") is None:
         return "buildah is not installed (apt-get install buildah)"
-    return "" if os.geteuid() == 0 else "building in a chroot needs root"
+    mounts = subprocess.run(
+        ["unshare", "--mount", "--net", "true"], check=False, capture_output=True
+    )
+    return "" if mounts.returncode == 0 else "building in a chroot needs root with CAP_SYS_ADMIN"
+
+
+def why_none_runs(environment: Mapping[str, str]) -> str:
+    """What buildah says when SMALL_BASE cannot be run here; empty when it can."""
+    container = done(environment, "buildah", "from", "--pull-never", SMALL_BASE).strip()
+    try:
+        done(environment, "buildah", "run", container, "--", "python3", "-V")
+    except AssertionError as error:
+        return f"buildah runs nothing on this machine: {error}"
+    finally:
+        done(environment, "buildah", "rm", container)
+    return ""
 
 
 def image_store(folder: Path, shared: Path | None = None) -> dict[str, str]:
@@ -139,7 +156,7 @@ def _copy_packages(site: Path) -> None:
     for one in _needed(Requirement("fluidpy[cli]"), set()):
         for file in one.files or ():
             place = site / file
-            if ".." in file.parts or one.name == "fluidpy":
+            if ".." in file.parts or one.name == "fluidpy" or _LEXERS.match(str(file)):
                 continue
             place.parent.mkdir(parents=True, exist_ok=True)
             _take(file.locate(), place)

@@ -21,6 +21,7 @@ from tests.runtime.image_store import (
     make_small_base,
     unmount,
     why_none_can_be_built,
+    why_none_runs,
 )
 
 WHY_NOT = why_none_can_be_built()
@@ -40,9 +41,14 @@ FROM = f"ARG BASE={SMALL_BASE}\nFROM ${{BASE}}\n"
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A store of images that has a small base."""
     folder = tmp_path_factory.mktemp("images") / "store"
-    make_small_base(folder.parent / "base", image_store(folder))
-    yield folder
-    unmount(folder)
+    environment = image_store(folder)
+    try:
+        make_small_base(folder.parent / "base", environment)
+        if problem := why_none_runs(environment):
+            pytest.skip(problem)
+        yield folder
+    finally:
+        unmount(folder)
 
 
 @pytest.fixture
