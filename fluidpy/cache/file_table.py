@@ -89,8 +89,6 @@ class FileTable:
         """Queues a time of last use."""
         self.index.touch(file, last_use)
 
-    # Objects.
-
     def find(self, key: bytes) -> CachedObject | None:
         """The object in memory or in the index; not checked against its files."""
         found = self.live.get(key) or self._load(key)
@@ -388,8 +386,6 @@ class FileTable:
                 return
             for listener in self.listeners:
                 listener(key)
-
-    # Room.
 
     def full_error(self, need: int) -> CacheFullError:
         """The error for `need` bytes that do not fit."""

@@ -83,16 +83,19 @@ class Reading:
             most_held=most_held,
         )
         self._leases.on_gone = self._gone
-        self._choice = ModeChoice(
+        self._choice = self._mode_choice(loop, asked, places)
+        self.opens = Opens(device, self.files, self._passthrough, node_ids, self._choice.first_open)
+
+    def _mode_choice(self, loop: EventLoop, asked: str, places: Sequence[Path]) -> ModeChoice:
+        return ModeChoice(
             loop,
             asked,
             directories=places,
             shape=self._shape,
-            tell=tell,
+            tell=self._tell,
             on_chosen=self._chosen,
             on_impossible=self._impossible,
         )
-        self.opens = Opens(device, self.files, self._passthrough, node_ids, self._choice.first_open)
 
     def take_over(self, hand_over: HandOver, cache: Mapping[str, Any]) -> None:
         """Goes on where an earlier server was; `cache` says how cache files are found."""
