@@ -38,7 +38,8 @@ _CURES: Final = (
     ),
     (
         r"(runc|crun)\S* (was )?(not found|executable file not found)|"
-        r"executable file .*(runc|crun)|OCI runtime|no runtime|cgroups in hybrid mode",
+        r"executable file .*(runc|crun)|OCI (runtime|permission)|"
+        "exec: no command|cgroups in hybrid mode",
         "Install a container runtime that works here (`apt-get install runc`), or build without: "
         "BUILDAH_ISOLATION=chroot.",
     ),

@@ -111,6 +111,7 @@ def test_an_image_is_named_only_once_it_was_looked_into(
         ("requested access to the resource is denied", "docker login"),
         ('exec: "runc": executable file not found in $PATH', "BUILDAH_ISOLATION=chroot"),
         ('exec: "newuidmap": executable file not found', "apt-get install uidmap"),
+        ("running container: from  creating container for [x]: : exec: no command", "install runc"),
         ("something else", "Run it by hand: docker build 'a b'"),
     ],
 )
