@@ -1,9 +1,9 @@
 """The program that reads, the same for every system: `python -I reader.py < JOB`.
 
 The result goes to stdout. It runs as a process of its own, imports nothing of this project and
-reads with `readv` into one buffer that is used again, the collector of garbage off, so that what it
-adds to a read is the same few hundred nanoseconds everywhere (the user seconds of the plain
-directory's samples show it).
+reads with `readv` into one buffer, which begins at a page as fio's does and is used again, the
+collector of garbage off, so that what it adds to a read is the same few hundred nanoseconds
+everywhere (the user seconds of the plain directory's samples show it).
 
 A job is JSON: `kind` (sequential, random, small, parallel, digest), `root`, `paths` relative to it;
 `seed` and `count` where they matter; `minimum_seconds`: the job is done again until so much time
@@ -15,6 +15,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
+import mmap
 import os
 import random
 import resource
@@ -29,7 +30,7 @@ BATCH = 256
 
 
 def _sequential(job: dict[str, Any]) -> dict[str, Any]:
-    buffers, total = [bytearray(BUFFER_BYTES)], 0
+    buffers, total = [mmap.mmap(-1, BUFFER_BYTES)], 0
     path = os.path.join(job["root"], job["paths"][0])
     begin = time.perf_counter()
     least, most = begin + job["minimum_seconds"], begin + job["maximum_seconds"]
@@ -46,7 +47,7 @@ def _sequential(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def _random(job: dict[str, Any]) -> dict[str, Any]:
-    buffers, done, short = [bytearray(BLOCK_BYTES)], 0, 0
+    buffers, done, short = [mmap.mmap(-1, BLOCK_BYTES)], 0, 0
     fd = os.open(os.path.join(job["root"], job["paths"][0]), os.O_RDONLY)
     generator, blocks = random.Random(job["seed"]), os.fstat(fd).st_size // BLOCK_BYTES
     offsets = [generator.randrange(blocks) * BLOCK_BYTES for _ in range(job["count"])]
@@ -69,7 +70,7 @@ def _random(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def _small(job: dict[str, Any]) -> dict[str, Any]:
-    buffers, done, total = [bytearray(BUFFER_BYTES)], 0, 0
+    buffers, done, total = [mmap.mmap(-1, BUFFER_BYTES)], 0, 0
     paths = [os.path.join(job["root"], path) for path in job["paths"]]
     random.Random(job["seed"]).shuffle(paths)
     begin = time.perf_counter()
@@ -93,7 +94,7 @@ def _small(job: dict[str, Any]) -> dict[str, Any]:
 
 def _read_until(path: str, most: float, turns: int) -> tuple[int, float, float]:
     """Reads one file `turns` times, or again and again (0), until the clock says `most`."""
-    buffers, total, begin = [bytearray(BUFFER_BYTES)], 0, time.perf_counter()
+    buffers, total, begin = [mmap.mmap(-1, BUFFER_BYTES)], 0, time.perf_counter()
     while True:
         fd = os.open(path, os.O_RDONLY)
         while count := os.readv(fd, buffers):
@@ -137,7 +138,7 @@ def _parallel(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def _digest(job: dict[str, Any]) -> dict[str, Any]:
-    buffer, whole, total = bytearray(BUFFER_BYTES), hashlib.sha256(), 0
+    buffer, whole, total = mmap.mmap(-1, BUFFER_BYTES), hashlib.sha256(), 0
     view, begin = memoryview(buffer), time.perf_counter()
     for path in job["paths"]:
         fd = os.open(os.path.join(job["root"], path), os.O_RDONLY)

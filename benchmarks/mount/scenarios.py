@@ -11,6 +11,7 @@ from benchmarks.mount.rounds import Outcome, Series, outcome, take_rounds
 from benchmarks.mount.system import Mounted
 from benchmarks.mount.tree import FILE_BYTES, Sizes, Tree
 from benchmarks.single.bench import MIB
+from fluidpy.aligned_memory import page_aligned
 
 WARM_SECONDS = 0.5
 """A warm job is done again until so much time has passed: a shorter sample is noise."""
@@ -156,6 +157,6 @@ def prime(scenario: Scenario, tree: Tree, systems: Mapping[str, Mounted]) -> Non
     for mounted in systems.values():
         for path in paths:
             with open(mounted.directory / path, "rb", buffering=0) as stream:
-                buffer = bytearray(MIB)
+                buffer = page_aligned(MIB)
                 while stream.readinto(buffer):
                     pass

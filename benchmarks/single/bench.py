@@ -19,6 +19,7 @@ from typing import Any
 import obstore
 
 from benchmarks.single.surroundings import fresh_file_system, link
+from fluidpy.aligned_memory import page_aligned
 from fluidpy.testing.servers.seaweedfs import SeaweedServer, seaweedfs
 
 CHUNK = 1024 * 1024
@@ -222,7 +223,7 @@ def read_file(path: Path | str) -> int:
 def read_stream(stream: Any) -> int:
     """Reads an open file in 1 MiB calls into one buffer; the bytes read."""
     total = 0
-    buffer = bytearray(CHUNK)
+    buffer = page_aligned(CHUNK)
     while count := stream.readinto(buffer):
         total += count
     return total
