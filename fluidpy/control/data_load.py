@@ -137,6 +137,10 @@ def _waits_for(load: DataLoad, facts: DataLoadFacts) -> _Waiting | None:
     if facts.dataset.status.phase not in READABLE:
         phase = facts.dataset.status.phase or "new"
         return _Waiting("TargetDatasetNotReady", f"waits for the Dataset {name}, which is {phase}")
+    if facts.dataset.status.phase == "DataMigrating" and load.status.phase != "Executing":
+        # Half of what is being copied would be missing, and nobody would be told.
+        message = f"waits for the DataMigrate of the Dataset {name}, which is under way"
+        return _Waiting("DataOperationWaiting", message, for_operation=True)
     if not facts.pool:
         return _Waiting("RuntimeNotReady", f"waits for a worker of the Dataset {name}")
     return None

@@ -64,6 +64,7 @@ def test_it_starts_every_worker_of_a_bound_dataset() -> None:
         ({"dataset": None}, "TargetDatasetNotFound"),
         ({"dataset": dataset(phase="NotBound")}, "TargetDatasetNotReady"),
         ({"dataset": dataset()}, "TargetDatasetNotReady"),
+        ({"dataset": dataset(phase="DataMigrating")}, "DataOperationWaiting"),
         ({"pool": frozenset(), "ready": frozenset()}, "RuntimeNotReady"),
     ],
 )
@@ -179,6 +180,11 @@ def test_without_a_time_it_stays() -> None:
 def test_a_dataset_that_is_away_for_a_moment_ends_no_load() -> None:
     load = after(data_load(), reconcile(data_load(), facts(), NOW))
     assert reconcile(load, facts(dataset=dataset(phase="Failed")), NOW).status.phase == "Executing"
+
+
+def test_a_migration_that_begins_later_ends_no_load() -> None:
+    load = after(data_load(), reconcile(data_load(), facts(), NOW))
+    assert reconcile(load, facts(dataset=dataset(phase="DataMigrating")), NOW).start
 
 
 def test_what_is_deleted_is_stopped() -> None:
