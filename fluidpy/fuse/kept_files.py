@@ -3,6 +3,7 @@
 Memory runs short, the kernel forgets pages and inodes, and the next epoch asks for all of it once
 more: a file that is held needs no look at directory and inode. A lease on each has the worker say
 when it leaves the cache, and count its bytes until it is let go of. What is read once takes none.
+Each time a held file is read from, it has to look as it did: one that was altered is not served.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Final, NamedTuple, Protocol
 from fluidpy.client.protocol import EntryTuple
 
 MOST_KEPT: Final = 10240
-"""Files held, each 500 bytes of the server and of the worker, and 2 KiB of the kernel."""
+"""Files held, each 700 bytes of the server and of the worker, and 2 KiB of the kernel."""
 
 
 class FindsCacheFiles(Protocol):
@@ -44,9 +45,17 @@ class TakesLeases(Protocol):
         """It is not any more."""
 
 
+class _Stamp(NamedTuple):
+    size: int
+    ino: int
+    ctime: int
+    mtime: int
+
+
 class _Kept(NamedTuple):
     fd: int
     generation: int
+    stamp: _Stamp
 
 
 class KeptFiles:
@@ -68,7 +77,7 @@ class KeptFiles:
         row, generation = entry[0], self._view.generation()
         kept = self._kept.get(row)
         if kept is not None:
-            if kept.generation == generation:
+            if kept.generation == generation and _stamp_of(kept.fd) == kept.stamp:
                 return _duplicate(kept.fd)
             self._let_go(row)
         again = self._view.found_before(row)
@@ -83,8 +92,9 @@ class KeptFiles:
             return
         if len(self._kept) >= self.limit:
             self._let_go(next(iter(self._kept)))
-        self._kept[row] = _Kept(own, generation)
-        self._leases.take(row, os.fstat(own).st_ino)
+        stamp = _stamp_of(own)
+        self._kept[row] = _Kept(own, generation, stamp)
+        self._leases.take(row, stamp.ino)
         self._view.forget(row)
 
     def _let_go(self, row: int) -> None:
@@ -102,6 +112,11 @@ class KeptFiles:
         """Lets go of all."""
         while self._kept:
             os.close(self._kept.popitem()[1].fd)
+
+
+def _stamp_of(fd: int) -> _Stamp:
+    facts = os.fstat(fd)
+    return _Stamp(facts.st_size, facts.st_ino, facts.st_ctime_ns, facts.st_mtime_ns)
 
 
 def _duplicate(fd: int) -> int | None:

@@ -34,6 +34,7 @@ class View:
         self.opened.append(row)
         self.known.add(row)
         self.path(row).write_bytes(b"%d" % row)
+        os.utime(self.path(row), ns=(1, 1))  # long ago: clocks of file systems tick slowly
         return os.open(self.path(row), os.O_RDONLY)
 
     def found_before(self, row: int) -> bool:
@@ -121,6 +122,20 @@ def test_after_a_change_the_file_is_looked_for_again(
     view.absent.add(5)
     assert read(files, 5) is None
     assert not leases.taken
+
+
+def test_a_held_file_that_somebody_altered_in_place_is_not_read_from(
+    files: KeptFiles, view: View, leases: Leases
+) -> None:
+    assert read(files, 5, times=3) == b"5"
+    with view.path(5).open("r+b") as stream:
+        stream.write(b"x")
+    view.absent.add(5)  # as the index has it, it is not the file that it was
+    assert read(files, 5) is None
+    assert not leases.taken
+    view.absent.remove(5)
+    assert read(files, 5, times=4) == b"5"
+    assert leases.taken.keys() == {5}
 
 
 def test_no_more_files_are_held_than_allowed(files: KeptFiles, view: View, leases: Leases) -> None:
