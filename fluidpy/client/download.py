@@ -46,10 +46,9 @@ def whole_file(path: str, modified_ns: int = 0) -> Iterator[BinaryIO]:
             yield stream
         return
     aside = _aside(real)
-    with suppress(FileNotFoundError):
-        os.unlink(aside)  # noqa: PTH108 - of a process that was killed and had this one's number
+    opened = open(aside, "xb")  # noqa: SIM115 - never through a link that somebody put there
     try:
-        with open(aside, "xb") as stream:  # never through a link that somebody put there
+        with opened as stream:
             yield stream
         if modified_ns:
             os.utime(aside, ns=(modified_ns, modified_ns))
@@ -61,10 +60,13 @@ def whole_file(path: str, modified_ns: int = 0) -> Iterator[BinaryIO]:
 
 
 def _aside(path: str) -> str:
-    """Where a file is written until it is whole: beside it, by a name that is never too long."""
+    """Where a file is written until it is whole: beside it, by a name that is never too long.
+
+    Nobody else's: threads, and containers that number their processes alike, copy there too.
+    """
     folder, name = os.path.split(path)
     digest = hashlib.blake2b(os.fsencode(name), digest_size=8).hexdigest()
-    return os.path.join(folder, f".{digest}.{os.getpid()}{_SUFFIX}")  # noqa: PTH118
+    return os.path.join(folder, f".{digest}.{os.urandom(8).hex()}{_SUFFIX}")  # noqa: PTH118
 
 
 def copy_to_stream(reader: ObjectReader, stream: BinaryIO, progress: Callable[[int], None]) -> None:
