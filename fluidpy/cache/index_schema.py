@@ -109,7 +109,8 @@ def open_index(path: Path, block_bytes: int) -> tuple[sqlite3.Connection, bool]:
 
 def _is_useless(error: sqlite3.Error) -> bool:
     """Whether the file is at fault: it is no index, or not what SQLite wrote."""
-    code = error.sqlite_errorcode
+    # Python's own errors have no code: a text of the file is not UTF-8.
+    code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
     return code & 0xFF in _USELESS or code == sqlite3.SQLITE_IOERR_SHORT_READ
 
 

@@ -227,7 +227,12 @@ def _link(index: Path) -> None:
     index.symlink_to("elsewhere")
 
 
-@pytest.mark.parametrize("loss", [Path.unlink, _garbage, _cut_index, _link])
+def _no_text(index: Path) -> None:
+    with contextlib.closing(sqlite3.connect(index)) as connection, connection:
+        connection.execute("INSERT INTO meta VALUES(CAST(x'ff' AS TEXT), 1)")
+
+
+@pytest.mark.parametrize("loss", [Path.unlink, _garbage, _cut_index, _link, _no_text])
 def test_a_lost_index_means_an_empty_cache(
     open_store: OpenStore, loss: Callable[[Path], None], tmp_path: Path
 ) -> None:
