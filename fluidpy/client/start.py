@@ -22,7 +22,13 @@ from typing import Final
 
 from fluidpy.client import protocol
 from fluidpy.client.background_start import Detached, start_until_ready
-from fluidpy.errors import WorkerError, WorkerStartError, WorkerTimeoutError, from_wire
+from fluidpy.errors import (
+    FluidpyError,
+    WorkerError,
+    WorkerStartError,
+    WorkerTimeoutError,
+    from_wire,
+)
 from fluidpy.settings import Settings, default_cache_dir
 
 STARTS: Final = 3
@@ -240,7 +246,7 @@ def start_worker(
         if said.strip() != b"ready":
             raise _start_failure(said, process, log)
     except OSError as error:
-        if isinstance(error, WorkerError):
+        if isinstance(error, FluidpyError):  # what the worker said may be an OSError, too
             raise
         raise WorkerStartError(
             f"the worker could not be started: {error}",

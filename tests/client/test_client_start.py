@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from fluidpy.client import background_start, start
-from fluidpy.errors import WorkerError, WorkerStartError, WorkerTimeoutError
+from fluidpy.errors import CacheDirectoryError, WorkerError, WorkerStartError, WorkerTimeoutError
 from fluidpy.settings import Settings, load_settings
 
 
@@ -85,7 +85,7 @@ def test_the_error_a_worker_reports_is_raised(
     wire = '{"type":"CacheDirectoryError","message":"the disk is away","cure":"Mount it."}'
     script = _interpreter(tmp_path, f"cat >&$4 <<'END'\n{wire}\nEND")
     monkeypatch.setattr(sys, "executable", script)
-    with pytest.raises(OSError, match=r"the disk is away\. Mount it\."):
+    with pytest.raises(CacheDirectoryError, match=r"^the disk is away\. Mount it\.$"):
         start.ensure_worker(settings)
 
 
