@@ -59,6 +59,8 @@ class Datasets:
         self._open_storage = open_storage
         self._by_key: dict[str, AttachedDataset] = {}
         self._by_id: dict[int, AttachedDataset] = {}
+        self._lost: dict[str, AttachedDataset] = {}
+        """By place, those whose definition was changed in vain, and that of before failed, too."""
         self._locks: dict[str, asyncio.Lock] = {}
         self._next = 1
 
@@ -73,7 +75,7 @@ class Datasets:
 
     def users_of(self, key: str) -> set[object]:
         """Who is attached to the Dataset `namespace/name`, or to a tree of it."""
-        found = (each.users for each in self._by_key.values() if each.definition.key == key)
+        found = (each.users for each in self._known() if each.definition.key == key)
         return set().union(*found)
 
     def get(self, number: int) -> AttachedDataset:
@@ -106,16 +108,16 @@ class Datasets:
         it was.
         """
         async with self._locks.setdefault(definition.key, asyncio.Lock()):
-            dataset = self._by_key.get(definition.key)
+            dataset = self._by_key.get(definition.key, self._lost.get(definition.key))
             if dataset is None:
                 await self._make_room()
                 dataset = await _to_its_end(self._open(definition))
-            elif dataset.digest != definition.digest():
-                if not manage:
+            elif self._differs(dataset, definition):
+                if not manage and dataset.digest != definition.digest():
                     refuse_change(dataset, user)
                 await _to_its_end(self._replace(dataset, definition))
             for tree in self._trees_of(definition.key):
-                if tree.digest != definition.digest():
+                if self._differs(tree, definition):
                     await _to_its_end(self._replace(tree, definition))
             dataset.users.add(user)
             if manage:
@@ -126,33 +128,46 @@ class Datasets:
         """The Dataset `namespace/name` with the rows of that catalog, `user` attached.
 
         The catalog is this worker's, or was another's, which has ended; then a copy is used from
-        now on. Raises DatasetNotFoundError, CacheError.
+        now on. What is open here goes on although nobody else uses it any more: as long as it is
+        open, no other worker can take it over. Raises DatasetNotFoundError, CacheError.
         """
         async with self._locks.setdefault(key, asyncio.Lock()):
-            own = self.named(key)
-            tree = own
-            if catalog != (place := own.namespace.catalog_path):
-                copy = await asyncio.to_thread(take_over, catalog, key, place.parent)
-                if str(copy) not in self._by_key:
-                    await _to_its_end(self._open_tree(own, copy))
-                tree = self._by_key[str(copy)]
+            tree = self._open_with(key, catalog) or await self._taken(self.named(key), catalog)
             tree.users.add(user)
             return tree
 
+    def _open_with(self, key: str, catalog: Path) -> AttachedDataset | None:
+        for each in self._by_key.values():
+            if each.definition.key == key and each.namespace.catalog_path == catalog:
+                return each
+        return None
+
+    async def _taken(self, own: AttachedDataset, catalog: Path) -> AttachedDataset:
+        directory = own.namespace.catalog_path.parent
+        copy = await asyncio.to_thread(take_over, catalog, own.definition.key, directory)
+        if str(copy) not in self._by_key:
+            await _to_its_end(self._open_tree(own, copy))
+        return self._by_key[str(copy)]
+
     def _trees_of(self, key: str) -> list[AttachedDataset]:
         return [
-            each
-            for each in self._by_key.values()
-            if each.tree is not None and each.definition.key == key
+            each for each in self._known() if each.tree is not None and each.definition.key == key
         ]
+
+    def _known(self) -> list[AttachedDataset]:
+        return [*self._by_key.values(), *self._lost.values()]
+
+    def _differs(self, dataset: AttachedDataset, definition: DatasetDefinition) -> bool:
+        return dataset.place in self._lost or dataset.digest != definition.digest()
 
     def detach(self, user: object, key: str | None = None) -> None:
         """The user is gone from all Datasets, or from the one named `namespace/name`."""
-        for dataset in self._by_key.values():
+        for dataset in self._known():
             if key in (None, dataset.definition.key):
                 dataset.users.discard(user)
                 dataset.managers.discard(user)
                 dataset.listeners.pop(user, None)
+        self._lost = {place: dataset for place, dataset in self._lost.items() if dataset.users}
 
     async def close(self) -> None:
         """Closes all Datasets."""
@@ -181,7 +196,7 @@ class Datasets:
         )
         self._next += 1
         self._stores.size_for(definition)
-        self._by_key[dataset.place] = self._by_id[dataset.id] = dataset
+        self._enter(dataset)
         _log.info("Dataset %s: opened", dataset.place)
         return dataset
 
@@ -193,17 +208,31 @@ class Datasets:
         """One namespace at a time may have the catalog, so the old one ends first."""
         store = await self._store_for(definition)
         old = dataset.definition
-        dataset.end_background()
-        await dataset.namespace.close()
+        await _end(dataset)
         try:
             namespace = await self._started(definition, dataset.tree)
-        except FluidpyError:
-            dataset.adopt(old, await self._started(old, dataset.tree), dataset.store)
+        except Exception:  # storages of others may raise anything
+            await self._go_on(dataset, old)
             raise
         self._stores.size_for(definition)
         dataset.adopt(definition, namespace, store)
+        self._enter(dataset)
         dataset.tell(namespace.composed)
         _log.info("Dataset %s: its definition changed", definition.key)
+
+    async def _go_on(self, dataset: AttachedDataset, definition: DatasetDefinition) -> None:
+        """With a namespace as before. Where none starts nothing is served until somebody attaches
+        the Dataset again.
+        """
+        try:
+            namespace = await self._started(definition, dataset.tree)
+        except Exception as error:  # noqa: BLE001 - storages of others may raise anything
+            _log.error("Dataset %s: its former definition fails, too: %s", dataset.place, error)
+            self._forget(dataset)
+            self._lost[dataset.place] = dataset
+        else:
+            dataset.adopt(definition, namespace, dataset.store)
+            self._enter(dataset)
 
     async def _started(self, definition: DatasetDefinition, tree: Path | None) -> Namespace:
         namespace = Namespace(
@@ -216,15 +245,32 @@ class Datasets:
         idle = [dataset for dataset in self._by_key.values() if not dataset.users]
         for dataset in idle[: max(0, len(idle) - UNATTACHED_KEPT + 1)]:
             lock = self._locks[dataset.definition.key]
-            if not (dataset.users or lock.locked()):  # else somebody has begun to use it meanwhile
+            ended = self._by_id.get(dataset.id) is not dataset
+            if not (ended or dataset.users or lock.locked()):  # else it is used or gone meanwhile
                 async with lock:  # who wants it now waits, for one at a time may have its catalog
                     await _to_its_end(self._close(dataset))
 
     async def _close(self, dataset: AttachedDataset) -> None:
-        self._by_key.pop(dataset.place, None)
-        self._by_id.pop(dataset.id, None)
+        self._forget(dataset)
         dataset.end_background()
         await dataset.namespace.close()
+
+    def _enter(self, dataset: AttachedDataset) -> None:
+        self._lost.pop(dataset.place, None)
+        self._by_key[dataset.place] = self._by_id[dataset.id] = dataset
+
+    def _forget(self, dataset: AttachedDataset) -> None:
+        self._by_key.pop(dataset.place, None)
+        self._by_id.pop(dataset.id, None)
+
+
+async def _end(dataset: AttachedDataset) -> None:
+    """Ends what it does with its namespace; one that ends badly, as on a full disk, is ended."""
+    dataset.end_background()
+    try:
+        await dataset.namespace.close()
+    except FluidpyError as error:
+        _log.error("Dataset %s: its catalog did not close cleanly: %s", dataset.place, error)
 
 
 async def _to_its_end(work: Coroutine[Any, Any, _Result]) -> _Result:

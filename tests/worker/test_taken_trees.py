@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -107,3 +108,42 @@ def test_no_other_file_is_taken_for_a_catalog(
     with pytest.raises(CacheError, match="cannot be taken over"):
         take(with_other, str(tmp_path / "default.data.sqlite"))
     assert not list(tmp_path.glob("default*")), "nothing is made where it was named"
+
+
+def reattach(machine: Machine, catalog: str) -> dict[str, Any]:
+    """What a mount's next server does after the one before has crashed."""
+    session = machine.session()
+    return take(session, catalog)
+
+
+def test_a_mount_goes_on_as_the_last_user_of_its_dataset(
+    machines: tuple[Machine, Machine],
+) -> None:
+    one, other = machines
+    with_one = one.session()
+    with_one.listdir("")
+    own = with_one.attachment()
+    with_one.close()
+    with_one.connection.close()
+    await_no_users(one)
+    assert reattach(one, own.catalog)["dataset"] == own.dataset
+    end(one)
+    with_other = other.session()
+    with_other.listdir("")
+    taken = take(with_other, own.catalog)
+    with_other.close()
+    with_other.connection.close()
+    await_no_users(other)
+    assert reattach(other, taken["catalog"])["dataset"] == taken["dataset"]
+
+
+def await_no_users(machine: Machine) -> None:
+    """Waits until the worker has seen that its clients are gone."""
+    asking = machine.session()
+    limit = time.monotonic() + 60
+    while time.monotonic() < limit:
+        status, _ = asking.connection.call("status", deadline=20)
+        if not any(row["client_pids"] for row in status["datasets"]):
+            return
+        time.sleep(0.01)
+    raise AssertionError("the worker has clients still")

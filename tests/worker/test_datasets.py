@@ -1,0 +1,116 @@
+"""What becomes of open Datasets when another is opened, or a definition changed, and that fails."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fluidpy.errors import CacheFullError, DatasetNotFoundError
+from fluidpy.namespace.definition import DatasetDefinition, MountDefinition
+from fluidpy.settings import Settings
+from fluidpy.storage.factory import open_storage
+from fluidpy.storage.under_storage import MountSource, UnderStorage
+from fluidpy.worker import datasets as module
+from fluidpy.worker.datasets import Datasets
+from fluidpy.worker.stores import Stores
+
+
+class Bed:
+    """The Datasets of a worker, over one folder; its storages fail while `failing` is set."""
+
+    def __init__(self, directory: Path) -> None:
+        self._source = directory / "nas"
+        self._source.mkdir()
+        (self._source / "file").write_bytes(b"x")
+        settings = Settings(directory / "cache", directory / "run", block_bytes=4096)
+        self.stores = Stores(settings)
+        self.failing: set[str] = set()
+        """Names of mounts."""
+        self.datasets = Datasets(settings, self.stores, self._open)
+
+    def definition(self, name: str, mount: str = "m") -> DatasetDefinition:
+        source = MountSource(f"local://{self._source}", mount)
+        return DatasetDefinition(name, "default", (MountDefinition(mount, "/", source),))
+
+    def _open(self, source: MountSource, settings: Settings) -> UnderStorage:
+        if source.label in self.failing:
+            raise RuntimeError("a storage of another author")
+        return open_storage(source, settings)
+
+
+@pytest.fixture
+async def bed(tmp_path: Path) -> AsyncIterator[Bed]:
+    bed = Bed(tmp_path)
+    yield bed
+    await bed.datasets.close()
+    bed.stores.close()
+
+
+async def test_a_new_definition_whose_storage_raises_anything_leaves_the_old_one(bed: Bed) -> None:
+    dataset = await bed.datasets.attach(bed.definition("data"), "user")
+    bed.failing = {"other"}
+    with pytest.raises(RuntimeError):
+        await bed.datasets.attach(bed.definition("data", "other"), "user")
+    assert await dataset.resolve("file")
+    assert bed.datasets.named("default/data") is dataset
+
+
+async def test_a_dataset_that_neither_definition_serves_is_opened_again_later(bed: Bed) -> None:
+    dataset = await bed.datasets.attach(bed.definition("data"), "user")
+    bed.failing = {"m", "other"}
+    with pytest.raises(RuntimeError):
+        await bed.datasets.attach(bed.definition("data", "other"), "user")
+    assert not bed.datasets.with_trees, "nobody is led to a closed catalog"
+    with pytest.raises(DatasetNotFoundError):
+        bed.datasets.get(dataset.id)
+    bed.failing.clear()
+    await bed.datasets.attach(bed.definition("data"), "another user")
+    again = bed.datasets.get(dataset.id)
+    assert await again.resolve("file"), "who was attached goes on"
+    assert again.users == {"user", "another user"}
+
+
+async def test_a_definition_changes_although_the_old_catalog_does_not_close_cleanly(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = await bed.datasets.attach(bed.definition("data"), "user")
+    close = dataset.namespace.close
+
+    async def fails() -> None:
+        await close()
+        raise CacheFullError("the disk is full", cure="Free some space.")
+
+    monkeypatch.setattr(dataset.namespace, "close", fails)
+    wanted = replace(bed.definition("data"), metadata_ttl_seconds=7.0)
+    assert await bed.datasets.attach(wanted, "user") is dataset
+    assert dataset.definition == wanted
+    assert await dataset.resolve("file")
+
+
+async def test_what_was_closed_and_opened_again_meanwhile_is_not_closed(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "UNATTACHED_KEPT", 0)
+    first = await bed.datasets.attach(bed.definition("first"), "user")
+    await bed.datasets.attach(bed.definition("second"), "user")
+    bed.datasets.detach("user")
+    begun, go_on, close = asyncio.Event(), asyncio.Event(), first.namespace.close
+
+    async def slowly() -> None:
+        begun.set()
+        await go_on.wait()
+        await close()
+
+    monkeypatch.setattr(first.namespace, "close", slowly)
+    attaching = asyncio.create_task(bed.datasets.attach(bed.definition("third"), "user"))
+    await begun.wait()
+    await bed.datasets.attach(bed.definition("fourth"), "user")
+    second = await bed.datasets.attach(bed.definition("second"), "user")
+    go_on.set()
+    await attaching
+    assert bed.datasets.named("default/second") is second
+    assert await second.resolve("file")
