@@ -252,6 +252,8 @@ class Datasets:
 
     async def _close(self, dataset: AttachedDataset) -> None:
         self._forget(dataset)
+        if all(each.definition.key != dataset.definition.key for each in self._known()):
+            self._stores.forget(dataset.definition.key)
         dataset.end_background()
         await dataset.namespace.close()
 

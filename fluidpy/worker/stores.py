@@ -91,7 +91,7 @@ class Stores:
             return store
         for known in self._by_directories:
             if shared := set(known) & set(directories):
-                if set(self._declared.get(known, ())) == {definition.key}:
+                if set(self._declared.get(known, ("",))) <= {definition.key}:
                     raise CacheDirectoryError(
                         f"Dataset {definition.key}: other cache directories take effect when its "
                         "worker starts again; until then the ones of before are used",
@@ -114,13 +114,28 @@ class Stores:
         It grows at once, and shrinks as upkeep evicts. Where several Datasets share it, the largest
         of their quotas counts.
         """
-        if not (tiers := self._own(definition.tiers)):
+        left = self._undeclare(definition.key)
+        if tiers := self._own(definition.tiers):
+            directories = _directories(tiers)
+            self._declared.setdefault(directories, {})[definition.key] = tiers
+            left.discard(directories)
+            self._size(directories)
+        for each in left:
+            self._size(each)
+
+    def forget(self, key: str) -> None:
+        """What the Dataset `namespace/name` declared counts no longer: it is closed."""
+        for directories in self._undeclare(key):
+            self._size(directories)
+
+    def _undeclare(self, key: str) -> set[tuple[str, ...]]:
+        """The directories that it had declared."""
+        return {d for d, declared in self._declared.items() if declared.pop(key, None)}
+
+    def _size(self, directories: tuple[str, ...]) -> None:
+        """A store that nobody declares any more stays as it is."""
+        if not (declared := self._declared[directories]):
             return
-        directories = _directories(tiers)
-        for others in self._declared.values():
-            others.pop(definition.key, None)
-        declared = self._declared.setdefault(directories, {})
-        declared[definition.key] = tiers
         store = self._by_directories[directories]
         largest = [max(each, key=_quota_of) for each in zip(*declared.values(), strict=True)]
         if [tier.definition for tier in store.table.tiers] != largest:

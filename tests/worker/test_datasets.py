@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from fluidpy.cache.tier import TierDefinition
 from fluidpy.errors import CacheFullError, DatasetNotFoundError
 from fluidpy.namespace.definition import DatasetDefinition, MountDefinition
 from fluidpy.settings import Settings
@@ -114,3 +115,20 @@ async def test_what_was_closed_and_opened_again_meanwhile_is_not_closed(
     await attaching
     assert bed.datasets.named("default/second") is second
     assert await second.resolve("file")
+
+
+async def test_what_a_closed_dataset_declared_counts_no_longer(
+    bed: Bed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "UNATTACHED_KEPT", 0)
+
+    def declares(name: str, quota_bytes: int) -> DatasetDefinition:
+        tiers = (TierDefinition(str(tmp_path / "tier"), quota_bytes),)
+        return replace(bed.definition(name), tiers=tiers)
+
+    small = await bed.datasets.attach(declares("small", 1 << 20), "user")
+    await bed.datasets.attach(declares("large", 4 << 20), "another user")
+    assert small.store.usage()[0].quota_bytes == 4 << 20
+    bed.datasets.detach("another user")
+    await bed.datasets.attach(bed.definition("third"), "user")
+    assert small.store.usage()[0].quota_bytes == 1 << 20

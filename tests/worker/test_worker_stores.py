@@ -224,12 +224,36 @@ def test_of_datasets_that_share_a_store_the_largest_quota_counts(tmp_path: Path)
     stores.close()
 
 
+def test_the_quota_of_a_dataset_that_is_closed_or_declares_none_counts_no_longer(
+    tmp_path: Path,
+) -> None:
+    stores = Stores(Settings(tmp_path / "cache", tmp_path / "run", block_bytes=BLOCK))
+    small, large = _declares("a", tmp_path / "t", 100), _declares("b", tmp_path / "t", 400)
+    store = stores.store_for(small)
+    stores.size_for(small)
+    for gone in (replace(large, tiers=()), None):
+        assert stores.store_for(large) is store
+        stores.size_for(large)
+        assert store.usage()[0].quota_bytes == 400 * BLOCK
+        if gone is None:
+            stores.forget(large.key)
+        else:
+            stores.size_for(gone)
+        assert store.usage()[0].quota_bytes == 100 * BLOCK
+    stores.forget(small.key)
+    assert store.usage()[0].quota_bytes == 100 * BLOCK, "its bytes are there when it comes again"
+    stores.close()
+
+
 def test_other_directories_say_when_they_take_effect(tmp_path: Path) -> None:
     stores = Stores(Settings(tmp_path / "cache", tmp_path / "run", block_bytes=BLOCK))
     one = _declares("a", tmp_path / "t", 100)
     store = stores.store_for(one)
     stores.size_for(one)
     more = TierDefinition(str(tmp_path / "u"), 100 * BLOCK)
+    with pytest.raises(CacheDirectoryError, match="take effect when its worker starts again"):
+        stores.store_for(replace(one, tiers=(*one.tiers, more)))
+    stores.forget(one.key)
     with pytest.raises(CacheDirectoryError, match="take effect when its worker starts again"):
         stores.store_for(replace(one, tiers=(*one.tiers, more)))
     assert stores.store_for(one) is store
