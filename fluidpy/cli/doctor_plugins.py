@@ -6,7 +6,7 @@ from fluidpy.cli.findings import Finding, Verdict
 from fluidpy.errors import FluidpyError
 from fluidpy.runtime.discovery import discover
 from fluidpy.settings import Settings
-from fluidpy.storage.plugins import installed_plugins
+from fluidpy.storage.plugins import installed_plugins, problem_of_packages
 
 _NAME = "plug-ins"
 
@@ -20,5 +20,7 @@ def check_plugins(settings: Settings) -> list[Finding]:
         installed_plugins(settings.plugin_folders)
     except FluidpyError as error:
         wrong.append(Finding(_NAME, Verdict.BROKEN, error.message, error.cure))
+    if problem := problem_of_packages():
+        wrong.append(Finding(_NAME, Verdict.BROKEN, problem, "Mend or remove that package"))
     names = ", ".join(sorted(found.plugins)) or "none"
     return wrong or [Finding(_NAME, Verdict.OK, f"runtime plug-ins: {names}")]

@@ -34,13 +34,13 @@ def validate(
     from fluidpy.api.document import load_documents
     from fluidpy.namespace.resolve import check_declared_sources
     from fluidpy.settings import load_settings
-    from fluidpy.storage.plugins import installed_plugins
+    from fluidpy.storage.plugins import PluginsIn
 
     sources = [yaml_source(file) for file in (*(files or []), *(more or []))]
     if not sources:
         raise UsageError("no file is given", cure="fluidpy validate -f FILE…")
     result = load_documents(sources)
-    plugins = installed_plugins(load_settings().plugin_folders)
+    plugins = PluginsIn(tuple(load_settings().plugin_folders))
     problems, warnings = check_declared_sources(result.objects, plugins=plugins)
     result = replace(
         result,

@@ -7,7 +7,7 @@ are there stay as they were.
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -45,7 +45,7 @@ class Admission:
         self,
         store: ObjectStore,
         refusals: Sequence[Refusal] = (),
-        plugins: Callable[[], Sequence[InstalledPlugin]] = tuple,
+        plugins: Callable[[], Iterable[InstalledPlugin]] = tuple,
     ) -> None:
         """`refusals` say what is valid and still not served; `plugins` are those installed now."""
         self._store, self._plugins = store, plugins

@@ -38,7 +38,7 @@ from fluidpy.errors import (
     ValidationError,
 )
 from fluidpy.settings import Settings
-from fluidpy.storage.plugins import installed_plugins
+from fluidpy.storage.plugins import PluginsIn
 
 _log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ class ControlPlane:
         self._ending = asyncio.Event()
         self._stop_workers = False
         self.admission = Admission(
-            self.store, [refuse], lambda: installed_plugins(settings.plugin_folders)
+            self.store, [refuse], lambda: PluginsIn(tuple(settings.plugin_folders))
         )
         self.pool = WorkerPool(settings, self.wake)
         self.mounts = DeclaredMounts(self.store, settings)

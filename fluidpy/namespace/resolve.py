@@ -10,7 +10,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,7 +33,7 @@ from fluidpy.namespace.resolve_secrets import SecretValues
 from fluidpy.namespace.resolve_tiers import TierReader
 from fluidpy.namespace.tree import lay_out
 from fluidpy.settings import Settings
-from fluidpy.storage.plugins import InstalledPlugin, installed_plugins
+from fluidpy.storage.plugins import InstalledPlugin, PluginsIn
 from fluidpy.storage.under_storage import MountSource
 
 TTL_ANNOTATION = "fluidpy.io/metadata-ttl"
@@ -114,7 +114,7 @@ def check_declared_sources(
     objects: Sequence[LoadedObject],
     among: Sequence[LoadedObject] = (),
     *,
-    plugins: Sequence[InstalledPlugin] = (),
+    plugins: Iterable[InstalledPlugin] = (),
 ) -> tuple[list[Problem], list[Problem]]:
     """Problems and warnings about the sources of all Datasets, as far as the files alone tell.
 
@@ -170,7 +170,7 @@ class _Resolver:
             self._problems,
             self._warnings,
             settings,
-            installed_plugins(settings.plugin_folders),
+            PluginsIn(tuple(settings.plugin_folders)),
         )
 
     def resolve(self, one: LoadedObject) -> Resolved:

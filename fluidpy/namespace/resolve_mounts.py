@@ -8,7 +8,7 @@ others it lies at the mount's path.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,7 +40,7 @@ class MountReader:
         problems: list[Problem],
         warnings: list[str],
         settings: Settings | None,
-        plugins: Sequence[InstalledPlugin] = (),
+        plugins: Iterable[InstalledPlugin] = (),
     ) -> None:
         """`base_directory` is what relative paths of sources are relative to.
 

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from importlib.machinery import PathFinder
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -89,12 +90,29 @@ def _candidates(settings: Settings, problems: list[str]) -> Iterator[tuple[str, 
         yield from ((origin, one) for one in _plugin_folders(folder))
     for point in _entry_points(tuple((place, _changed_at(Path(place))) for place in sys.path)):
         package = point.dist.name if point.dist is not None else point.value
-        found = importlib.util.find_spec(point.value)
-        places = [] if found is None else list(found.submodule_search_locations or ())
+        try:
+            places = _places_of(point.value)
+        except (ImportError, LookupError, AttributeError, TypeError, ValueError, OSError) as error:
+            problems.append(
+                f"{package}: its entry point {point.name} cannot be followed: "
+                f"{type(error).__name__}: {error}"
+            )
+            continue
         if not places:
             problems.append(f"{package}: its entry point {point.name} names no package")
         yield from ((package, Path(place)) for place in places[:1])
     yield from ((OWN, one.parent) for one in sorted(_OWN.glob(f"*/{FILE_NAME}")))
+
+
+def _places_of(package: str) -> list[str]:
+    """Where a package lies, without running it: what it prints or raises is not asked for."""
+    top, *inner = package.split(".")
+    found, name = importlib.util.find_spec(top), top
+    for part in inner:
+        name = f"{name}.{part}"
+        if found is not None:
+            found = PathFinder.find_spec(name, list(found.submodule_search_locations or ()))
+    return [] if found is None else list(found.submodule_search_locations or ())
 
 
 def _manifest_in(directory: Path) -> Manifest:
@@ -111,6 +129,7 @@ def _manifest_as_of(directory: Path, _: Changed) -> Manifest:
 @lru_cache(maxsize=1)
 def _entry_points(_: tuple[tuple[str, Changed], ...]) -> tuple[EntryPoint, ...]:
     """Those of all packages; installing one changes its folder of `sys.path`."""
+    importlib.invalidate_caches()  # of folders, which take changes within a tick for none
     return tuple(entry_points(group=PACKAGES_GROUP))
 
 

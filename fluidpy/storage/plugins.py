@@ -12,9 +12,10 @@ from __future__ import annotations
 import difflib
 import importlib
 import json
+import logging
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib.metadata import entry_points
@@ -34,6 +35,7 @@ PACKAGES_GROUP = "fluidpy.runtimes"
 """Entry points of packages that have a `runtime.yaml`."""
 _PACKAGES_SECONDS = 30.0
 """How long reading the manifests of packages may take."""
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,7 @@ class InstalledPlugin:
 
 def installed_plugins(folders: Iterable[Path]) -> list[InstalledPlugin]:
     """The plug-ins installed in these folders, then storage plug-ins of packages; the first of a
-    name.
+    name. Packages that cannot be read are logged and hide no other plug-in.
 
     Raises SourceConfigurationError for a record that cannot be read.
     """
@@ -107,9 +109,28 @@ def installed_plugins(folders: Iterable[Path]) -> list[InstalledPlugin]:
                 f"{file} cannot be read: {error}",
                 cure=f"`fluidpy runtime remove {file.parent.name}`, then install it again.",
             ) from error
-    for one in _packaged(tuple((place, _changed_at(place)) for place in sys.path)):
+    for one in _packaged(_import_path())[0]:
         found.setdefault(one.name, one)
     return list(found.values())
+
+
+@dataclass(frozen=True, slots=True)
+class PluginsIn:
+    """The same, looked up each time someone goes through them: most Datasets need none of them."""
+
+    folders: tuple[Path, ...]
+
+    def __iter__(self) -> Iterator[InstalledPlugin]:
+        return iter(installed_plugins(self.folders))
+
+
+def problem_of_packages() -> str:
+    """Why plug-ins of packages are not known; empty when nothing is wrong."""
+    return _packaged(_import_path())[1]
+
+
+def _import_path() -> tuple[tuple[str, int], ...]:
+    return tuple((place, _changed_at(place)) for place in sys.path)
 
 
 def _changed_at(place: str) -> int:
@@ -120,10 +141,13 @@ def _changed_at(place: str) -> int:
 
 
 @lru_cache(maxsize=1)
-def _packaged(_: tuple[tuple[str, int], ...]) -> tuple[InstalledPlugin, ...]:
-    """Installing a package changes its folder of `sys.path`; mostly there is none of these."""
+def _packaged(_: tuple[tuple[str, int], ...]) -> tuple[tuple[InstalledPlugin, ...], str]:
+    """Installing a package changes its folder of `sys.path`; mostly there is none of these.
+
+    A failure is kept as well: asking again takes as long, and comes to the same.
+    """
     if not entry_points(group=PACKAGES_GROUP):
-        return ()
+        return (), ""
     import subprocess  # of use to few, and to no training process
 
     try:
@@ -135,16 +159,19 @@ def _packaged(_: tuple[tuple[str, int], ...]) -> tuple[InstalledPlugin, ...]:
             timeout=_PACKAGES_SECONDS,
             check=True,
         )
-        records = json.loads(done.stdout)
-    except (OSError, subprocess.SubprocessError, ValueError) as error:
-        raise SourceConfigurationError(
-            f"the plug-ins of installed packages cannot be read: {error}",
-            cure="`fluidpy runtime list` and `fluidpy doctor` say more.",
-        ) from error
-    return tuple(
-        replace(InstalledPlugin.from_record(one, Path()), path=(Path(one["directory"]),))
-        for one in records
-    )
+        answer = done.stdout.strip().rpartition(b"\n")[2]  # the start of Python may print, too
+        return tuple(map(_of_package, json.loads(answer))), ""
+    except (OSError, subprocess.SubprocessError, ValueError, KeyError, TypeError) as error:
+        said = bytes(getattr(error, "stderr", None) or b"").decode(errors="replace").split("\n")
+        last = next((line.strip() for line in reversed(said) if line.strip()), str(error))
+        problem = f"the plug-ins of installed packages cannot be read: {last}"
+        _LOG.warning("%s", problem)
+        return (), problem
+
+
+def _of_package(record: Mapping[str, Any]) -> InstalledPlugin:
+    found = InstalledPlugin.from_record(record, Path())
+    return replace(found, path=(Path(record["directory"]),))
 
 
 def plugin_of_scheme(plugins: Iterable[InstalledPlugin], scheme: str) -> InstalledPlugin | None:

@@ -6,7 +6,7 @@ Importable where no object store library may be: in training processes and the c
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from importlib.metadata import entry_points
 from urllib.parse import urlsplit
@@ -43,7 +43,7 @@ def check_source(
     settings: Settings | None,
     *,
     drivers_here: bool = True,
-    plugins: Sequence[InstalledPlugin] = (),
+    plugins: Iterable[InstalledPlugin] = (),
 ) -> tuple[str, ...]:
     """Options that are accepted and mean nothing here, as sentences.
 
@@ -79,7 +79,7 @@ def check_source(
     return ()
 
 
-def _plugin_of(source: MountSource, plugins: Sequence[InstalledPlugin]) -> InstalledPlugin | None:
+def _plugin_of(source: MountSource, plugins: Iterable[InstalledPlugin]) -> InstalledPlugin | None:
     if wants_fsspec(source) or source.scheme in known_schemes():
         return None
     return plugin_of_scheme(plugins, source.scheme)
