@@ -125,7 +125,7 @@ class ControlPlane:
     async def start(self) -> None:
         """Takes up what was, and listens. Raises ControlPlaneError."""
         self._loop = asyncio.get_running_loop()
-        self._step()
+        self._step_guarded()
         await self.server.start(self.settings.control_socket)
 
     async def run(self) -> None:
@@ -155,10 +155,7 @@ class ControlPlane:
             await asyncio.sleep(gather)
             self._wake.clear()
             begin = time.monotonic()
-            try:
-                self._step()
-            except Exception as error:  # noqa: BLE001 - logged, and tried again: workers go on
-                _log.error("a step failed", exc_info=error)
+            self._step_guarded()
             gather = min(max(GATHER_SECONDS, time.monotonic() - begin), MOST_GATHER_SECONDS)
             stepped, self._stepped = self._stepped, asyncio.Event()
             stepped.set()
@@ -177,6 +174,12 @@ class ControlPlane:
             except Exception as error:  # noqa: BLE001 - as of a step
                 _log.error("the mounts could not be looked at", exc_info=error)
         return False
+
+    def _step_guarded(self) -> None:
+        try:
+            self._step()
+        except Exception as error:  # noqa: BLE001 - logged, and tried again: workers go on
+            _log.error("a step failed", exc_info=error)
 
     def _step(self) -> None:
         self.reconciler.operations = self.loads.running()

@@ -61,6 +61,8 @@ class DataLoads:
         self._notes = OperationNotes(store, events)
         self._clock = clock
         self._runs = LoadRuns(on_change)
+        self._versions: dict[ObjectKey, tuple[str | None, int | None]] = {}
+        """What each is carried out for: another object of the name, or spec, is begun anew."""
 
     def look(self) -> None:
         """Looks at every DataLoad once."""
@@ -69,9 +71,14 @@ class DataLoads:
             load = DataLoad.model_validate(document)
             key = ObjectKey(DATA_LOADS, load.namespace, load.name)
             seen.add(key)
+            version = (load.metadata.uid, load.metadata.generation)
+            if self._versions.setdefault(key, version) != version:
+                self._runs.forget(key)
+                self._versions[key] = version
             self._carry_out(key, load, reconcile(load, self._facts(key, load), self._clock()))
         for key in self._notes.gone(seen):
             self._runs.forget(key)
+            self._versions.pop(key, None)
 
     def running(self) -> dict[tuple[str, str], tuple[str, ...]]:
         """The loads under way by (namespace, name) of their Dataset."""

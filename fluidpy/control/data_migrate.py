@@ -7,8 +7,8 @@ skipped, so after a death of the control plane it is simply started again.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal
 
 from fluidpy.api.conditions import OperationPhase
 from fluidpy.api.dataset import Dataset
@@ -30,6 +30,9 @@ from fluidpy.runtime.migration import Copied
 NOT_VALID, NOT_SUPPORTED = "DataOperationNotValid", "DataOperationNotSupport"
 """Fluid's reasons of an operation that cannot be."""
 
+NOT_READY: Final = "DataOperationNotReady"
+"""Why one waits that may be carried out in a moment."""
+
 
 @dataclass(frozen=True, slots=True)
 class MigrationSeen:
@@ -42,10 +45,11 @@ class MigrationSeen:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a migration cannot be carried out at all."""
+    """Why a migration cannot be carried out: at all, or just now."""
 
     reason: str
     message: str
+    lasting: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,7 @@ class MigrateFacts:
 
     `datasets` are those it names, by name, None for one that is not there. `refusal` says why the
     engines that serve them cannot do it. `run` is None before it was started by this process.
+    `other` is a migration that is under way for the same Dataset; empty if there is none.
     """
 
     datasets: tuple[tuple[str, Dataset | None], ...]
@@ -61,6 +66,7 @@ class MigrateFacts:
     run: MigrationSeen | None = None
     predecessor: OperationPhase | None = None
     samples: Sequence[Sample] = ()
+    other: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +95,17 @@ def reconcile(migrate: DataMigrate, facts: MigrateFacts, now: float) -> MigrateD
     if migrate.status.phase in ENDED:
         left = seconds_left(migrate, migrate.status, now)
         return MigrateDecision(migrate.status, stop=True, delete=left is not None and left <= 0)
+    waiting = _waits_for(migrate, facts)
     if facts.run is not None:
+        if waiting is not None and _is_deleted(facts) and not facts.run.finished:
+            return replace(_pending(migrate, waiting, now), stop=True)
         return _under_way(migrate, facts, facts.run, now)
-    if (waiting := _waits_for(migrate, facts)) is not None:
+    if waiting is not None:
         return _pending(migrate, waiting, now)
     if facts.refusal is not None:
+        if not facts.refusal.lasting:
+            why = _Waiting(facts.refusal.reason, facts.refusal.message)
+            return _pending(migrate, why, now)
         return _end(migrate, migrate.status, "Failed", facts.refusal, now)
     return _start(migrate, now)
 
@@ -120,7 +132,15 @@ def _waits_for(migrate: DataMigrate, facts: MigrateFacts) -> _Waiting | None:
         if dataset.status.phase not in READABLE:
             message = f"waits for the Dataset {name}, which is {dataset.status.phase or 'new'}"
             return _Waiting("TargetDatasetNotReady", message)
+    if facts.other:
+        message = f"waits for the DataMigrate {facts.other}, which is under way for its Dataset"
+        return _Waiting("DataOperationWaiting", message)
     return None
+
+
+def _is_deleted(facts: MigrateFacts) -> bool:
+    found = (dataset for _, dataset in facts.datasets if dataset is not None)
+    return any(one.metadata.deletion_timestamp is not None for one in found)
 
 
 def _pending(migrate: DataMigrate, why: _Waiting, now: float) -> MigrateDecision:

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from urllib.parse import quote
 
 from fluidpy.api.operations import DataMigrate, DataToMigrate, ExternalStorage
 from fluidpy.api.problem import LoadedObject
-from fluidpy.control.data_migrate import NOT_SUPPORTED, NOT_VALID, Refusal, datasets_of
+from fluidpy.control.data_migrate import (
+    NOT_READY,
+    NOT_SUPPORTED,
+    NOT_VALID,
+    Refusal,
+    datasets_of,
+)
+from fluidpy.control.folder_looks import FolderLooks
 from fluidpy.control.runtime_keeper import Assignment
 from fluidpy.errors import FluidpyError, ValidationError
 from fluidpy.namespace.resolve_secrets import SecretValues
@@ -29,9 +35,11 @@ class MigrationEnds:
         runtime_of: Callable[[str], Assignment | None],
         stored: Callable[[], Sequence[LoadedObject]],
         settings: Settings,
+        folders: FolderLooks | None = None,
     ) -> None:
         """`runtime_of` tells what runs for a Dataset (`namespace/name`), None for the workers."""
         self._runtime_of, self._stored, self._settings = runtime_of, stored, settings
+        self._folders = FolderLooks() if folders is None else folders
 
     def command(self, migrate: DataMigrate) -> tuple[MigratingDriver, Command] | Refusal:
         """What carries it out, or why nothing does."""
@@ -49,6 +57,8 @@ class MigrationEnds:
         try:
             ends = [self._end(migrate, side) for side in (migrate.spec.from_, migrate.spec.to)]
             return driver, driver.migrate(ends[0], ends[1], migrate.spec.options)
+        except _NotReadyError as error:
+            return Refusal(NOT_READY, f"waits: {error}", lasting=False)
         except FluidpyError as error:
             return Refusal(NOT_VALID, str(error))
 
@@ -72,7 +82,7 @@ class MigrationEnds:
                 raise ValidationError(str(error), cure="Correct the Secret.") from error
             if value is None:
                 places = values.places(reference.name, key)
-                raise ValidationError(
+                raise _NotReadyError(
                     f"no Secret {reference.name!r} with the key {key!r} is known",
                     cure=f"To mend it, {places}.",
                 )
@@ -89,8 +99,26 @@ class MigrationEnds:
             directory = directory_of(source)
         else:
             return uri
-        is_folder = uri.endswith("/") or Path(directory).is_dir()
+        is_folder = uri.endswith("/") or self._is_folder(directory)
         return f"file://{quote(directory)}" + "/" * is_folder
+
+    def _is_folder(self, directory: str) -> bool:
+        try:
+            found = self._folders.is_folder(directory)
+        except OSError as error:
+            raise _NotReadyError(
+                f"{directory} cannot be looked at: {error.strerror}",
+                cure="Mend its permissions, or mount it again.",
+            ) from error
+        if found is None:
+            raise _NotReadyError(
+                f"{directory} does not answer", cure="Look at the server that it is on."
+            )
+        return found
+
+
+class _NotReadyError(ValidationError):
+    """Something is not there that may be there in a moment."""
 
 
 def _unsupported(dataset: str) -> str:

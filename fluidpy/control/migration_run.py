@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 from collections.abc import Callable
@@ -19,6 +20,8 @@ from fluidpy.control.redaction import Redactor
 from fluidpy.errors import ControlPlaneError, ControlPlaneTimeoutError, FluidpyError
 from fluidpy.runtime.driver import Command
 from fluidpy.runtime.migration import MigratingDriver
+
+_log = logging.getLogger(__name__)
 
 PAUSES: Final = (0.5, 1.5, 4.0)
 """Seconds before each further attempt: as many as Fluid's Jobs have (backoffLimit 3)."""
@@ -62,6 +65,9 @@ class MigrationRun:
                     break
                 await asyncio.sleep(pause)
             self.seen = replace(self.seen, finished=True, error=error.message if error else "")
+        except Exception as error:  # noqa: BLE001 - a foreign driver may raise anything
+            _log.error("%s failed in a way it should not", self._command.name, exc_info=error)
+            self.seen = replace(self.seen, finished=True, error=f"{type(error).__name__}: {error}")
         finally:
             self._on_change()
 

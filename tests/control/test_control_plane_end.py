@@ -36,6 +36,27 @@ async def test_a_change_at_the_moment_of_the_end_does_not_hold_it_up(
         assert running in done
 
 
+async def test_a_first_step_that_fails_does_not_keep_it_from_serving(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="fluidpy-", dir="/tmp") as runtime:
+        settings = Settings(
+            cache_dir=tmp_path / "cache", runtime_dir=Path(runtime), state_dir=tmp_path / "state"
+        )
+        control_plane = ControlPlane(settings)
+
+        def fail() -> None:
+            raise OSError("a mount is dead")
+
+        monkeypatch.setattr(control_plane.migrates, "look", fail)
+        await control_plane.start()
+        running = asyncio.create_task(control_plane.run())
+        assert settings.control_socket.exists()
+        assert "a mount is dead" in caplog.text
+        control_plane.end("the test asks for it")
+        await running
+
+
 async def test_steps_go_on_when_mounts_cannot_be_looked_at(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

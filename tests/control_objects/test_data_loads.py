@@ -172,6 +172,20 @@ def test_a_worker_that_is_killed_is_asked_again(plane: Plane, pool: Pool) -> Non
     assert "DataLoadResumed" in plane.reasons()
 
 
+def test_an_edit_while_it_runs_is_carried_out(plane: Plane, pool: Pool) -> None:
+    key = plane.load(target=[{"path": "/d/1"}])
+    pid = pool.machines["worker-1"].pid
+    os.kill(pid, signal.SIGSTOP)
+    plane.until(key, lambda status: plane.is_connected(key, "worker-1"))
+    document = plane.store.get(key)
+    edited = {**document, "spec": {**document["spec"], "target": [{"path": "/nowhere"}]}}
+    plane.store.replace(key, edited)
+    plane.loads.look()
+    os.kill(pid, signal.SIGCONT)
+    assert plane.ended(key)["phase"] == "Failed"
+    assert "nowhere" in plane.status(key)["conditions"][0]["message"]
+
+
 def test_the_next_control_plane_goes_on(plane: Plane, pool: Pool) -> None:
     pool.away = {"worker-1"}
     key = plane.load()
