@@ -9,12 +9,14 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple, TypeAlias
 
 from fluidpy.errors import SourceNotFoundError
+from fluidpy.namespace import listing_flights
 from fluidpy.namespace.catalog_merge import CatalogMerge
 from fluidpy.namespace.catalog_rows import Changes
 from fluidpy.namespace.listing_flights import (
     CatalogThread,
     Located,
     finish_merge,
+    joined,
     merge_pages,
 )
 from fluidpy.storage.under_storage import ListPage
@@ -87,8 +89,10 @@ async def _walk_one(
         on_files(merge.files, merge.bytes)
 
     pages = place.storage.walk(place.path)
+    if rest is not None:  # with no entries at hand: they would be old once it goes on
+        pages = _rested(joined(pages, listing_flights.PAGE_ENTRIES), rest)
     try:
-        await merge_pages(thread, merge, pages if rest is None else _rested(pages, rest), on_page)
+        await merge_pages(thread, merge, pages, on_page)
     except SourceNotFoundError:
         composition = thread.writer.composition
         if entry.id in composition.tops or entry.id not in composition.directories:

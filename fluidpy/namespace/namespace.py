@@ -226,7 +226,7 @@ class Namespace:
             self._notify(changes)
 
         await self._turns.at_once(
-            entry.id,
+            self.reader.path_of(entry.id),
             lambda: walk(
                 self._thread, self._places(entry), self._clock, on_changes, lambda _: None
             ),
@@ -239,8 +239,8 @@ class Namespace:
         """Brings all below `path` into the catalog, by as few requests as the sources allow.
 
         Loads wait for each other. Files that are gone are removed only once a whole walk has ended.
-        A gentle one rests after each page for as long as that took. It gives way to any other one,
-        and begins again after that, unless that has listed the same.
+        A gentle one rests after each page for as long as that took. It stands still for any other
+        one; one of a folder above takes its place, and it begins again after that.
         """
         entry = await self.resolve(path)
         if entry.kind is not Kind.DIRECTORY:
@@ -252,9 +252,10 @@ class Namespace:
             places = self._places(entry)
             return walk(self._thread, places, self._clock, self._notify, progress, rest)
 
+        folder = self.reader.path_of(entry.id)
         if gently:
-            return await self._turns.gently(entry.id, walked)
-        return await self._turns.at_once(entry.id, walked)
+            return await self._turns.gently(folder, walked)
+        return await self._turns.at_once(folder, walked)
 
     def _places(self, entry: Entry) -> list[Located]:
         """The folder itself where a source has it, and the roots of all mounts below."""

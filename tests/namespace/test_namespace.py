@@ -323,7 +323,7 @@ class GatedStorage(FakeStorage):
                 await self.go_on.wait()
 
 
-@pytest.mark.parametrize("asked", ["load", "refresh", "load of a part"])
+@pytest.mark.parametrize("asked", ["load", "refresh", "load of what is above"])
 async def test_a_listing_that_is_asked_for_takes_the_place_of_a_gentle_one(
     setting: Setting, monkeypatch: pytest.MonkeyPatch, asked: str
 ) -> None:
@@ -331,22 +331,57 @@ async def test_a_listing_that_is_asked_for_takes_the_place_of_a_gentle_one(
     source = setting.sources["/"] = GatedStorage(source_id="fake:///")
     source.put(*(file(f"d{n % 3}/f{n:04d}") for n in range(90)))
     namespace = await setting.start()
-    gentle = asyncio.create_task(namespace.load_metadata("", lambda _: None, gently=True))
+    part = "d1" if asked == "load of what is above" else ""
+    gentle = asyncio.create_task(namespace.load_metadata(part, lambda _: None, gently=True))
     await source.begun.wait()
     if asked == "refresh":
         work = asyncio.create_task(namespace.refresh("", recursive=True))
     else:
-        path = "" if asked == "load" else "d1"
-        report = namespace.load_metadata(path, lambda _: None)
+        report = namespace.load_metadata("", lambda _: None)
         work = asyncio.create_task(report)  # type: ignore[arg-type]  # whatever it gives
     await asyncio.sleep(0)
     source.go_on.set()
     await work
     assert source.pages[0] <= 3, "the gentle one gave way at its next page"
-    assert (await gentle).files == 90
+    assert (await gentle).files == (30 if part else 90)
     assert namespace.reader.totals() == (90, 900)
     assert namespace.reader.is_whole()
-    assert len(source.pages) == (3 if asked == "load of a part" else 2), "listed once more if need"
+    assert len(source.pages) == (3 if part else 2), "listed once more if need"
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+async def test_a_gentle_listing_stands_still_for_one_of_a_part_and_goes_on(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch, cancelled: bool
+) -> None:
+    monkeypatch.setattr(listing_flights, "PAGE_ENTRIES", 3)
+    source = setting.sources["/"] = GatedStorage(source_id="fake:///")
+    source.put(*(file(f"d{n % 3}/f{n:04d}") for n in range(90)))
+    namespace = await setting.start()
+    gentle = asyncio.create_task(namespace.load_metadata("", lambda _: None, gently=True))
+    await source.begun.wait()
+    source.put(file("d1/new"))
+    pages_when_done: list[int] = []
+
+    async def load(path: str) -> None:
+        assert (await namespace.load_metadata(path, lambda _: None)).files
+        pages_when_done.append(source.pages[0])
+        if cancelled:
+            gentle.cancel()
+
+    parts = [asyncio.create_task(load(path)) for path in ("d1", "d2")]
+    await asyncio.sleep(0)
+    source.go_on.set()
+    await asyncio.gather(*parts)
+    assert max(pages_when_done) <= 3, "the gentle one stands still meanwhile"
+    if cancelled:
+        with pytest.raises(asyncio.CancelledError):
+            await gentle
+        await namespace.load_metadata("", lambda _: None)
+    else:
+        assert (await gentle).files in (90, 91)
+        assert len(source.pages) == 3, "what it had listed is not listed again"
+    assert namespace.reader.totals()[0] == 91
+    assert namespace.reader.is_whole()
 
 
 async def test_a_load_that_is_cut_off_removes_nothing_and_marks_nothing(
