@@ -65,6 +65,11 @@ class TierAccount:
         """Everything that counts against the quota, in bytes."""
         return self.kept + self.reserved + self.unlinked
 
+    @property
+    def staying(self) -> int:
+        """What will still count, in bytes, when nobody holds any more what left already."""
+        return self.kept + self.reserved
+
     def free_bytes(self) -> int:
         """Bytes that may still be written to the file system, reservations taken off.
 

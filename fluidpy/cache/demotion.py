@@ -80,7 +80,7 @@ class Demotion:
         """Moves or drops files of a tier until it is at its low mark, or nothing may leave."""
         account = tier.account
         low = int(account.quota * tier.definition.low)
-        while account.used > low and not self._stopped.is_set():
+        while account.staying > low and not self._stopped.is_set():
             with self._table.lock:
                 chosen = self._choose(tier)
                 if chosen is None:
@@ -100,7 +100,7 @@ class Demotion:
             target = self._target(tier, file)
             if target is None:
                 self._table.drop(owner, file)
-                if tier.account.used <= int(tier.account.quota * tier.definition.low):
+                if tier.account.staying <= int(tier.account.quota * tier.definition.low):
                     return None
                 continue
             target.account.reserve(file.kept_bytes)

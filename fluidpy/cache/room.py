@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -19,6 +19,9 @@ _BATCH: Final = 128
 """Files that one reservation evicts beyond what it needs itself: a millisecond or two."""
 _SKIPPED: Final = 65536
 """Files in use or pinned that are passed over before a tier is called full."""
+
+_SPARED: Final = 512
+"""Leased files that are passed over for others, while enough bytes are on their way out."""
 
 
 class RoomMaker:
@@ -58,7 +61,8 @@ class RoomMaker:
         """Evicts so that `need` bytes fit in the tier, and towards its low mark; False: no room.
 
         A copy pushes out copies alone, and only as many as it takes: going down to the low mark
-        would cost others their place.
+        would cost others their place. What left and is still held is on its way out, and counts
+        as free where it is not the quota or the disk that is at its end.
         """
         account, definition = tier.account, tier.definition
         if need > account.quota:
@@ -66,19 +70,22 @@ class RoomMaker:
         if copy:
             must = max(account.used + need - account.quota, account.lacks(need))
             if must > 0:
-                self.evict(tier, must, must, _BATCH, growing, copies_only=True)
+                going = account.unlinked
+                self.evict(tier, must, must - going, _BATCH, growing, copies_only=True)
             return account.used + need <= account.quota and not account.lacks(need)
         plan = plan_room(
-            account.used, need, account.quota, definition.high, definition.low, tier.evicting
+            account.staying, need, account.quota, definition.high, definition.low, tier.evicting
         )
         tier.evicting = plan.evicting
-        must = max(plan.must, account.lacks(need))
+        lacking = account.lacks(need)
+        must = max(account.used + need - account.quota, lacking, 0)
         should = plan.should
         if should and tier is not self._table.tiers[-1]:
             self._wake_demotion()
-            should = must
-        if must or should:
-            self.evict(tier, must, max(must, should), _BATCH, growing)
+            should = plan.must
+        should = max(should, lacking - account.unlinked)
+        if must or should > 0:
+            self.evict(tier, must, should, _BATCH, growing)
         return account.used + need <= account.quota and not account.lacks(need)
 
     def resize(self, quota_bytes: int) -> None:
@@ -105,7 +112,7 @@ class RoomMaker:
 
     def trim(self, tier: Tier) -> int:
         """One batch of an eviction that the high mark started; 0 when the low mark is reached."""
-        excess = tier.account.used - int(tier.account.quota * tier.definition.low)
+        excess = tier.account.staying - int(tier.account.quota * tier.definition.low)
         if not tier.evicting or excess <= 0:
             tier.evicting = False
             return 0
@@ -121,20 +128,43 @@ class RoomMaker:
         *,
         copies_only: bool = False,
     ) -> int:
-        """Drops files until `should` bytes are free, or `must` and `batch` files; returns bytes."""
-        freed = dropped = skipped = 0
-        for file_id in self._table.policy.victims(tier.id, copies_only):
-            victim = self.victim(file_id, tier)
-            if victim is None or victim[1] is growing:
-                skipped += 1
-                if skipped > _SKIPPED:
+        """Drops files until `must` bytes are free, and `should` are or will be, or `batch` files
+        left; returns the bytes of all that left.
+
+        A leased file's bytes are free when its lease ends. Once `should` bytes left, others leave
+        before more of these do, and of these `must` bytes at most.
+        """
+        account, leases = tier.account, self._table.leases
+        before, left, dropped = account.used, 0, 0
+        spared: list[tuple[CachedObject, CacheFile]] = []
+        for victim in self._victims(tier, growing, copies_only):
+            if left >= should and victim[0].key in leases:
+                spared.append(victim)
+                if len(spared) >= _SPARED:
                     break
                 continue
-            freed += self._table.drop(*victim)
+            left += self._table.drop(*victim)
             dropped += 1
-            if freed >= should or (freed >= must and dropped >= batch):
+            if before - account.used >= must and (left >= should or dropped >= batch):
+                return left
+        for victim in spared:
+            if left >= must:
                 break
-        return freed
+            left += self._table.drop(*victim)
+        return left
+
+    def _victims(
+        self, tier: Tier, growing: CacheFile | None, copies_only: bool
+    ) -> Iterator[tuple[CachedObject, CacheFile]]:
+        skipped = 0
+        for file_id in self._table.policy.victims(tier.id, copies_only):
+            victim = self.victim(file_id, tier)
+            if victim is not None and victim[1] is not growing:
+                yield victim
+                continue
+            skipped += 1
+            if skipped > _SKIPPED:
+                return
 
     def victim(self, file_id: FileId, tier: Tier) -> tuple[CachedObject, CacheFile] | None:
         """The file, if it still lies in the tier and may leave."""

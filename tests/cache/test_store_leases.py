@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
+
 from fluidpy.cache.store import BlockStore
 from fluidpy.cache.tier import TierDefinition
+from fluidpy.errors import CacheFullError
+from tests.cache.conftest import OpenStore, add, key_of
 
 BLOCK = 4096
 KEY = b"k" * 16
@@ -60,3 +64,83 @@ def test_a_lease_is_of_one_file_that_is_complete(tmp_path: Path) -> None:
         assert not store.is_leased(KEY)
         assert store.lease(KEY, ino)
         store.end_lease(KEY)
+
+
+def add_leased(store: BlockStore, numbers: range) -> None:
+    """Objects of one block that somebody reads unseen."""
+    for number in numbers:
+        cached = add(store, number, BLOCK)
+        assert store.lease(cached.key, Path(cached.path).stat().st_ino)
+
+
+def blocks_kept(store: BlockStore, tier: int = 0) -> int:
+    return store.usage()[tier].kept // BLOCK
+
+
+def test_no_more_leased_files_leave_than_what_is_to_be_freed(open_store: OpenStore) -> None:
+    store = open_store(500 * BLOCK)
+    add_leased(store, range(200))
+    store.room.resize(200 * BLOCK)
+    low = int(200 * store.table.tiers[0].definition.low)
+    for _ in range(3):
+        store.maintain()
+        assert blocks_kept(store) == low
+    for number in range(200):
+        store.end_lease(key_of(number))
+    assert store.usage()[0].used == low * BLOCK
+
+
+def test_files_that_are_not_leased_make_room_while_leased_ones_are_on_their_way_out(
+    open_store: OpenStore,
+) -> None:
+    store = open_store(100 * BLOCK)
+    add_leased(store, range(60))
+    for number in range(60, 95):
+        add(store, number, BLOCK)
+    assert add(store, 1000, 8 * BLOCK).complete
+    assert add(store, 1001, BLOCK).complete
+    assert store.usage()[0].used <= 100 * BLOCK
+    assert blocks_kept(store) >= int(100 * store.table.tiers[0].definition.low) - 1 - 4
+
+
+def test_a_cache_full_of_leased_files_is_not_emptied_by_those_who_wait_for_room(
+    open_store: OpenStore,
+) -> None:
+    store = open_store(500 * BLOCK)
+    add_leased(store, range(200))
+    store.room.resize(200 * BLOCK)
+    low = int(200 * store.table.tiers[0].definition.low)
+    for _ in range(5):
+        with pytest.raises(CacheFullError):
+            add(store, 1000, BLOCK)
+    assert blocks_kept(store) >= low - 5
+    for number in range(200):
+        store.end_lease(key_of(number))
+    assert add(store, 1000, BLOCK).complete
+
+
+def test_no_more_leased_files_move_down_than_what_is_to_be_freed(open_store: OpenStore) -> None:
+    store = open_store(200 * BLOCK, 1000 * BLOCK)
+    add_leased(store, range(180))
+    tier = store.table.tiers[0]
+    tier.account.quota = 100 * BLOCK
+    store._demotion.lower(tier)
+    assert blocks_kept(store) == int(100 * tier.definition.low)
+    assert blocks_kept(store) + blocks_kept(store, 1) == 180
+
+
+def test_what_left_and_is_held_for_long_does_not_keep_others_from_leaving(
+    open_store: OpenStore,
+) -> None:
+    store = open_store(100 * BLOCK)
+    add_leased(store, range(95))
+    for number in range(60):
+        store.evict(key_of(number))
+    add_leased(store, range(200, 205))
+    with pytest.raises(CacheFullError):
+        add(store, 1000, BLOCK)
+    assert blocks_kept(store) == 39
+    cached = {status.key for status in store.objects()}
+    (left,) = {key_of(n) for n in (*range(60, 95), *range(200, 205))} - cached
+    store.end_lease(left)
+    assert add(store, 1000, BLOCK).complete
