@@ -75,6 +75,8 @@ class AttachedDataset:
         self.users: set[object] = set()
         self.managers: set[object] = set()
         self.listeners: dict[object, Listener] = {}
+        self.on_change: Listener = _nobody_follows
+        """Hears all changes, as `listeners` do, and is no user."""
         self.recent = RecentChanges()
         self._folders: dict[str, tuple[int, float]] = {}
         self._entries: dict[str, Entry] = {}
@@ -196,7 +198,7 @@ class AttachedDataset:
         if not is_volatile(entry.version) or entry.parent in self._settling:
             return
         self._settling.add(entry.parent)
-        self._in_background(self._settle(entry.parent))
+        self.in_background(self._settle(entry.parent))
 
     async def _settle(self, directory: int) -> None:
         try:
@@ -225,7 +227,7 @@ class AttachedDataset:
 
     def source_changed(self, located: Located) -> None:
         """Looks at the folder again, so that the next open sees the new version."""
-        self._in_background(self._list_again(located.entry.parent, 0.0))
+        self.in_background(self._list_again(located.entry.parent, 0.0))
 
     def end_background(self) -> None:
         """Cancels what looks at folders again, or counts, before the namespace closes."""
@@ -233,7 +235,8 @@ class AttachedDataset:
         for task in self._refreshes:
             task.cancel()
 
-    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+    def in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        """Runs beside the requests until `end_background`."""
         task = asyncio.get_running_loop().create_task(work)
         self._refreshes.add(task)
         task.add_done_callback(self._refreshes.discard)
@@ -256,5 +259,10 @@ class AttachedDataset:
             self._places.clear()
             self._fresh_until.clear()
         self.recent.add(changes)
+        self.on_change(self, changes)
         for listener in list(self.listeners.values()):
             listener(self, changes)
+
+
+def _nobody_follows(dataset: AttachedDataset, changes: Changes) -> None:
+    """Where no mount brought a tree along."""

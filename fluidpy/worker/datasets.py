@@ -21,6 +21,7 @@ from fluidpy.errors import DatasetNotFoundError, FluidpyError
 from fluidpy.namespace.namespace import Namespace
 from fluidpy.worker.attached_dataset import AttachedDataset, PeersFor
 from fluidpy.worker.definition_changes import refuse_change
+from fluidpy.worker.followed_changes import FollowedChanges
 from fluidpy.worker.stores import Stores
 from fluidpy.worker.taken_trees import take_over
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fluidpy.cache.store import BlockStore
+    from fluidpy.namespace.catalog_rows import Changes
     from fluidpy.namespace.definition import DatasetDefinition
     from fluidpy.settings import Settings
     from fluidpy.storage.under_storage import MountSource, UnderStorage
@@ -59,6 +61,7 @@ class Datasets:
         self._open_storage = open_storage
         self._by_key: dict[str, AttachedDataset] = {}
         self._by_id: dict[int, AttachedDataset] = {}
+        self._followed: dict[int, FollowedChanges] = {}
         self._lost: dict[str, AttachedDataset] = {}
         """By place, those whose definition was changed in vain, and that of before failed, too."""
         self._locks: dict[str, asyncio.Lock] = {}
@@ -178,7 +181,14 @@ class Datasets:
         """Counts as the Dataset itself: what its mounts read is read of that."""
         dataset = await self._open(own.definition, tree)
         dataset.counters = own.counters
+        self._followed[dataset.id] = FollowedChanges(dataset)
         return dataset
+
+    def _follow(self, own: AttachedDataset, changes: Changes) -> None:
+        """A mount that brought its tree along hears of what its worker found in the own one."""
+        for tree in self._trees_of(own.definition.key):
+            if (followed := self._followed.get(tree.id)) and tree.place in self._by_key:
+                followed.add(own, changes)
 
     async def _open(
         self, definition: DatasetDefinition, tree: Path | None = None
@@ -195,6 +205,8 @@ class Datasets:
             tree,
         )
         self._next += 1
+        if tree is None:
+            dataset.on_change = self._follow
         self._stores.size_for(definition)
         self._enter(dataset)
         _log.info("Dataset %s: opened", dataset.place)
@@ -252,6 +264,7 @@ class Datasets:
 
     async def _close(self, dataset: AttachedDataset) -> None:
         self._forget(dataset)
+        self._followed.pop(dataset.id, None)
         if all(each.definition.key != dataset.definition.key for each in self._known()):
             self._stores.forget(dataset.definition.key)
         dataset.end_background()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +12,14 @@ import pytest
 
 from fluidpy.cache.tier import TierDefinition
 from fluidpy.errors import CacheFullError, DatasetNotFoundError
+from fluidpy.namespace.catalog_rows import Changes
 from fluidpy.namespace.definition import DatasetDefinition, MountDefinition
 from fluidpy.settings import Settings
 from fluidpy.storage.factory import open_storage
 from fluidpy.storage.under_storage import MountSource, UnderStorage
 from fluidpy.worker import datasets as module
+from fluidpy.worker import followed_changes
+from fluidpy.worker.attached_dataset import AttachedDataset
 from fluidpy.worker.datasets import Datasets
 from fluidpy.worker.stores import Stores
 
@@ -23,9 +27,9 @@ from fluidpy.worker.stores import Stores
 class Bed:
     """The Datasets of a worker, over one folder; its storages fail while `failing` is set."""
 
-    def __init__(self, directory: Path) -> None:
-        self._source = directory / "nas"
-        self._source.mkdir()
+    def __init__(self, directory: Path, source: Path | None = None) -> None:
+        self._source = source or directory / "nas"
+        self._source.mkdir(exist_ok=True)
         (self._source / "file").write_bytes(b"x")
         settings = Settings(directory / "cache", directory / "run", block_bytes=4096)
         self.stores = Stores(settings)
@@ -132,3 +136,36 @@ async def test_what_a_closed_dataset_declared_counts_no_longer(
     bed.datasets.detach("another user")
     await bed.datasets.attach(bed.definition("third"), "user")
     assert small.store.usage()[0].quota_bytes == 1 << 20
+
+
+@pytest.mark.parametrize("most_rows", [1000, 0])
+async def test_a_mount_with_a_tree_of_its_own_hears_of_what_a_load_found(
+    bed: Bed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most_rows: int
+) -> None:
+    monkeypatch.setattr(followed_changes, "MOST_ROWS", most_rows)
+    never = replace(bed.definition("data"), metadata_ttl_seconds=math.inf)
+    (tmp_path / "nas" / "folder").mkdir()
+    (tmp_path / "other").mkdir()
+    other = Bed(tmp_path / "other", tmp_path / "nas")
+    known = await other.datasets.attach(never, "mount")
+    await known.namespace.load_metadata("", lambda _: None)
+    catalog = known.namespace.catalog_path
+    await other.datasets.close()
+    other.stores.close()
+    own = await bed.datasets.attach(never, "load")
+    await own.namespace.load_metadata("", lambda _: None)
+    tree = await bed.datasets.attach_tree("default/data", catalog, "mount")
+    told: asyncio.Queue[str] = asyncio.Queue()
+
+    def listener(dataset: AttachedDataset, changes: Changes) -> None:
+        for row in (*changes.added, *changes.removed, *(new for _, new in changes.changed)):
+            told.put_nowait(dataset.namespace.reader.path_of(row).decode())
+
+    tree.listeners["mount"] = listener
+    (tmp_path / "nas" / "file").write_bytes(b"another version")
+    (tmp_path / "nas" / "folder" / "new").write_bytes(b"new")
+    await own.namespace.load_metadata("", lambda _: None)
+    async with asyncio.timeout(60):
+        assert {await told.get(), await told.get()} == {"file", "folder/new"}
+    assert (await tree.resolve("file")).size == len(b"another version")
+    assert (await tree.resolve("folder/new")).size == 3
