@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
@@ -23,7 +24,7 @@ from fluidpy.worker.attached_dataset import AttachedDataset, PeersFor
 from fluidpy.worker.definition_changes import refuse_change
 from fluidpy.worker.followed_changes import FollowedChanges
 from fluidpy.worker.stores import Stores
-from fluidpy.worker.taken_trees import take_over
+from fluidpy.worker.taken_trees import remove_unused, take_over
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,6 +39,9 @@ _log = logging.getLogger(__name__)
 
 UNATTACHED_KEPT: Final = 8
 """Datasets kept open although nobody is attached: the next short-lived process finds them ready."""
+
+MOUNTS_ARE_BACK_SECONDS: Final = 600.0
+"""After its start a worker keeps all copies of catalogs for so long: mounts come back to them."""
 
 OpenStorage: TypeAlias = "Callable[[MountSource, Settings], UnderStorage]"
 
@@ -66,6 +70,7 @@ class Datasets:
         """By place, those whose definition was changed in vain, and that of before failed, too."""
         self._locks: dict[str, asyncio.Lock] = {}
         self._next = 1
+        self._since = time.monotonic()
 
     def __iter__(self) -> Iterator[AttachedDataset]:
         """All open Datasets, each once."""
@@ -150,6 +155,9 @@ class Datasets:
         copy = await asyncio.to_thread(take_over, catalog, own.definition.key, directory)
         if str(copy) not in self._by_key:
             await _to_its_end(self._open_tree(own, copy))
+            if time.monotonic() - self._since > MOUNTS_ARE_BACK_SECONDS:
+                key = own.definition.key
+                await _to_its_end(asyncio.to_thread(remove_unused, key, directory, time.time()))
         return self._by_key[str(copy)]
 
     def _trees_of(self, key: str) -> list[AttachedDataset]:

@@ -11,9 +11,10 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +26,9 @@ FOLDER: Final = "taken"
 
 PAGES_A_STEP: Final = 4096
 """Pages (4 KiB) that are copied at once; other threads run in between."""
+
+UNUSED_SECONDS: Final = 24 * 3600.0
+"""How long a copy that nobody has open is kept after it was last written."""
 
 
 def take_over(catalog: Path, key: str, directory: Path) -> Path:
@@ -49,6 +53,37 @@ def take_over(catalog: Path, key: str, directory: Path) -> Path:
         raise CacheError(
             f"catalog {catalog} cannot be taken over: {error}", cure="Mount the Dataset again."
         ) from error
+
+
+def remove_unused(key: str, directory: Path, now: float) -> int:
+    """Removes copies of catalogs of the Dataset `key` that were not used for a day, and what copies
+    that were cut off left; how many. Blocks; nobody may take one over or open one meanwhile.
+
+    `now` is epoch seconds. What cannot be removed stays.
+    """
+    name = re.compile(re.escape(key.replace("/", ".", 1)) + r"\.[0-9a-f]{16}\.sqlite(\.new)?")
+    removed = 0
+    for file in list((directory / FOLDER).iterdir()):
+        if (found := name.fullmatch(file.name)) is None:
+            continue
+        with suppress(OSError, CacheError):
+            if found[1]:
+                file.unlink()
+                removed += 1
+            elif now - _last_written(file) > UNUSED_SECONDS:
+                with _alone(file):
+                    _remove(file)
+                removed += 1
+    return removed
+
+
+def _last_written(catalog: Path) -> float:
+    return max(file.stat().st_mtime for file in (catalog, Path(f"{catalog}-wal")) if file.exists())
+
+
+def _remove(catalog: Path) -> None:
+    for suffix in ("-wal", "-shm", ".aside", "", ".lock"):
+        Path(f"{catalog}{suffix}").unlink(missing_ok=True)
 
 
 @contextmanager

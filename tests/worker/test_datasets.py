@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -145,13 +147,7 @@ async def test_a_mount_with_a_tree_of_its_own_hears_of_what_a_load_found(
     monkeypatch.setattr(followed_changes, "MOST_ROWS", most_rows)
     never = replace(bed.definition("data"), metadata_ttl_seconds=math.inf)
     (tmp_path / "nas" / "folder").mkdir()
-    (tmp_path / "other").mkdir()
-    other = Bed(tmp_path / "other", tmp_path / "nas")
-    known = await other.datasets.attach(never, "mount")
-    await known.namespace.load_metadata("", lambda _: None)
-    catalog = known.namespace.catalog_path
-    await other.datasets.close()
-    other.stores.close()
+    catalog = await catalog_of_another(never, tmp_path)
     own = await bed.datasets.attach(never, "load")
     await own.namespace.load_metadata("", lambda _: None)
     tree = await bed.datasets.attach_tree("default/data", catalog, "mount")
@@ -169,3 +165,51 @@ async def test_a_mount_with_a_tree_of_its_own_hears_of_what_a_load_found(
         assert {await told.get(), await told.get()} == {"file", "folder/new"}
     assert (await tree.resolve("file")).size == len(b"another version")
     assert (await tree.resolve("folder/new")).size == 3
+
+
+async def catalog_of_another(definition: DatasetDefinition, directory: Path) -> Path:
+    """The catalog of a worker that has ended."""
+    (directory / "other").mkdir(exist_ok=True)
+    other = Bed(directory / "other", directory / "nas")
+    known = await other.datasets.attach(definition, "mount")
+    await known.namespace.load_metadata("", lambda _: None)
+    await other.datasets.close()
+    other.stores.close()
+    return known.namespace.catalog_path
+
+
+async def test_copies_of_catalogs_that_nobody_uses_any_more_are_removed(
+    bed: Bed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    definition = bed.definition("data")
+    own = await bed.datasets.attach(definition, "user")
+    taken: list[AttachedDataset] = []
+    left = own.namespace.catalog_path.parent / "taken"
+
+    async def take_another() -> AttachedDataset:
+        catalog = await catalog_of_another(definition, tmp_path)
+        catalog.rename(tmp_path / "default.data.sqlite")  # the next one is another
+        Path(f"{catalog}.lock").rename(tmp_path / "default.data.sqlite.lock")
+        tree = await bed.datasets.attach_tree(
+            definition.key, tmp_path / "default.data.sqlite", "mount"
+        )
+        taken.append(tree)
+        for file in left.iterdir():  # as if it were two days ago
+            os.utime(file, (1, time.time() - 2 * 86400))
+        return tree
+
+    ended = await take_another()
+    await ended.namespace.close()
+    (left / "default.data.0123456789abcdef.sqlite.new").touch()
+    of_another = left / "default.data.x.0123456789abcdef.sqlite.new"
+    of_another.touch()
+    used = await take_another()
+    assert ended.tree is not None
+    assert ended.tree.exists(), "its mount may come back to a worker just started"
+    monkeypatch.setattr(module, "MOUNTS_ARE_BACK_SECONDS", 0.0)
+    latest = await take_another()
+    assert {file.name for file in left.glob("*.sqlite*") if file.suffix in (".sqlite", ".new")} == {
+        *(tree.namespace.catalog_path.name for tree in (used, latest)),
+        of_another.name,
+    }
+    assert not list(left.glob(f"{ended.tree.name}*"))
