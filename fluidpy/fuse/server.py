@@ -28,8 +28,10 @@ from fluidpy.fuse.backed_files import MOST_HELD
 from fluidpy.fuse.cache_places import cache_directories, stack_depth
 from fluidpy.fuse.cache_view import how_found
 from fluidpy.fuse.device import Device
+from fluidpy.fuse.direct_files import DROP_FILES
 from fluidpy.fuse.directories import Directories, Freshness, time_to_live
 from fluidpy.fuse.event_loop import EventLoop
+from fluidpy.fuse.expected_reads import MOST_EXPECTED
 from fluidpy.fuse.kernel import InitFlag
 from fluidpy.fuse.kernel_mount import take_down
 from fluidpy.fuse.mount_record import remove_record
@@ -58,8 +60,9 @@ TAKE_DOWN_SECONDS: Final = 30.0
 DRAIN_STEP_SECONDS: Final = 0.005
 """How often a server that another is to follow looks whether all is answered."""
 
-_SPARE_FDS: Final = 64
-"""Fds of the rlimit that are left for sockets, catalog and passed segments."""
+_SPARE_FDS: Final = 64 + MOST_EXPECTED + DROP_FILES
+"""Fds of the rlimit that are left for sockets, catalog and passed segments, and for small files
+that are about to be read or just were."""
 
 
 class MountServer:
@@ -211,7 +214,7 @@ class MountServer:
     def _assemble_reading(
         self, device: Device, block_bytes: int, node_ids: NodeIds, places: list[Path]
     ) -> Reading:
-        most_open, most_held = _raise_fd_limit()
+        most_open, most_held = raise_fd_limit()
         return Reading(
             self._loop,
             device,
@@ -333,7 +336,7 @@ def _known(attached: Attached) -> control.KnownDataset:
     )
 
 
-def _raise_fd_limit() -> tuple[int, int]:
+def raise_fd_limit() -> tuple[int, int]:
     """Raises the soft limit of open files to the hard one; how many the file table may use, and how
     many may be held of files that are passed through: half of them at most.
     """

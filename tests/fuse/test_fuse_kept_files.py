@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from fluidpy.client.protocol import EntryTuple
+from fluidpy.fuse.direct_files import DROP_FILES
+from fluidpy.fuse.expected_reads import MOST_EXPECTED
 from fluidpy.fuse.kept_files import KeptFiles
+from fluidpy.fuse.server import raise_fd_limit
 
 LIMIT = 3
 
@@ -149,3 +153,17 @@ def test_none_is_held_where_none_may_be(files: KeptFiles, leases: Leases) -> Non
     files.limit = 0
     assert read(files, 5, times=3) == b"5"
     assert not leases.taken
+
+
+@pytest.mark.parametrize("hard", [512, 1024, 4096, 1 << 20])
+def test_all_that_a_server_holds_at_once_is_within_its_limit_of_open_files(
+    hard: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raised: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (256, hard))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: raised.append(limits))
+    most_open, most_held = raise_fd_limit()
+    assert raised == [(hard, hard)]
+    sockets_and_catalog = 32
+    assert most_open + most_held + MOST_EXPECTED + DROP_FILES + sockets_and_catalog <= hard
+    assert most_held > 0
