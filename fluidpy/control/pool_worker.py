@@ -29,6 +29,7 @@ from fluidpy.client.start import (
     start_worker,
 )
 from fluidpy.control.dataset_status import Trouble
+from fluidpy.control.process_end import end_process, reap
 from fluidpy.errors import FluidpyError, WorkerStartError, WorkerTimeoutError
 from fluidpy.namespace.definition import DatasetDefinition
 from fluidpy.settings import Settings
@@ -58,9 +59,6 @@ STEADY_SECONDS: Final = 30.0
 
 STOP_SECONDS: Final = 10.0
 """How long a worker may take to end when asked to."""
-
-KILL_SECONDS: Final = 10.0
-"""How long a process that was killed may take to be gone: one that the kernel holds stays."""
 
 IDLE_SECONDS: Final = 3600.0
 """A worker that nobody is connected to ends then: its control plane is gone for good."""
@@ -100,6 +98,10 @@ class PoolWorker:
         self.state = "Starting"
         self.failure = ""
         self.failures = 0
+        self.failed_starts = 0
+        """Starts that failed in a row; other failures are of this process, or of the machine."""
+        self.has_answered = False
+        """Whether it has told who uses it since this process looks after it."""
         self.restarts = 0
         self.pid = 0
         self.status: Message | None = None
@@ -148,7 +150,7 @@ class PoolWorker:
         if found is not None:
             with contextlib.suppress(FluidpyError):  # then it is killed
                 await self._in_thread(self._call, Operation.STOP, ANSWER_SECONDS)
-            await _end_process(*found, STOP_SECONDS)
+            await end_process(*found, STOP_SECONDS)
         self.connection.close()
 
     async def leave(self) -> None:
@@ -205,13 +207,18 @@ class PoolWorker:
         """The worker's pid, and an fd that tells its end; it is started if nobody listens."""
         found = await self._in_thread(self._find)
         if found is None:
-            await self._in_thread(self._start)
+            try:
+                await self._in_thread(self._start)
+            except FluidpyError:
+                self.failed_starts += 1
+                raise
             found = await self._in_thread(self._find)
         if found is None:
             raise WorkerTimeoutError(
                 f"{self.name} was started and does not listen",
                 cure=f"Look at {self.settings.runtime_dir / 'worker.log'}.",
             )
+        self.failed_starts = 0
         return found
 
     def _find(self) -> tuple[int, int] | None:
@@ -283,7 +290,7 @@ class PoolWorker:
                         pause = LOOK_SECONDS
         finally:
             loop.remove_reader(ended)
-            _reap(pid)
+            reap(pid)
 
     async def _look(self) -> None:
         before = (self.state, dict(self.attached), dict(self.troubles))
@@ -303,6 +310,7 @@ class PoolWorker:
                 self.status = None
             else:
                 self.status, self.state, self.failure = status, "Ready", ""
+                self.has_answered = True
         if before != (self.state, self.attached, self.troubles):
             self._changed()
 
@@ -366,32 +374,3 @@ class PoolWorker:
 def _timeless(status: Message | None) -> Message | None:
     """What a worker says, without its age."""
     return status and {name: value for name, value in status.items() if name != "seconds"}
-
-
-async def _end_process(pid: int, ended: int, seconds: float) -> None:
-    """Waits for a process's end, and kills it when that takes too long."""
-    loop = asyncio.get_running_loop()
-    gone = asyncio.Event()
-    loop.add_reader(ended, gone.set)
-    try:
-        try:
-            async with asyncio.timeout(seconds):
-                await gone.wait()
-        except TimeoutError:
-            _log.error("process %d did not end within %g s: it is killed", pid, seconds)
-            signal.pidfd_send_signal(ended, signal.SIGKILL)
-            try:
-                async with asyncio.timeout(KILL_SECONDS):
-                    await gone.wait()
-            except TimeoutError:
-                _log.error("process %d waits in the kernel, as for a dead disk: it is left", pid)
-    finally:
-        loop.remove_reader(ended)
-        os.close(ended)
-        _reap(pid)
-
-
-def _reap(pid: int) -> None:
-    """Lets go of a process that has ended, if it was started from here."""
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(pid, os.WNOHANG)

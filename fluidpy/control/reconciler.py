@@ -53,6 +53,7 @@ from fluidpy.control.runtime_executor import RuntimeExecutor
 from fluidpy.control.runtime_keeper import Assignment
 from fluidpy.control.runtime_status import RuntimeFacts, runtime_status
 from fluidpy.control.worker_pool import WorkerPool
+from fluidpy.errors import ControlPlaneError
 from fluidpy.namespace.definition import DatasetDefinition
 from fluidpy.runtime.driver import EngineDriver, RuntimeState
 from fluidpy.settings import Settings
@@ -119,7 +120,10 @@ class Reconciler:
         self._mounts.look()
         for one in objects:
             if isinstance(one.object, Dataset) and (key := _name(one)) in self.wanted:
-                self._note(one, self.wanted[key])
+                try:
+                    self._note(one, self.wanted[key])
+                except ControlPlaneError as error:  # the disk may be full: others are noted
+                    _log.error("the status of the Dataset %s is not noted: %s", key, error)
 
     def workers_of(self, key: str) -> list[PoolWorker]:
         """The workers that a Dataset lies on."""
@@ -213,7 +217,9 @@ class Reconciler:
 
     def _releasing(self) -> set[str]:
         """Datasets to be deleted that nobody uses any more."""
-        return {key for key, one in self.wanted.items() if one.deleting and not self.users_of(key)}
+        deleting = {key for key, one in self.wanted.items() if one.deleting}
+        known = {key for key in deleting if self._pool.knows_users_of(key)}
+        return {key for key in known if not self.users_of(key)}
 
     def _want_runtimes(self, releasing: set[str]) -> None:
         """Of a Dataset that cannot be resolved just now, its runtime stays as it was."""
@@ -254,7 +260,8 @@ class Reconciler:
             return
         assert isinstance(one.object, Dataset)
         facts = self._facts(one.object, wanted)
-        if self._is_noted(one, wanted, facts):
+        mark = self._mark(one, wanted, facts)
+        if self._noted.get(wanted.key) == mark:
             return
         status = dataset_status(one.object, facts, _now())
         self._store.set_status(key, to_dict(status))
@@ -264,20 +271,17 @@ class Reconciler:
             self._events.record(warning(_about(one), *why, _now()))
         if wanted.runtime is not None:
             self._note_runtime(wanted, facts)
+        self._noted[wanted.key] = mark
 
-    def _is_noted(self, one: LoadedObject, wanted: Wanted, facts: DatasetFacts) -> bool:
-        """Whether nothing but the time has changed since the last look."""
+    def _mark(self, one: LoadedObject, wanted: Wanted, facts: DatasetFacts) -> object:
+        """What a status follows from, but for the time."""
         shares = tuple(replace(share, seconds=0.0) for share in facts.shares)
         timeless = replace(
             facts, shares=shares, unready_seconds=float(facts.unready_seconds > GRACE_SECONDS)
         )
         rows = [row for row in self._rows if f"{row['namespace']}/{row['dataset']}" == wanted.key]
         runtime = None if wanted.runtime is None else wanted.runtime.object.kind
-        mark = (one, timeless, wanted.demand, runtime, rows)
-        if self._noted.get(wanted.key) == mark:
-            return True
-        self._noted[wanted.key] = mark
-        return False
+        return (one, timeless, wanted.demand, runtime, rows)
 
     def _tell_phase(self, one: LoadedObject, before: str, after: str) -> None:
         make = warning if after == "Failed" else normal

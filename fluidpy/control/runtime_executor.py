@@ -52,6 +52,8 @@ class RuntimeExecutor:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="runtime")
         self._keepers: dict[str, RuntimeKeeper] = {}
         self._ending: dict[str, asyncio.Task[None]] = {}
+        self._last: dict[str, RuntimeKeeper] = {}
+        """Keepers of those that are ending."""
         self._failed_ends: dict[str, _FailedEnd] = {}
         self._deleted: dict[str, Assignment | None] = {}
         self._looked = False
@@ -81,9 +83,8 @@ class RuntimeExecutor:
             failed = self._failed_ends.get(key)
             if failed is not None and time.monotonic() < failed.not_before:
                 continue
-            self._ending[key] = asyncio.get_running_loop().create_task(
-                self._end(key, self._keepers.pop(key))
-            )
+            self._last[key] = keeper = self._keepers.pop(key)
+            self._ending[key] = asyncio.get_running_loop().create_task(self._end(key, keeper))
         for key, assignment in wanted.items():
             if key in self._ending:
                 continue  # it is begun once it has ended
@@ -108,7 +109,8 @@ class RuntimeExecutor:
     @property
     def stop_seconds(self) -> float:
         """How long the programs of a runtime may take to end, at most, when all are stopped."""
-        return max((keeper.stop_seconds for keeper in self._keepers.values()), default=0.0)
+        keepers = (*self._keepers.values(), *self._last.values())
+        return max((keeper.stop_seconds for keeper in keepers), default=0.0)
 
     async def close(self, *, stop: bool) -> None:
         """Lets go of all runtimes; with `stop` they end."""
@@ -145,7 +147,7 @@ class RuntimeExecutor:
         else:
             self._failed_ends.pop(key, None)
         finally:
-            del self._ending[key]
+            del self._ending[key], self._last[key]
             self._on_change()
 
     def _try_again(self, key: str, error: Exception) -> None:

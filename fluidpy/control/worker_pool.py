@@ -114,6 +114,13 @@ class WorkerPool:
             for worker in self.workers.values()
         )
 
+    def knows_users_of(self, dataset: str) -> bool:
+        """Whether each worker that it lies on has told who uses it, or cannot since none starts."""
+        placed = self.membership.datasets.get(dataset)
+        names = () if placed is None else (*placed.members, *placed.previous)
+        found = [self.workers.get(name) for name in names if self.membership.member(name)]
+        return all(one is not None and (one.has_answered or one.failed_starts) for one in found)
+
     @property
     def moved_bytes(self) -> int:
         """What the workers took over from one another, as they told last."""
@@ -173,12 +180,12 @@ class WorkerPool:
 
     def _addressed(self, member: Member, taken: set[str]) -> Member:
         worker = self.workers.get(member.name)
-        stuck = worker is not None and worker.state == "Failed"
+        stuck = worker is not None and worker.state == "Failed" and worker.failed_starts > 0
         host = self._settings.pool_host
         if _host_of(member.address) == host and not (
             stuck
             and worker is not None
-            and worker.failures % FAILURES_BEFORE_ANOTHER_PORT == 0
+            and worker.failed_starts % FAILURES_BEFORE_ANOTHER_PORT == 0
             and not _is_free(member.address)
         ):
             return member

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fluidpy.cluster.membership import Member, Membership
 from fluidpy.control import control_plane as control_planes
+from fluidpy.control import pool_worker
 from fluidpy.control.control_plane import ControlPlane
+from fluidpy.control.object_lifecycle import ObjectKey
 from fluidpy.control.pool_worker import PoolWorker
+from fluidpy.control.worker_pool import WorkerPool
+from fluidpy.errors import ControlPlaneError
 from fluidpy.settings import Settings
+from tests.control.conftest import dataset
+from tests.control_runtimes.keepers import until
 
 
 @pytest.mark.parametrize("between", range(6))
@@ -141,3 +149,60 @@ async def test_a_worker_is_looked_after_again_once_there_are_threads(tmp_path: P
             assert "can't start new thread" in worker.failure
             threads.exhausted = False
             await worker.stop()
+
+
+async def test_a_worker_that_runs_keeps_its_port_while_there_are_no_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool_worker, "PAUSES", (0.0, 3600.0))
+    with tempfile.TemporaryDirectory(prefix="fluidpy-", dir="/tmp") as runtime:
+        settings = Settings(
+            cache_dir=tmp_path / "cache", runtime_dir=Path(runtime), state_dir=tmp_path / "state"
+        )
+        first = WorkerPool(settings, lambda: None)
+        first.carry_out(Membership(1, (Member("worker-0", "", "here", 1),), {}))
+        await until(lambda: first.workers["worker-0"].is_ready)
+        plan = first.membership
+        await first.close(stop=False)
+        pool = WorkerPool(settings, lambda: None)
+        with FewThreads(2) as threads:
+            pool._threads = threads
+            pool.carry_out(plan)
+            await until(lambda: pool.workers["worker-0"].failures == 2)
+            pool.carry_out(plan)
+            assert pool.membership == plan
+            threads.exhausted = False
+            await pool.close(stop=True)
+
+
+async def test_a_status_that_could_not_be_written_is_written_later_and_holds_up_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="fluidpy-", dir="/tmp") as runtime:
+        settings = Settings(
+            cache_dir=tmp_path / "cache", runtime_dir=Path(runtime), state_dir=tmp_path / "state"
+        )
+        control_plane = ControlPlane(settings)
+        store, set_status = control_plane.store, control_plane.store.set_status
+        full = True
+
+        def fails(key: ObjectKey, status: Mapping[str, object]) -> dict[str, Any]:
+            if full and key == keys[0]:
+                raise ControlPlaneError("the disk is full", cure="Free space.")
+            return set_status(key, status)
+
+        monkeypatch.setattr(store, "set_status", fails)
+        keys = [ObjectKey("datasets", "default", name) for name in ("a", "b")]
+        for key in keys:
+            source = {"mountPoint": f"local://{tmp_path}/none", "name": "m"}
+            store.create(key, {**dataset(key.name, ""), "spec": {"mounts": [source]}})
+        await control_plane.start()
+        running = asyncio.create_task(control_plane.run())
+        assert "status" in store.get(keys[1])
+        assert "status" not in store.get(keys[0])
+        assert "the status of the Dataset default/a is not noted: the disk is full" in caplog.text
+        full = False
+        control_plane.wake()
+        await until(lambda: "status" in store.get(keys[0]))
+        await control_plane.stop(force=True)
+        await running

@@ -222,6 +222,22 @@ def test_deletion_waits_while_in_use_and_says_by_what(
     await_true(lambda: _is_gone(control))
 
 
+def test_the_next_control_plane_deletes_nothing_under_its_readers(
+    control: LocalControlPlane, source: Path
+) -> None:
+    apply_pets(control, source)
+    with session(control, "pets") as reader:
+        reader.attachment()
+        control.client.delete("datasets", "default", "pets")
+        await_true(lambda: _waiting(control, f"process {os.getpid()}"))
+        control.kill()
+        control.up()
+        await_true(lambda: ready_workers(control))
+        await_true(lambda: _waiting(control, f"process {os.getpid()}"))
+        assert reader.read("cats/1.txt") == CONTENT
+    await_true(lambda: _is_gone(control))
+
+
 def _waiting(control: LocalControlPlane, word: str) -> str | None:
     status = control.client.get("datasets", "default", "pets").get("status", {})
     found = [c["message"] for c in status.get("conditions", []) if c["type"] == "DeletionWaiting"]

@@ -169,6 +169,12 @@ async def test_it_is_told_why_something_does_not_end_and_how_long_an_end_may_tak
 ) -> None:
     await bed.ready()
     assert bed.executor.stop_seconds == 70.0
+    bed.steps.cancel()
+    bed.executor.want({})
+    assert bed.executor.stop_seconds == 70.0, "it has only begun to end"
+    bed.executor.want({KEY: bed.assignment})
+    bed.steps = asyncio.get_running_loop().create_task(bed._step_on())
+    await bed.ready()
     bed.failures = [ControlPlaneError("the store is busy", cure="Wait.")]
     bed.want(there=False)
     await until(lambda: bed.executor.why_not_ended(KEY))
