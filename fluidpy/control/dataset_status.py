@@ -193,6 +193,8 @@ def _ready(facts: DatasetFacts, phase: DatasetPhase) -> tuple[str, bool, str, st
         and facts.served_generation is not None
     ):
         message = f"the Dataset can be read; {ready} of {len(facts.shares)} workers serve it"
+        if facts.trouble is not None and phase == "Bound" and not facts.runs_as_before:
+            message += f"; not all of them as it is declared now: {facts.trouble.message}"
         return "Ready", True, "DatasetReady", message
     if facts.trouble is not None:
         return "Ready", False, facts.trouble.reason, facts.trouble.message

@@ -94,7 +94,7 @@ class Stores:
                 if set(self._declared.get(known, ("",))) <= {definition.key}:
                     raise CacheDirectoryError(
                         f"Dataset {definition.key}: other cache directories take effect when its "
-                        "worker starts again; until then the ones of before are used",
+                        "worker starts again; until then who reads it goes on, and others wait",
                         cure="Start it again: fluidpy down, then fluidpy up.",
                     )
                 raise CacheDirectoryError(

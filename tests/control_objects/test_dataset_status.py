@@ -141,6 +141,16 @@ def test_deletion_says_why_the_runtime_does_not_end() -> None:
     assert find(dataset_status(deleted, BOUND, NOW).conditions, IN_USE) is None
 
 
+def test_a_runtime_edited_to_what_no_worker_takes_up_is_told_while_reads_go_on() -> None:
+    trouble = Trouble("CacheDirectory", "other cache directories take effect at the next start")
+    status = dataset_status(dataset(), replace(BOUND, trouble=trouble), NOW)
+    assert (status.phase, ready(status).status) == ("Bound", "True")
+    assert str(ready(status).message) == (
+        "the Dataset can be read; 2 of 2 workers serve it; not all of them as it is declared now: "
+        "other cache directories take effect at the next start"
+    )
+
+
 def test_a_runtime_that_runs_on_as_before_is_told_and_why() -> None:
     trouble = Trouble("SecretNotFound", "the Secret keys is missing")
     facts = replace(BOUND, trouble=trouble, runs_as_before=True)
