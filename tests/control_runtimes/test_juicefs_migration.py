@@ -14,6 +14,7 @@ import pytest
 from fluidpy.client.session import DatasetSession
 from fluidpy.control.linux_processes import processes_with
 from fluidpy.runtime.juicefs.driver import find_program
+from fluidpy.runtime.juicefs.meta_address import meta_address
 from fluidpy.testing.servers.seaweedfs import SeaweedServer
 from tests.control.conftest import LocalControlPlane, dataset, local_control_plane, secret
 from tests.control.test_life_of_a_dataset import await_true, phase, session
@@ -82,7 +83,7 @@ def ended(control: LocalControlPlane, name: str) -> Document:
 def syncs(volume: Volume) -> list[int]:
     """Processes of `juicefs sync` that copy into or out of this volume."""
     found = []
-    for pid in processes_with("FLUIDPY_DESTINATION", volume.metaurl):
+    for pid in processes_with("FLUIDPY_DESTINATION", meta_address(volume.metaurl).url):
         with contextlib.suppress(OSError):
             # At its start the program takes its arguments away, and puts them back without secrets.
             shown = Path(f"/proc/{pid}/cmdline").read_bytes()

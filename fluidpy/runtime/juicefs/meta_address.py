@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Final
+from urllib.parse import quote
 
 SCHEMES: Final = (
     "redis",
@@ -24,6 +25,8 @@ SCHEMES: Final = (
 """Metadata engines of JuiceFS 1.x, from its page "How to set up metadata engine"."""
 
 _FILES: Final = ("sqlite3", "badger")
+_AS_THEY_ARE: Final = ("mysql",)
+"""Whose addresses JuiceFS does not take for URLs: it undoes no percent-encoding in them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +38,15 @@ class MetaAddress:
 
     @property
     def whole(self) -> str:
-        """With the password in it, as it was declared: for a variable, never for an argument."""
+        """With the password in it, encoded where it is part of a URL: for a variable, never for an
+        argument. Errors about a URL that cannot be read show part of it.
+        """
         if not self.password:
             return self.url
         scheme, _, rest = self.url.partition("://")
         user, _, rest = rest.partition(":")
-        return f"{scheme}://{user}:{self.password}{rest}"
+        password = self.password if scheme in _AS_THEY_ARE else quote(self.password, safe="")
+        return f"{scheme}://{user}:{password}{rest}"
 
     @property
     def environment(self) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """`juicefs sync` for DataMigrate: addresses of both ends, their secrets in variables. Pure.
 
-A volume is named by a variable that holds its metaurl (`jfs://VARIABLE/path`). The keys of an
+A volume is named by a variable that holds its metaurl (`jfs://VARIABLE/path`); its password is in
+another one, of which there is one for all: between two volumes it is in the metaurl. The keys of an
 external store go by the variables that its client looks into when its address holds none; stores
 whose clients look into none are refused keys, since all users of a machine can read arguments.
 """
@@ -8,7 +9,7 @@ whose clients look into none are refused keys, since all users of a machine can 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import quote
@@ -41,9 +42,13 @@ KEYS: Final[Mapping[str, Mapping[str, str]]] = {
 """By scheme, where its client looks for Fluid's encryptOptions (`pkg/object` of JuiceFS)."""
 
 _DECIDED_HERE: Final = frozenset(
-    ("worker", "manager", "manager-addr", "metrics", "consul", "http-port")
+    (
+        *("worker", "manager", "manager-addr", "metrics", "consul", "http-port"),
+        *("quiet", "q", "log-level", "dry", "version", "V", "help", "h"),
+    )
 )
-"""Flags of `juicefs sync` that whoever runs it decides: other machines, and where figures are."""
+"""Flags of `juicefs sync` that whoever runs it decides: other machines, where figures are, what is
+logged of the end, and whether anything is copied at all."""
 
 _FLAG = re.compile(r"[a-zA-Z][a-zA-Z-]*")
 _LISTENS = re.compile(r'metrics listening on "?(127\.0\.0\.1:\d+)')
@@ -58,6 +63,9 @@ _FAILURES_KEPT: Final = 20
 class _End:
     address: str
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    declared: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Variables of the runtime, over which those of `environment` win."""
+    defaults: Mapping[str, str] = field(default_factory=dict)
     redacted: tuple[str, ...] = field(default=(), repr=False)
 
     @property
@@ -85,10 +93,7 @@ def sync_command(
     ValidationError with every problem, one a line.
     """
     problems: list[str] = []
-    ends = [
-        _volume(one, variable, problems) if isinstance(one, VolumeEnd) else _external(one, problems)
-        for one, variable in ((source, SOURCE), (destination, DESTINATION))
-    ]
+    ends = _ends(source, destination, problems)
     flags = _flags(options, problems)
     if problems:
         raise ValidationError("\n".join(problems), cure="Correct the DataMigrate.")
@@ -98,13 +103,52 @@ def sync_command(
         SYNC,
         # A port of the kernel's choice; the log tells which.
         (program, "sync", *flags, "--metrics=127.0.0.1:0", *addresses),
-        {**ends[0].environment, **ends[1].environment},
+        _environment(ends),
         deadline_seconds=arguments.operation_seconds(options),
         redacted=(*ends[0].redacted, *ends[1].redacted),
     )
 
 
-def _volume(end: VolumeEnd, variable: str, problems: list[str]) -> _End:
+def _environment(ends: Sequence[_End]) -> dict[str, str]:
+    """Values of Secrets win over what runtimes declare, and that over defaults."""
+    layers = [one.defaults for one in ends] + [one.declared for one in ends]
+    layers += [one.environment for one in ends]
+    return {name: value for layer in layers for name, value in layer.items()}
+
+
+def _ends(
+    source: VolumeEnd | ExternalEnd, destination: VolumeEnd | ExternalEnd, problems: list[str]
+) -> list[_End]:
+    both = isinstance(source, VolumeEnd) and isinstance(destination, VolumeEnd)
+    found = []
+    for one, other, variable in (
+        (source, destination, SOURCE),
+        (destination, source, DESTINATION),
+    ):
+        if isinstance(one, ExternalEnd):
+            found.append(_external(one, problems))
+            continue
+        found.append(_volume(one, variable, problems, alone=not both))
+        if isinstance(other, ExternalEnd):
+            _refuse_foreign_keys(one.volume, other, problems)
+    return found
+
+
+def _refuse_foreign_keys(volume: Volume, store: ExternalEnd, problems: list[str]) -> None:
+    """A volume without keys takes those of the process, which are here those of another store.
+
+    Of a volume whose Dataset does not say in which kind of store it is, nothing is known here.
+    """
+    scheme = store.url.partition("://")[0]
+    if store.secrets and scheme in KEYS and volume.storage == scheme and not volume.keys:
+        problems.append(
+            f"the volume {volume.name} lies in {scheme} and has no keys of its own: juicefs would "
+            f"reach it with those of {store.url}; give its Dataset access-key and secret-key under "
+            "encryptOptions"
+        )
+
+
+def _volume(end: VolumeEnd, variable: str, problems: list[str], *, alone: bool) -> _End:
     volume = end.volume
     inside = end.path.strip("/")
     if {".", ".."} & set(inside.split("/")):
@@ -112,10 +156,20 @@ def _volume(end: VolumeEnd, variable: str, problems: list[str]) -> _End:
     path = volume.subdirectory.rstrip("/") + (f"/{inside}" if inside else "")
     slash = "/" if not inside or end.path.endswith("/") else ""
     name = volume.name if volume.meta is None else variable
-    environment = dict(volume.environment)
-    if volume.meta is not None:
-        environment[variable] = volume.meta.whole
-    return _End(f"jfs://{name}{quote(path)}{slash}", environment, volume.secrets)
+    environment: dict[str, str] = {}
+    if volume.meta is not None and alone:
+        environment = {variable: volume.meta.url, **volume.meta.environment}
+    elif volume.meta is not None:
+        environment = {variable: volume.meta.whole}
+    address = f"jfs://{name}{quote(path)}{slash}"
+    return _End(address, environment, volume.environment, redacted=_as_shown(volume))
+
+
+def _as_shown(volume: Volume) -> tuple[str, ...]:
+    """What is taken out of output: a password also as a URL has it."""
+    password = volume.meta.password if volume.meta is not None else ""
+    encoded = quote(password, safe="")
+    return (*volume.secrets, encoded) if encoded != password else volume.secrets
 
 
 def _external(end: ExternalEnd, problems: list[str]) -> _End:
@@ -133,9 +187,9 @@ def _external(end: ExternalEnd, problems: list[str]) -> _End:
     if unknown := sorted(end.secrets.keys() - variables.keys()):
         problems.append(_untaken(scheme, unknown))
     environment = {variables[n]: value for n, value in end.secrets.items() if n in variables}
-    if scheme == "s3":
-        environment.setdefault("AWS_REGION", "us-east-1")
-    return _End(end.url, environment, tuple(value for value in end.secrets.values() if value))
+    defaults = {"AWS_REGION": "us-east-1"} if scheme == "s3" else {}
+    redacted = tuple(value for value in end.secrets.values() if value)
+    return _End(end.url, environment, defaults=defaults, redacted=redacted)
 
 
 def _untaken(scheme: str, names: list[str]) -> str:

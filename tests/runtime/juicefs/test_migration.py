@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from fluidpy.errors import ValidationError
@@ -20,7 +22,8 @@ def test_addresses_and_secrets_are_apart() -> None:
     flags = ("juicefs", "sync", "--threads=4", "--metrics=127.0.0.1:0")
     ends = ("s3://bucket/from/", "jfs://FLUIDPY_DESTINATION/data/a%20b%23/")
     assert found.arguments == (*flags, *ends)
-    assert found.environment["FLUIDPY_DESTINATION"] == METAURL
+    assert found.environment["FLUIDPY_DESTINATION"] == "redis://user:@redis:6379/1"
+    assert found.environment["META_PASSWORD"] == "meta-secret"
     assert found.environment["AWS_SECRET_ACCESS_KEY"] == "store-secret"
     assert set(found.redacted) == {"key", "store-secret", "meta-secret"}
     assert "secret" not in repr(found).replace("secret-key", "")
@@ -48,6 +51,57 @@ def test_between_two_volumes_each_has_a_variable() -> None:
     assert found.arguments[-2:] == ("jfs://FLUIDPY_SOURCE/data/", "jfs://FLUIDPY_DESTINATION/")
     assert found.environment["FLUIDPY_SOURCE"] == METAURL
     assert found.environment["FLUIDPY_DESTINATION"] == "sqlite3:///var/meta.db"
+
+
+@pytest.mark.parametrize(
+    ("scheme", "host", "encoded"),
+    [
+        ("redis", "h:6379", "a%2Fb%23%2541"),
+        ("postgres", "h:5432", "a%2Fb%23%2541"),
+        ("mysql", "(h:3306)", "a/b#%41"),
+    ],
+)
+def test_a_password_with_marks_of_urls_breaks_no_address(
+    scheme: str, host: str, encoded: str
+) -> None:
+    volume = Volume("v", "/", meta=meta_address(f"{scheme}://me:a/b#%41@{host}/1"))
+    alone = sync_command("juicefs", STORE, VolumeEnd(volume, "/"), {})
+    assert alone.environment["FLUIDPY_DESTINATION"] == f"{scheme}://me:@{host}/1"
+    assert alone.environment["META_PASSWORD"] == "a/b#%41"
+    two = sync_command("juicefs", VolumeEnd(volume, "/"), VolumeEnd(VOLUME, "/"), {})
+    assert two.environment["FLUIDPY_SOURCE"] == f"{scheme}://me:{encoded}@{host}/1"
+    assert "META_PASSWORD" not in two.environment
+    assert {"a/b#%41", encoded} <= set(two.redacted)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_volume_without_keys_is_not_reached_with_those_of_another_store(turned: bool) -> None:
+    volume = Volume("v", "/", meta=meta_address(METAURL), storage="s3", bucket="https://b.s3")
+    end = VolumeEnd(volume, "/")
+    ends = (end, STORE) if turned else (STORE, end)
+    with pytest.raises(ValidationError, match="volume v lies in s3 and has no keys") as caught:
+        sync_command("juicefs", ends[0], ends[1], {})
+    assert "store-secret" not in str(caught.value)
+    own = replace(volume, keys={"ACCESS_KEY": "k", "SECRET_KEY": "s"})
+    sync_command("juicefs", STORE, VolumeEnd(own, "/"), {})
+    sync_command("juicefs", ExternalEnd("s3://public/x"), VolumeEnd(volume, "/"), {})
+    sync_command("juicefs", STORE, VolumeEnd(replace(volume, storage="minio"), "/"), {})
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_secrets_win_over_variables_of_the_runtime_and_these_over_defaults(turned: bool) -> None:
+    variables = {"AWS_SECRET_ACCESS_KEY": "of the runtime", "AWS_REGION": "eu-west-1"}
+    end = VolumeEnd(replace(VOLUME, environment=variables), "/")
+    ends = (end, STORE) if turned else (STORE, end)
+    found = sync_command("juicefs", ends[0], ends[1], {})
+    assert found.environment["AWS_SECRET_ACCESS_KEY"] == "store-secret"
+    assert found.environment["AWS_REGION"] == "eu-west-1"
+
+
+@pytest.mark.parametrize("option", ["quiet", "q", "log-level", "dry", "version", "help"])
+def test_options_that_would_make_the_result_a_lie_are_refused(option: str) -> None:
+    with pytest.raises(ValidationError, match=f"option {option} is set by fluidpy"):
+        sync_command("juicefs", STORE, VolumeEnd(VOLUME, "/"), {option: ""})
 
 
 def test_a_volume_of_the_enterprise_edition_is_named() -> None:
