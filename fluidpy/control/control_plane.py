@@ -98,7 +98,12 @@ class ControlPlane:
         self.loads = DataLoads(self.store, workers, self.events, on_change=self._wake_from_a_thread)
         self.migrates = DataMigrates(
             self.store,
-            MigrationEnds(self.reconciler.runtime_of, self.admission.stored, settings),
+            MigrationEnds(
+                self.reconciler.runtime_of,
+                self.admission.stored,
+                settings,
+                trouble_of=self.reconciler.trouble_of,
+            ),
             self.events,
             on_change=self.wake,
         )

@@ -15,6 +15,7 @@ from fluidpy.control.data_migrate import (
     Refusal,
     datasets_of,
 )
+from fluidpy.control.dataset_status import Trouble
 from fluidpy.control.folder_looks import FolderLooks
 from fluidpy.control.runtime_keeper import Assignment
 from fluidpy.errors import FluidpyError, ValidationError
@@ -36,8 +37,13 @@ class MigrationEnds:
         stored: Callable[[], Sequence[LoadedObject]],
         settings: Settings,
         folders: FolderLooks | None = None,
+        *,
+        trouble_of: Callable[[str], Trouble | None] = lambda _: None,
     ) -> None:
-        """`runtime_of` tells what runs for a Dataset (`namespace/name`), None for the workers."""
+        """`runtime_of` tells what runs for a Dataset (`namespace/name`), None for the workers; with
+        a trouble (`trouble_of`) that is not known yet.
+        """
+        self._trouble_of = trouble_of
         self._runtime_of, self._stored, self._settings = runtime_of, stored, settings
         self._folders = FolderLooks() if folders is None else folders
 
@@ -45,7 +51,11 @@ class MigrationEnds:
         """What carries it out, or why nothing does."""
         driver: MigratingDriver | None = None
         for one in datasets_of(migrate):
-            runtime = self._runtime_of(f"{migrate.namespace}/{one.name}")
+            key = f"{migrate.namespace}/{one.name}"
+            runtime = self._runtime_of(key)
+            if runtime is None and (trouble := self._trouble_of(key)) is not None:
+                message = f"waits for the Dataset {one.name}: {trouble.message}"
+                return Refusal(NOT_READY, message, lasting=False)
             if runtime is None or not isinstance(runtime.driver, MigratingDriver):
                 return Refusal(NOT_SUPPORTED, _unsupported(one.name))
             driver = driver or runtime.driver

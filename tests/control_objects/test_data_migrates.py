@@ -15,6 +15,7 @@ from fluidpy.api.serialisation import to_dict
 from fluidpy.api.texts import YamlText
 from fluidpy.control.data_migrate import Refusal
 from fluidpy.control.data_migrates import DATA_MIGRATES, DataMigrates
+from fluidpy.control.dataset_status import Trouble
 from fluidpy.control.event_log import EventLog
 from fluidpy.control.folder_looks import FolderLooks
 from fluidpy.control.migration_ends import MigrationEnds
@@ -74,13 +75,20 @@ class Plane:
         self.root, self.driver = root, CopyingDriver()
         self.store = ObjectStore(root / "objects")
         self._settings = Settings(root / "cache", root / "run", root / "state")
-        self.ends = MigrationEnds(self._runtime_of, self._stored, self._settings, folders)
+        self.trouble: Trouble | None = None
+        self.ends = MigrationEnds(
+            self._runtime_of,
+            self._stored,
+            self._settings,
+            folders,
+            trouble_of=lambda _: self.trouble,
+        )
         self.migrates = DataMigrates(self.store, self.ends, EventLog(self.store))
         self._secrets = ""
         self.declare_dataset()
 
-    def _runtime_of(self, dataset: str) -> Assignment:
-        return Assignment(self.driver, None, place(self.root))
+    def _runtime_of(self, dataset: str) -> Assignment | None:
+        return None if self.trouble is not None else Assignment(self.driver, None, place(self.root))
 
     def _stored(self) -> list[Any]:
         return list(load_valid_documents(YamlText(self._secrets, "s")).objects)
@@ -210,6 +218,15 @@ async def test_a_secret_that_is_missing_for_a_moment_is_waited_for(plane: Plane)
     assert plane.phase(key) == "Pending"
     assert any("no Secret 's'" in one for one in plane.said())
     plane.declare_secret()
+    assert await plane.ended(key) == "Complete"
+
+
+async def test_a_dataset_that_cannot_be_resolved_just_now_is_waited_for(plane: Plane) -> None:
+    plane.trouble = Trouble("DatasetInvalid", "no Secret 'jfs' is known")
+    key = plane.migrate()
+    assert plane.phase(key) == "Pending"
+    assert any("Dataset pets: no Secret 'jfs' is known" in one for one in plane.said())
+    plane.trouble = None
     assert await plane.ended(key) == "Complete"
 
 
