@@ -21,7 +21,7 @@ from fluidpy.cluster.membership import (
 )
 from fluidpy.control.pool_certificates import PoolCertificates, needs_tls
 from fluidpy.control.pool_plan import EMPTY
-from fluidpy.control.pool_worker import PoolWorker
+from fluidpy.control.pool_worker import PoolWorker, worker_settings
 from fluidpy.errors import ClusterError, ControlPlaneError
 from fluidpy.namespace.definition import DatasetDefinition
 from fluidpy.settings import Settings
@@ -59,6 +59,7 @@ class WorkerPool:
         self._certificates = PoolCertificates(settings) if needs_tls(settings) else None
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="worker-call")
         self._stopping: set[asyncio.Task[None]] = set()
+        self._looked = False
         self.workers: dict[str, PoolWorker] = {}
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -90,6 +91,7 @@ class WorkerPool:
         names = {member.name for member in plan.members}
         for name in set(self.workers) - names:
             self._stop(self.workers.pop(name))
+        self._stop_left(names)
         busy = {task.get_name() for task in self._stopping}
         for member in plan.members:
             if member.name not in self.workers and member.name not in busy:
@@ -135,20 +137,28 @@ class WorkerPool:
         self._threads.shutdown(wait=False)
 
     def _start(self, member: Member) -> None:
+        self.workers[member.name] = self._worker(member.name, member.address)
+
+    def _worker(self, name: str, address: str) -> PoolWorker:
         certificates = self._certificates
         settings = replace(
             self._settings,
-            certificate_file=None if certificates is None else certificates.of(member.name),
+            certificate_file=None if certificates is None else certificates.of(name),
             authority_file=None if certificates is None else certificates.authority,
         )
-        self.workers[member.name] = PoolWorker(
-            member.name,
-            member.address,
-            settings,
-            self._file,
-            self._threads,
-            self._on_change,
-        )
+        return PoolWorker(name, address, settings, self._file, self._threads, self._on_change)
+
+    def _stop_left(self, names: Collection[str]) -> None:
+        """Stops what an earlier control plane wrote out of the membership and did not end."""
+        if self._looked:
+            return
+        self._looked = True
+        for folder in sorted((self._settings.runtime_dir / "w").glob("*")):
+            name = folder.name
+            if name in names or not worker_settings(self._settings, name).worker_socket.exists():
+                continue
+            _log.warning("%s is left and no member of the pool: it is stopped", name)
+            self._stop(self._worker(name, ""))
 
     def _stop(self, worker: PoolWorker) -> None:
         task = asyncio.get_running_loop().create_task(worker.stop(), name=worker.name)

@@ -6,12 +6,13 @@ import asyncio
 import tempfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fluidpy.cluster.membership import Member, Membership
+from fluidpy.cluster.membership import Member, Membership, write_membership
 from fluidpy.control import control_plane as control_planes
 from fluidpy.control import pool_worker
 from fluidpy.control.control_plane import ControlPlane
@@ -173,6 +174,31 @@ async def test_a_worker_that_runs_keeps_its_port_while_there_are_no_threads(
             assert pool.membership == plan
             threads.exhausted = False
             await pool.close(stop=True)
+
+
+async def test_a_worker_that_was_written_out_and_not_ended_is_stopped_by_the_next(
+    tmp_path: Path,
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="fluidpy-", dir="/tmp") as runtime:
+        settings = Settings(
+            cache_dir=tmp_path / "cache", runtime_dir=Path(runtime), state_dir=tmp_path / "state"
+        )
+        both = tuple(Member(f"worker-{number}", "", "here", 1) for number in range(2))
+        killed = WorkerPool(settings, lambda: None)
+        killed.carry_out(Membership(1, both, {}))
+        await until(lambda: all(worker.is_ready for worker in killed.workers.values()))
+        pids = {name: worker.pid for name, worker in killed.workers.items()}
+        await killed.close(stop=False)
+        plan = replace(killed.membership, generation=2, members=killed.membership.members[:1])
+        write_membership(settings.state_dir / "pool" / "membership.json", plan)
+        pool = WorkerPool(settings, lambda: None)
+        pool.carry_out(plan)
+        await until(lambda: not Path(f"/proc/{pids['worker-1']}").exists())
+        await until(lambda: pool.workers["worker-0"].is_ready)
+        assert {name: worker.pid for name, worker in pool.workers.items()} == {
+            "worker-0": pids["worker-0"]
+        }
+        await pool.close(stop=True)
 
 
 async def test_a_status_that_could_not_be_written_is_written_later_and_holds_up_no_other(
