@@ -188,7 +188,9 @@ def build(
     manifest = load_manifest(folder)
     image = tag or f"localhost/{manifest.name}:{manifest.version}"
     # The builder runs in a group of its own: it is told to end, too.
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    for one in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(one) is not signal.SIG_IGN:  # as by nohup
+            signal.signal(one, lambda number, _: sys.exit(128 + number))
     for line in build_image(tool_here(), folder, manifest, image, base):
         talk(line)
     print_text(image)

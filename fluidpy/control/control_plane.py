@@ -15,7 +15,7 @@ from fluidpy.control.control_samples import dataset_samples, object_samples
 from fluidpy.control.data_loads import DataLoads
 from fluidpy.control.data_migrates import DataMigrates
 from fluidpy.control.declared_mounts import DeclaredMounts
-from fluidpy.control.demands import RUNTIME_PLURALS, scaled
+from fluidpy.control.demands import RUNTIME_PLURALS, scaled, trouble_of
 from fluidpy.control.event_log import EventLog
 from fluidpy.control.loading_workers import LoadingWorkers
 from fluidpy.control.metadata_sync import MetadataSyncs
@@ -102,7 +102,7 @@ class ControlPlane:
                 self.reconciler.runtime_of,
                 self.admission.stored,
                 settings,
-                trouble_of=self.reconciler.trouble_of,
+                trouble_of=lambda key: trouble_of(self.reconciler.wanted, key),
             ),
             self.events,
             on_change=self.wake,

@@ -6,7 +6,7 @@ Pure, but for the environment and the secret files that `resolve_dataset` looks 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -66,6 +66,11 @@ class Wanted:
     def deleting(self) -> bool:
         """Whether somebody asked for its deletion."""
         return self.dataset.object.metadata.deletion_timestamp is not None
+
+
+def trouble_of(wanted: Mapping[str, Wanted], key: str) -> Trouble | None:
+    """Why what is declared for a Dataset cannot be resolved just now. Pure."""
+    return wanted[key].trouble if key in wanted else None
 
 
 def runtimes_by_name(objects: Sequence[LoadedObject]) -> dict[str, list[LoadedObject]]:

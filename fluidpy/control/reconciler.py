@@ -143,10 +143,6 @@ class Reconciler:
         """What runs for a Dataset beside the workers; None if nothing does."""
         return self._assignments.get(key)
 
-    def trouble_of(self, key: str) -> Trouble | None:
-        """Why what is declared for a Dataset cannot be resolved just now."""
-        return self.wanted[key].trouble if key in self.wanted else None
-
     def engine_of(self, key: str) -> Assignment | None:
         """The engine that fills its own cache with a Dataset; None where the workers do."""
         one, definition = self._assignments.get(key), self.definitions.get(key)

@@ -13,7 +13,8 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -26,6 +27,10 @@ BUILDERS: Final = ("buildah", "podman", "docker")
 """In the order in which they are taken: the first needs no service and no root."""
 BUILD_SECONDS: Final = 1800.0
 CHECK_SECONDS: Final = 120.0
+UNFINISHED: Final = "localhost/fluidpy-building"
+"""Name of images that are being built; the tag begins with the time of the start."""
+UNFINISHED_SECONDS: Final = 86400.0
+"""An older one was left by a build that was killed."""
 CHECK: Final = ("fluidpy", "runtime", "list", "--check", "-o", "json")
 """What is run in the image: it has fluidpy, the plug-in, and what the plug-in needs."""
 _LIMITS: Final = ("--ulimit=nofile=1024:1024", "--ulimit=nproc=4096:4096")
@@ -69,11 +74,18 @@ def build_image(
     """Builds and checks the image; yields what the builder says, and what was done.
 
     Raises RuntimePluginError with the last words of the builder, or with what the image lacks;
-    then nothing is left of the image, and an older one of that name stays.
+    then nothing is left of the image, and an older one of that name stays. What builds that were
+    killed have left is removed by those of later days.
     """
     _require_base(tool, folder, base)
+    _sweep(tool)
     yield f"building {image} with {tool}"
-    name = f"localhost/fluidpy-building:{secrets.token_hex(6)}"
+    if folder.stat().st_mode & 0o005 != 0o005:
+        yield (
+            f"{folder} is closed to other users, and steps of a Dockerfile run as one: "
+            f"`chmod o+rx {folder}` if the build is refused its files"
+        )
+    name = f"{UNFINISHED}:{time.time():.0f}-{secrets.token_hex(6)}"
     arguments = [f"--build-arg=BASE={base}"] if base else []
     command = [tool, "build", *arguments, "--tag", name, os.fspath(folder)]
     try:
@@ -83,8 +95,31 @@ def build_image(
     finally:
         with suppress(RuntimePluginError):  # not built, or the user is told of what went wrong
             _answer([tool, "rmi", name], "removing the image")
-    size = _answer([tool, "images", "--format", "{{.Size}}", image], "its size").split("\n")[0]
-    yield f"checked {image} ({size}): it has {manifest.name} {manifest.version}"
+    yield f"checked {image}{_size(tool, image)}: it has {manifest.name} {manifest.version}"
+
+
+def _size(tool: str, image: str) -> str:
+    """In brackets; empty if it cannot be had: the image has its name by now."""
+    try:
+        size = _answer([tool, "images", "--format", "{{.Size}}", image], "its size")
+    except RuntimePluginError:
+        return ""
+    return f" ({size.splitlines()[0]})" if size.strip() else ""
+
+
+def _sweep(tool: str) -> None:
+    """Removes what killed builds have left. That it fails is no reason not to build."""
+    field = "Name" if tool == "buildah" else "Repository"
+    form = f"{{{{.{field}}}}}:{{{{.Tag}}}}"
+    with suppress(RuntimePluginError):
+        for name in left_over(_answer([tool, "images", "--format", form], "").split(), time.time()):
+            _answer([tool, "rmi", name], "removing an image that was left")
+
+
+def left_over(names: Iterable[str], now: float) -> list[str]:
+    """Those of unfinished images that no build is at any more. Pure; `now` in epoch seconds."""
+    started = ((one, re.fullmatch(rf"{UNFINISHED}:(\d+)-\w+", one)) for one in names)
+    return [one for one, at in started if at and now - int(at[1]) > UNFINISHED_SECONDS]
 
 
 def _require_base(tool: str, folder: Path, base: str) -> None:
@@ -123,8 +158,14 @@ def _inside(tool: str, name: str, image: str) -> str:
 
 def _run_once(tool: str, name: str) -> str:
     limits = list(_LIMITS) if tool == "podman" and os.geteuid() == 0 else []
-    command = [tool, "run", "--rm", "--network=none", *limits, "--entrypoint", CHECK[0], name]
-    return _answer([*command, *CHECK[1:]], "a run of the image", checks=True)
+    container = f"fluidpy-checking-{secrets.token_hex(6)}"
+    options = ["--rm", "--name", container, "--network=none", *limits, "--entrypoint", CHECK[0]]
+    try:
+        command = [tool, "run", *options, name, *CHECK[1:]]
+        return _answer(command, "a run of the image", checks=True)
+    finally:
+        with suppress(RuntimePluginError):  # mostly it is gone; else the client ended before it
+            _answer([tool, "rm", "--force", container], "removing the container")
 
 
 def _run_buildah(name: str) -> str:

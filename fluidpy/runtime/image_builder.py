@@ -81,6 +81,7 @@ def follow(command: Sequence[str], seconds: float, what: str) -> Iterator[str]:
         text=True,
         errors="replace",
         process_group=0,
+        umask=0o022,  # what steps make is for the image's user, who is another one
         # `RUN --mount` is BuildKit's; Debian 12's docker has it and does not use it unasked.
         env={"DOCKER_BUILDKIT": "1", **os.environ},
     ) as process:

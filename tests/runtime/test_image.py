@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -93,12 +99,100 @@ def test_an_image_is_named_only_once_it_was_looked_into(
         "step 1",
         "checked localhost/x:1 (9MB): it has starfs 1.0.0",
     ]
-    build, run, tag, remove, _ = (words.split() for words in asked.read_text().splitlines())
+    _, build, run, _, tag, remove, _ = (words.split() for words in asked.read_text().splitlines())
     building = build[build.index("--tag") + 1]
     assert build[:2] == ["build", "--build-arg=BASE=b:1"]
     assert building in run
     assert tag == ["tag", building, "localhost/x:1"]
     assert remove == ["rmi", building]
+
+
+def fake_builder(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, cases: str, name: str = "podman"
+) -> Path:
+    """A builder that writes down what it is asked for, and does what `cases` say."""
+    asked, builder = folder / "asked", folder / name
+    said = '[{"name": "starfs", "version": "1.0.0", "problem": ""}]'
+    builder.write_text(
+        f"#!/bin/sh\necho \"$@\" >> {asked}\ncase $1 in {cases} run) echo '{said}' ;; esac\n"
+    )
+    builder.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    return asked
+
+
+def built(plugin: Path = PLUGIN) -> list[str]:
+    return list(build_image("podman", plugin, load_manifest(PLUGIN), "localhost/x:1", "b:1"))
+
+
+def test_an_image_whose_size_cannot_be_had_is_built_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_builder(tmp_path, monkeypatch, "images) exit 1 ;;")
+    assert built()[-1] == "checked localhost/x:1: it has starfs 1.0.0"
+
+
+def test_what_killed_builds_have_left_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "localhost/fluidpy-building"
+    listed = f"{name}:1000-ab\n{name}:{time.time():.0f}-cd\nlocalhost/starfs:1.0.0"
+    asked = fake_builder(tmp_path, monkeypatch, f"images) echo '{listed}' ;;")
+    built()
+    removed = [line for line in asked.read_text().splitlines() if line.startswith("rmi ")]
+    assert removed[0] == f"rmi {name}:1000-ab"
+    assert len(removed) == 2  # and its own
+
+
+def test_the_container_that_looks_into_an_image_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = fake_builder(tmp_path, monkeypatch, "")
+    built()
+    lines = [line.split() for line in asked.read_text().splitlines()]
+    run, remove = (line for line in lines if line[0] in ("run", "rm"))
+    assert remove == ["rm", "--force", run[run.index("--name") + 1]]
+
+
+def test_what_a_build_makes_can_be_read_by_the_user_of_the_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_builder(tmp_path, monkeypatch, "build) umask ;;")
+    before = os.umask(0o077)
+    try:
+        assert "0022" in built()
+    finally:
+        os.umask(before)
+
+
+def test_a_folder_that_is_closed_to_the_user_of_the_image_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_builder(tmp_path, monkeypatch, "")
+    folder = shutil.copytree(PLUGIN, tmp_path / "starfs")
+    folder.chmod(0o755)
+    assert not [line for line in built(folder) if "chmod" in line]
+    folder.chmod(0o700)
+    assert [line for line in built(folder) if f"`chmod o+rx {folder}`" in line]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_build_whose_terminal_is_closed_removes_what_it_has_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    asked = fake_builder(
+        tmp_path, monkeypatch, "build) echo it runs; exec sleep 1000 ;;", "buildah"
+    )
+    words = ("-m", "fluidpy", "runtime", "build", PLUGIN, "--base", "b:1")
+    with subprocess.Popen([sys.executable, *words], stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        for said in process.stderr:
+            if said == b"it runs\n":
+                break
+        process.send_signal(number)
+        process.stderr.read()  # its end: nothing that was started has it open
+        assert process.wait(60) == 128 + number
+    assert asked.read_text().splitlines()[-1].startswith("rmi localhost/fluidpy-building:")
 
 
 @pytest.mark.parametrize(
