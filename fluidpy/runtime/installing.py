@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
@@ -49,9 +49,9 @@ _LEFT_OUT: Final = (
     "*.pyc",
     ".mypy_cache",
     ".ruff_cache",
-    "*.deb",
-    "*.whl",
 )
+_FOR_IMAGES: Final = ("packages", (".deb", ".whl"))
+"""Folder and files that Dockerfiles install from; elsewhere such files are the plug-in's own."""
 
 
 def install(folder: Path, plugins_dir: Path) -> Manifest:
@@ -134,7 +134,7 @@ def record_of(manifest: Manifest) -> InstalledPlugin:
 
 def _fill(place: Path, folder: Path, manifest: Manifest) -> None:
     copy = place / PLUGIN_FOLDER
-    shutil.copytree(folder, copy, symlinks=True, ignore=shutil.ignore_patterns(*_LEFT_OUT))
+    shutil.copytree(folder, copy, symlinks=True, ignore=_left_out_of(folder))
     if wanted := _requirements(folder):
         _add_packages(wanted, place / SITE_FOLDER, manifest.name)
     record = json.dumps(record_of(manifest).to_record(), indent=1)
@@ -142,6 +142,19 @@ def _fill(place: Path, folder: Path, manifest: Manifest) -> None:
     for file in place.rglob("*"):
         if file.is_file() and not file.is_symlink():
             _sync(file)
+
+
+def _left_out_of(folder: Path) -> Callable[[str, list[str]], set[str]]:
+    """What `shutil.copytree` asks."""
+    anywhere = shutil.ignore_patterns(*_LEFT_OUT)
+    name, endings = _FOR_IMAGES
+    packages = folder / name
+
+    def left_out(place: str, names: list[str]) -> set[str]:
+        here = {one for one in names if one.endswith(endings)} if Path(place) == packages else set()
+        return {*anywhere(place, names), *here}
+
+    return left_out
 
 
 def _sync(file: Path) -> None:

@@ -32,6 +32,11 @@ _NEEDLESS: Final = (
     "config-*", "tests", "turtledemo", "*.opt-*.pyc", "pydoc_data",
     "distutils",
 )  # fmt: skip
+_REFUSALS: Final = re.compile(
+    r"(mount|namespace|unshare|chroot|clone|seccomp|cgroup).*(not permitted|permission denied)"
+    r"|exec: no command|executable file .*(runc|crun)|cgroups in hybrid mode",
+    re.IGNORECASE,
+)
 _LEXERS: Final = re.compile(r"pygments/lexers/(__pycache__/)?[a-z]")
 _DOCKERFILE: Final = """\
 FROM scratch
@@ -61,15 +66,25 @@ def why_none_can_be_built() -> str:
 
 
 def why_none_runs(environment: Mapping[str, str]) -> str:
-    """What buildah says when SMALL_BASE cannot be run here; empty when it can."""
+    """What buildah says when this machine lets it run nothing; empty when it runs SMALL_BASE.
+
+    What else keeps the base from running is a fault, and raises AssertionError.
+    """
     container = done(environment, "buildah", "from", "--pull-never", SMALL_BASE).strip()
     try:
         done(environment, "buildah", "run", container, "--", "python3", "-V")
     except AssertionError as error:
+        if not is_of_the_machine(str(error)):
+            raise
         return f"buildah runs nothing on this machine: {error}"
     finally:
         done(environment, "buildah", "rm", container)
     return ""
+
+
+def is_of_the_machine(said: str) -> bool:
+    """Whether a failed run was refused what containers are made of. Pure."""
+    return _REFUSALS.search(said) is not None
 
 
 def image_store(folder: Path, shared: Path | None = None) -> dict[str, str]:

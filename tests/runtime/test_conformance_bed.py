@@ -58,7 +58,7 @@ def test_a_server_ends_also_when_the_test_itself_is_killed(tmp_path: Path) -> No
     ) as testing:
         assert testing.stdout is not None
         assert testing.stdout.readline() == b"served\n"
-        assert len(processes_with("BED_OF", mark)) == 2
+        await_true(lambda: len(processes_with("BED_OF", mark)) == 2, 30)
         testing.send_signal(signal.SIGKILL)
     await_true(lambda: not processes_with("BED_OF", mark), 30)
 

@@ -18,6 +18,7 @@ from fluidpy.runtime.image import build_image, tool_here
 from fluidpy.runtime.image_builder import cure_of, last_words
 from fluidpy.runtime.installed_check import problem_of
 from fluidpy.runtime.manifest import load_manifest
+from tests.runtime.image_store import is_of_the_machine
 
 ROOT = Path(__file__).parents[2]
 PLUGIN = ROOT / "runtimes" / "starfs"
@@ -211,6 +212,40 @@ def test_a_build_whose_terminal_is_closed_removes_what_it_has_begun(
 )
 def test_each_failure_has_its_cure(said: str, cure: str) -> None:
     assert cure in cure_of(["STEP 1/2: FROM x", said], ["docker", "build", "a b"])
+
+
+@pytest.mark.parametrize(
+    ("said", "of_the_machine"),
+    [
+        ("error mounting /proc: remount: operation not permitted", True),
+        ("running container: from creating container for [x]: : exec: no command", True),
+        ("unshare(CLONE_NEWNS): Operation not permitted", True),
+        ("python3: error while loading shared libraries: libm.so.6", False),
+        ("chroot: python3: executable file not found in $PATH", False),
+        ("/usr/bin/python3: permission denied", False),
+    ],
+)
+def test_tests_of_images_are_left_out_for_what_the_machine_refuses_alone(
+    said: str, of_the_machine: bool
+) -> None:
+    assert is_of_the_machine(said) == of_the_machine
+
+
+@pytest.mark.parametrize("state", ["installed", "config-files", ""])
+def test_a_removed_package_does_not_count_as_installed(
+    state: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = tmp_path / "asked"
+    query, get = tmp_path / "dpkg-query", tmp_path / "apt-get"
+    query.write_text("#!/bin/sh\necho installed\n" + (f"echo {state}\n" if state else "exit 1\n"))
+    get.write_text(f"#!/bin/sh\necho $1 >> {asked}\nexit 3\n")
+    for one in (query, get):
+        one.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    script = ROOT / "runtimes/base/install-packages"
+    done = subprocess.run(["sh", script, "apt", "fuse3", "sshfs"], check=False)
+    assert done.returncode == (0 if state == "installed" else 3)
+    assert asked.exists() == (state != "installed")
 
 
 def test_last_words_are_those_that_tell_something() -> None:

@@ -72,6 +72,17 @@ def test_a_plugin_is_installed_found_and_forgotten(folder: Path, settings: Setti
         remove("starfs", settings.plugins_dir)
 
 
+def test_files_for_images_alone_are_left_out(folder: Path, settings: Settings) -> None:
+    for place in ("packages", "wheels"):
+        (folder / place).mkdir()
+        for name in ("client.deb", "client.whl", "list.txt"):
+            (folder / place / name).touch()
+    install(folder, settings.plugins_dir)
+    copy = settings.plugins_dir / "starfs" / "plugin"
+    assert [one.name for one in (copy / "packages").iterdir()] == ["list.txt"]
+    assert len(list((copy / "wheels").iterdir())) == 3
+
+
 def test_another_version_takes_its_place_at_once(folder: Path, settings: Settings) -> None:
     install(folder, settings.plugins_dir)
     _bump(folder, "0.2.0")
