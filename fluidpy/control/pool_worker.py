@@ -337,6 +337,9 @@ class PoolWorker:
         wanted = dict(self._wanted)
         for key in set(self.attached) - set(wanted):
             self._detach(key)
+        if self.status is not None:
+            for key in self._evict.difference(wanted, self.attached):
+                self._evict_of_earlier(key, self.status)
         for key, definition in wanted.items():
             if self.attached.get(key) != definition.digest():
                 self._attach(key, definition)
@@ -364,6 +367,15 @@ class PoolWorker:
         self._call(Operation.DETACH, ANSWER_SECONDS, key=key)
         self.attached.pop(key, None)
         self.troubles.pop(key, None)
+
+    def _evict_of_earlier(self, key: str, status: Message) -> None:
+        """Of a Dataset that an earlier control plane attached, known from what the worker says."""
+        self._evict.discard(key)
+        with contextlib.suppress(FluidpyError):  # as in `_detach`
+            for row in status["datasets"]:
+                if row["key"] == key:
+                    number = row["dataset"]
+                    self._call(Operation.EVICT, ANSWER_SECONDS, dataset=number, path="")
 
     def _call(self, operation: str, deadline: float, **fields: Any) -> Message:
         ok, fds = self.connection.call(operation, deadline=deadline, **fields)

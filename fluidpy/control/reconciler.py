@@ -217,9 +217,8 @@ class Reconciler:
 
     def _releasing(self) -> set[str]:
         """Datasets to be deleted that nobody uses any more."""
-        deleting = {key for key, one in self.wanted.items() if one.deleting}
-        known = {key for key in deleting if self._pool.knows_users_of(key)}
-        return {key for key in known if not self.users_of(key)}
+        found = {k for k, v in self.wanted.items() if v.deleting and self._pool.knows_users_of(k)}
+        return {key for key in found if not self.users_of(key)}
 
     def _want_runtimes(self, releasing: set[str]) -> None:
         """Of a Dataset that cannot be resolved just now, its runtime stays as it was."""

@@ -132,6 +132,10 @@ class RuntimeKeeper:
         self.state = RuntimeState(ready=False, reason="it is being ended")
         for name in await self._in_thread(self._names):
             await self._in_thread(self._process(name).end)
+        if teardown and wanted is None:
+            _log.warning(
+                "of the runtime of %s its driver is not asked what is to be removed", self.key
+            )
         if teardown and wanted is not None:
             to_do = wanted.driver.teardown(wanted.plan)
             for command in to_do.commands:

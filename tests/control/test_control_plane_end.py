@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from fluidpy.client.session import DatasetSession
 from fluidpy.cluster.membership import Member, Membership, write_membership
 from fluidpy.control import control_plane as control_planes
 from fluidpy.control import pool_worker
@@ -21,8 +22,10 @@ from fluidpy.control.pool_worker import PoolWorker
 from fluidpy.control.worker_pool import WorkerPool
 from fluidpy.errors import ControlPlaneError
 from fluidpy.settings import Settings
+from fluidpy.testing.servers.object_server import object_server
 from tests.control.conftest import dataset
 from tests.control_runtimes.keepers import until
+from tests.worker.conftest import Machine
 
 
 @pytest.mark.parametrize("between", range(6))
@@ -199,6 +202,42 @@ async def test_a_worker_that_was_written_out_and_not_ended_is_stopped_by_the_nex
             "worker-0": pids["worker-0"]
         }
         await pool.close(stop=True)
+
+
+async def test_what_an_earlier_control_plane_attached_is_evicted_when_it_is_deleted(
+    tmp_path: Path,
+) -> None:
+    with (
+        object_server() as server,
+        tempfile.TemporaryDirectory(prefix="fluidpy-", dir="/tmp") as runtime,
+    ):
+        machine = Machine(tmp_path, Path(runtime), server, "b")
+        machine.write("file", bytes(100_000))
+        definition = machine.definition()
+        settings = Settings(
+            cache_dir=tmp_path / "cache", runtime_dir=Path(runtime), state_dir=tmp_path / "state"
+        )
+        plan = Membership(1, (Member("worker-0", "", "here", 1),), {})
+        first, pool = (WorkerPool(settings, lambda: None) for _ in range(2))
+        first.carry_out(plan)
+        worker = first.workers["worker-0"]
+        worker.want({definition.key: definition}, set())
+        await until(lambda: worker.serves(definition))
+        session = DatasetSession(definition, worker.settings)
+        assert await asyncio.to_thread(session.read, "file") == bytes(100_000)
+        await until(lambda: _kept_bytes(worker) > 0)
+        await first.close(stop=False)
+        pool.carry_out(first.membership)
+        pool.workers["worker-0"].want({}, {definition.key})
+        await until(lambda: pool.workers["worker-0"].is_ready)
+        await until(lambda: _kept_bytes(pool.workers["worker-0"]) == 0)
+        session.close()
+        session.connection.close()
+        await pool.close(stop=True)
+
+
+def _kept_bytes(worker: PoolWorker) -> int:
+    return sum(int(tier["kept_bytes"]) for tier in (worker.status or {}).get("tiers", ()))
 
 
 async def test_a_status_that_could_not_be_written_is_written_later_and_holds_up_no_other(

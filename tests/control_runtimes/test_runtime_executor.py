@@ -140,13 +140,16 @@ async def test_what_was_deleted_is_torn_down_by_the_next_control_plane(
     assert not cache.exists()
 
 
-async def test_what_cannot_be_resolved_any_more_leaves_no_cache(bed: Bed) -> None:
+async def test_what_cannot_be_resolved_any_more_leaves_no_cache(
+    bed: Bed, caplog: pytest.LogCaptureFixture
+) -> None:
     await bed.ready()
     bed.assignment.place.cache.mkdir(parents=True)
     await bed.start_again()
     bed.executor.want({}, deleted={KEY: None})
     await until(lambda: not bed.executor.is_there(KEY))
     assert not bed.assignment.place.cache.exists()
+    assert "its driver is not asked what is to be removed" in caplog.text
 
 
 async def test_what_cannot_be_resolved_just_now_runs_on(bed: Bed) -> None:
