@@ -128,3 +128,36 @@ def test_a_mount_goes_on_when_its_worker_is_scaled_away(
 def server_pid(control: LocalControlPlane) -> int:
     (row,) = control.client.status()["mounts"]
     return int(row["serverPid"])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_a_mount_goes_on_when_its_worker_stays_for_another_dataset_only(
+    control: LocalControlPlane, source: Path, tmp_path: Path
+) -> None:
+    for name in ("pets", "birds"):
+        control.client.create("datasets", "default", dataset(name, f"local://{source}"))
+    for name in ("pets", "birds"):
+        control.client.scale("datasets", "default", name, 2)
+    await_true(lambda: all(len(ready_workers(control, n)) == 2 for n in ("pets", "birds")))
+    directory = tmp_path / "mnt"
+    directory.mkdir()
+    record = control.client.declare_mount("default", "pets", str(directory), "auto", deadline=60)
+    own = await_true(lambda: served_by(control, record["serverPid"]))
+    numbers = {p: p.stat().st_ino for p in sorted(directory.rglob("*"))}
+    control.client.scale("datasets", "default", "pets", 1, [own])
+    await_true(lambda: own not in {row["name"] for row in ready_workers(control)})
+    assert own in {row["name"] for row in ready_workers(control, "birds")}
+    ended: set[int] = set()
+    for number in range(2):
+        ended.add(server_pid(control))
+        os.kill(server_pid(control), signal.SIGKILL)
+        assert (directory / "d0" / "0.bin").read_bytes() == content(0)
+        assert {p: p.stat().st_ino for p in numbers} == numbers
+        (source / "d0" / f"new{number}").write_text("new")
+        path = directory / "large.tar"
+        with path.open("rb", buffering=0) as large:
+            large.seek(LARGE - 4)
+            assert large.read(4) == b"last"
+        await_true(lambda: server_pid(control) not in ended)
+    control.client.remove_mount(str(directory))
