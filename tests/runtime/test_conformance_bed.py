@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -61,6 +62,29 @@ def test_a_server_ends_also_when_the_test_itself_is_killed(tmp_path: Path) -> No
         await_true(lambda: len(processes_with("BED_OF", mark)) == 2, 30)
         testing.send_signal(signal.SIGKILL)
     await_true(lambda: not processes_with("BED_OF", mark), 30)
+
+
+@pytest.mark.skipif(not Path("/usr/sbin/sshd").exists(), reason="sshd is not installed")
+def test_what_waits_for_an_ssh_server_ends_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served, programs = tmp_path / "served", tmp_path / "programs"
+    served.mkdir()
+    programs.mkdir()
+    (programs / "ssh-keyscan").write_text("#!/bin/sh\nexit 1\n")
+    (programs / "ssh-keyscan").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:/usr/sbin:/usr/bin:/sbin:/bin")
+    script = Path(__file__).parents[2] / "runtimes/sshfs/conformance/serve.sh"
+    # The server refuses the port at once; what waits holds stdout open.
+    with subprocess.Popen(
+        ["sh", script, "no-port", served], stdout=subprocess.PIPE, process_group=0
+    ) as process:
+        try:
+            assert process.communicate(timeout=60)[0] == b""
+            assert process.returncode != 0
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def test_a_server_that_is_no_program_is_told(tmp_path: Path) -> None:
