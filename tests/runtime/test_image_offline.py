@@ -49,6 +49,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
     finally:
         unmount(folder)
+        shutil.rmtree(folder.parent, ignore_errors=True)  # hundreds of MB
 
 
 @pytest.fixture

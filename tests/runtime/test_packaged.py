@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from fluidpy.cli.doctor_plugins import check_plugins
 from fluidpy.errors import SourceConfigurationError
 from fluidpy.runtime.discovery import discover
 from fluidpy.settings import load_settings
@@ -111,6 +112,7 @@ def test_packages_that_cannot_be_read_are_told_once_and_hide_nothing(
         assert installed_plugins([]) == installed_plugins([]) == []
     assert [one.message for one in caplog.records] == [problem_of_packages()]
     assert problem_of_packages().endswith("cannot be read: out of luck")
+    assert problem_of_packages() in [one.message for one in check_plugins(load_settings())]
 
 
 def test_packages_are_not_asked_for_what_is_built_in(
