@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -29,6 +30,10 @@ from fluidpy.settings import Settings
 from fluidpy.storage.plugins import PACKAGES_GROUP, PLUGIN_FOLDER, add_to_path
 
 Changed: TypeAlias = tuple[int, int, int] | None
+
+SETTLED_NS = 2_000_000_000
+"""What changed less than so long ago, in nanoseconds, is read anew: clocks of file systems are
+coarse, to 2 s (FAT)."""
 
 _OWN = Path(__file__).parent
 """Engines that fluidpy brings lie beside this module."""
@@ -88,7 +93,7 @@ def _candidates(settings: Settings, problems: list[str]) -> Iterator[tuple[str, 
         if origin != INSTALLED and not folder.is_dir():
             problems.append(f"FLUIDPY_RUNTIME_PATH: {folder} is no folder")
         yield from ((origin, one) for one in _plugin_folders(folder))
-    for point in _entry_points(tuple((place, _changed_at(Path(place))) for place in sys.path)):
+    for point in _entry_points():
         package = point.dist.name if point.dist is not None else point.value
         try:
             places = _places_of(point.value)
@@ -117,7 +122,9 @@ def _places_of(package: str) -> list[str]:
 
 def _manifest_in(directory: Path) -> Manifest:
     """The manifest of a folder, read again when its file has changed. Raises ValidationError."""
-    return _manifest_as_of(directory, _changed_at(directory / FILE_NAME))
+    changed = _changed_at(directory / FILE_NAME)
+    read = _manifest_as_of if is_settled(changed) else _manifest_as_of.__wrapped__
+    return read(directory, changed)
 
 
 @lru_cache(maxsize=256)
@@ -126,9 +133,15 @@ def _manifest_as_of(directory: Path, _: Changed) -> Manifest:
     return load_manifest(directory)
 
 
-@lru_cache(maxsize=1)
-def _entry_points(_: tuple[tuple[str, Changed], ...]) -> tuple[EntryPoint, ...]:
+def _entry_points() -> tuple[EntryPoint, ...]:
     """Those of all packages; installing one changes its folder of `sys.path`."""
+    changed = tuple((place, _changed_at(Path(place))) for place in sys.path)
+    settled = all(is_settled(one) for _, one in changed)
+    return (_entry_points_as_of if settled else _entry_points_as_of.__wrapped__)(changed)
+
+
+@lru_cache(maxsize=1)
+def _entry_points_as_of(_: tuple[tuple[str, Changed], ...]) -> tuple[EntryPoint, ...]:
     importlib.invalidate_caches()  # of folders, which take changes within a tick for none
     return tuple(entry_points(group=PACKAGES_GROUP))
 
@@ -140,6 +153,11 @@ def _changed_at(path: Path) -> Changed:
     except OSError:
         return None
     return facts.st_ino, facts.st_size, facts.st_ctime_ns
+
+
+def is_settled(changed: Changed) -> bool:
+    """Whether another change would show: one in the same tick of the clock (4 ms) does not."""
+    return changed is None or abs(time.time_ns() - changed[2]) > SETTLED_NS
 
 
 def _plugin_folders(folder: Path) -> list[Path]:

@@ -15,6 +15,7 @@ import json
 import logging
 import os
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -35,6 +36,9 @@ PACKAGES_GROUP = "fluidpy.runtimes"
 """Entry points of packages that have a `runtime.yaml`."""
 _PACKAGES_SECONDS = 30.0
 """How long reading the manifests of packages may take."""
+_SETTLED_NS = 2_000_000_000
+"""What changed less than so long ago, in nanoseconds, is read anew: clocks of file systems are
+coarse, to 2 s (FAT)."""
 _LOG = logging.getLogger(__name__)
 
 
@@ -109,7 +113,7 @@ def installed_plugins(folders: Iterable[Path]) -> list[InstalledPlugin]:
                 f"{file} cannot be read: {error}",
                 cure=f"`fluidpy runtime remove {file.parent.name}`, then install it again.",
             ) from error
-    for one in _packaged(_import_path())[0]:
+    for one in _packages()[0]:
         found.setdefault(one.name, one)
     return list(found.values())
 
@@ -126,11 +130,17 @@ class PluginsIn:
 
 def problem_of_packages() -> str:
     """Why plug-ins of packages are not known; empty when nothing is wrong."""
-    return _packaged(_import_path())[1]
+    return _packages()[1]
 
 
-def _import_path() -> tuple[tuple[str, int], ...]:
-    return tuple((place, _changed_at(place)) for place in sys.path)
+def _packages() -> tuple[tuple[InstalledPlugin, ...], str]:
+    """Of a folder that changed just now another change may not show: it is read anew."""
+    path = tuple((place, _changed_at(place)) for place in sys.path)
+    settled = all(abs(time.time_ns() - at) > _SETTLED_NS for _, at in path)
+    if settled:
+        return _packaged(path)
+    importlib.invalidate_caches()  # of folders, which take changes within a tick for none
+    return _packaged.__wrapped__(path)
 
 
 def _changed_at(place: str) -> int:
@@ -165,8 +175,14 @@ def _packaged(_: tuple[tuple[str, int], ...]) -> tuple[tuple[InstalledPlugin, ..
         said = bytes(getattr(error, "stderr", None) or b"").decode(errors="replace").split("\n")
         last = next((line.strip() for line in reversed(said) if line.strip()), str(error))
         problem = f"the plug-ins of installed packages cannot be read: {last}"
-        _LOG.warning("%s", problem)
+        _tell(problem)
         return (), problem
+
+
+@lru_cache(maxsize=16)
+def _tell(problem: str) -> None:
+    """Once is enough."""
+    _LOG.warning("%s", problem)
 
 
 def _of_package(record: Mapping[str, Any]) -> InstalledPlugin:

@@ -28,7 +28,7 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def test_a_manifest_that_changes_is_read_again(settings: Settings) -> None:
-    file = settings.plugins_dir / "wonder" / "runtime.yaml"
+    file = settings.plugins_dir / "seen_later" / "runtime.yaml"
     file.parent.mkdir(parents=True)
     for text, name in ((MANIFEST, "first"), (MANIFEST, "other"), ("kind: [", "")):
         file.write_text(text.replace("NAME", name))
@@ -45,12 +45,12 @@ def test_a_package_that_is_installed_meanwhile_is_found(
     place = tmp_path / "packages"
     place.mkdir()
     monkeypatch.syspath_prepend(str(place))
-    assert "wonder" not in discover(settings).plugins
-    package, facts = place / "wonder", place / "wonder-0.1.0.dist-info"
+    assert "seen-later" not in discover(settings).plugins
+    package, facts = place / "seen_later", place / "seen_later-0.1.0.dist-info"
     package.mkdir()
     (package / "__init__.py").touch()
-    (package / "runtime.yaml").write_text(MANIFEST.replace("NAME", "wonder"))
+    (package / "runtime.yaml").write_text(MANIFEST.replace("NAME", "seen-later"))
     facts.mkdir()
-    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: wonder\nVersion: 0.1.0\n")
-    (facts / "entry_points.txt").write_text("[fluidpy.runtimes]\nwonder = wonder\n")
-    assert discover(settings).plugins["wonder"].origin == "wonder"
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: seen-later\nVersion: 0.1.0\n")
+    (facts / "entry_points.txt").write_text("[fluidpy.runtimes]\nseen_later = seen_later\n")
+    assert discover(settings).plugins["seen-later"].origin == "seen-later"
