@@ -51,7 +51,7 @@ if __name__ == "__main__":
     os.kill(batches._workers[0].pid, signal.SIGKILL)
     try:
         list(batches)
-    except (RuntimeError, ConnectionError):
+    except (RuntimeError, ConnectionError, EOFError):
         try:  # where the connection was noticed first, the signal's error is still to come
             batches._workers[0].join(60)
             time.sleep(0.1)
