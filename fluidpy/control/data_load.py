@@ -19,9 +19,7 @@ from fluidpy.api.operations import DataLoad, OperationStatus, TargetPath, Waitin
 from fluidpy.control.events import Event, ObjectOfEvent, normal, warning
 from fluidpy.control.load_progress import NOTHING, MemberCounts, Sample, progress, total
 from fluidpy.control.operation_ends import ENDED, UNFINISHED, ended_status, seconds_left
-
-READABLE: Final = ("Bound", "Updating", "DataMigrating")
-"""Phases of a Dataset in which it is served."""
+from fluidpy.control.operation_waits import Waiting, for_dataset, for_predecessor
 
 METADATA_ONLY: Final = "loadMetadataOnly"
 """The option (Jindo's word) by which a DataLoad lists names and sizes and fetches no bytes."""
@@ -116,37 +114,21 @@ def reconcile(load: DataLoad, facts: DataLoadFacts, now: float) -> LoadDecision:
     return _executing(load, facts, now)
 
 
-@dataclass(frozen=True, slots=True)
-class _Waiting:
-    reason: str
-    message: str
-    for_operation: bool = False
-
-
-def _waits_for(load: DataLoad, facts: DataLoadFacts) -> _Waiting | None:
-    after = load.spec.run_after
-    if after is not None and facts.predecessor != "Complete":
-        state = {None: "is not there", "Failed": "failed"}.get(
-            facts.predecessor, "is not Complete yet"
-        )
-        message = f"waits for {after.kind} {after.name}, which {state}"
-        return _Waiting("DataOperationWaiting", message, for_operation=True)
+def _waits_for(load: DataLoad, facts: DataLoadFacts) -> Waiting | None:
     name = load.spec.dataset.name if load.spec.dataset is not None else ""
-    if facts.dataset is None or facts.dataset.metadata.deletion_timestamp is not None:
-        return _Waiting("TargetDatasetNotFound", f"waits for the Dataset {name}: it is not there")
-    if facts.dataset.status.phase not in READABLE:
-        phase = facts.dataset.status.phase or "new"
-        return _Waiting("TargetDatasetNotReady", f"waits for the Dataset {name}, which is {phase}")
+    waiting = for_predecessor(load, facts.predecessor) or for_dataset(name, facts.dataset)
+    if waiting is not None or facts.dataset is None:
+        return waiting
     if facts.dataset.status.phase == "DataMigrating" and load.status.phase != "Executing":
         # Half of what is being copied would be missing, and nobody would be told.
         message = f"waits for the DataMigrate of the Dataset {name}, which is under way"
-        return _Waiting("DataOperationWaiting", message, for_operation=True)
+        return Waiting("DataOperationWaiting", message, for_operation=True)
     if not facts.pool:
-        return _Waiting("RuntimeNotReady", f"waits for a worker of the Dataset {name}")
+        return Waiting("RuntimeNotReady", f"waits for a worker of the Dataset {name}")
     return None
 
 
-def _pending(load: DataLoad, facts: DataLoadFacts, why: _Waiting, now: float) -> LoadDecision:
+def _pending(load: DataLoad, facts: DataLoadFacts, why: Waiting, now: float) -> LoadDecision:
     executing = load.status.phase == "Executing"
     status = load.status.model_copy(
         update={

@@ -21,10 +21,10 @@ from fluidpy.api.operations import (
     WaitingStatus,
 )
 from fluidpy.api.quantity import format_bytes
-from fluidpy.control.data_load import READABLE
 from fluidpy.control.events import Event, ObjectOfEvent, normal, warning
 from fluidpy.control.load_progress import LONGEST_FAILURE, Sample, bytes_per_second
 from fluidpy.control.operation_ends import ENDED, UNFINISHED, ended_status, seconds_left
+from fluidpy.control.operation_waits import Waiting, for_dataset, for_predecessor
 from fluidpy.runtime.migration import Copied
 
 NOT_VALID, NOT_SUPPORTED = "DataOperationNotValid", "DataOperationNotSupport"
@@ -104,37 +104,20 @@ def reconcile(migrate: DataMigrate, facts: MigrateFacts, now: float) -> MigrateD
         return _pending(migrate, waiting, now)
     if facts.refusal is not None:
         if not facts.refusal.lasting:
-            why = _Waiting(facts.refusal.reason, facts.refusal.message)
+            why = Waiting(facts.refusal.reason, facts.refusal.message)
             return _pending(migrate, why, now)
         return _end(migrate, migrate.status, "Failed", facts.refusal, now)
     return _start(migrate, now)
 
 
-@dataclass(frozen=True, slots=True)
-class _Waiting:
-    reason: str
-    message: str
-    for_operation: bool = False
-
-
-def _waits_for(migrate: DataMigrate, facts: MigrateFacts) -> _Waiting | None:
-    after = migrate.spec.run_after
-    if after is not None and facts.predecessor != "Complete":
-        state = {None: "is not there", "Failed": "failed"}.get(
-            facts.predecessor, "is not Complete yet"
-        )
-        message = f"waits for {after.kind} {after.name}, which {state}"
-        return _Waiting("DataOperationWaiting", message, for_operation=True)
-    for name, dataset in facts.datasets:
-        if dataset is None or dataset.metadata.deletion_timestamp is not None:
-            message = f"waits for the Dataset {name}: it is not there"
-            return _Waiting("TargetDatasetNotFound", message)
-        if dataset.status.phase not in READABLE:
-            message = f"waits for the Dataset {name}, which is {dataset.status.phase or 'new'}"
-            return _Waiting("TargetDatasetNotReady", message)
+def _waits_for(migrate: DataMigrate, facts: MigrateFacts) -> Waiting | None:
+    waits = (for_dataset(name, dataset) for name, dataset in facts.datasets)
+    waiting = for_predecessor(migrate, facts.predecessor) or next(filter(None, waits), None)
+    if waiting is not None:
+        return waiting
     if facts.other:
         message = f"waits for the DataMigrate {facts.other}, which is under way for its Dataset"
-        return _Waiting("DataOperationWaiting", message)
+        return Waiting("DataOperationWaiting", message)
     return None
 
 
@@ -143,7 +126,7 @@ def _is_deleted(facts: MigrateFacts) -> bool:
     return any(one.metadata.deletion_timestamp is not None for one in found)
 
 
-def _pending(migrate: DataMigrate, why: _Waiting, now: float) -> MigrateDecision:
+def _pending(migrate: DataMigrate, why: Waiting, now: float) -> MigrateDecision:
     waiting = WaitingStatus(operation_complete=True) if why.for_operation else None
     status = _now(migrate, migrate.status, phase="Pending", waiting_for=waiting)
     event = warning(ObjectOfEvent.of(migrate), why.reason, why.message, now)

@@ -15,8 +15,8 @@ import aiohttp
 
 from fluidpy.control import linux_processes as linux
 from fluidpy.control.data_migrate import MigrationSeen
-from fluidpy.control.process_supervisor import PASSED_ON
 from fluidpy.control.redaction import Redactor
+from fluidpy.control.runtime_commands import start_command
 from fluidpy.errors import ControlPlaneError, ControlPlaneTimeoutError, FluidpyError
 from fluidpy.runtime.driver import Command
 from fluidpy.runtime.migration import MigratingDriver
@@ -92,23 +92,12 @@ class MigrationRun:
     async def _output(self) -> _Output:
         """What the command printed. Raises ControlPlaneError."""
         command, limit = self._command, self._command.deadline_seconds
-        kept = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *linux.ending_with(os.getpid(), command.arguments),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT,
-                cwd="/",
-                env={**kept, **command.environment},
-                start_new_session=True,
-                limit=LINE_BYTES,
-            )
-        except OSError as error:
-            raise ControlPlaneError(
-                f"{command.name} cannot be started: {error.strerror}",
-                cure=f"Install {command.arguments[0]}.",
-            ) from error
+        process = await start_command(
+            command,
+            linux.ending_with(os.getpid(), command.arguments),
+            errors=asyncio.subprocess.STDOUT,
+            longest_line=LINE_BYTES,
+        )
         looking = asyncio.get_running_loop().create_task(self._look())
         output = _Output(command)
         try:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+from collections.abc import Sequence
 from typing import Final
 
 from fluidpy.control.process_supervisor import PASSED_ON
@@ -16,28 +17,45 @@ from fluidpy.runtime.driver import Command
 _SHOWN_CHARACTERS: Final = 500
 
 
-async def run_command(command: Command) -> str:
-    """What a command prints, then what it says beside.
+async def start_command(
+    command: Command,
+    arguments: Sequence[str],
+    *,
+    errors: int = asyncio.subprocess.PIPE,
+    longest_line: int = 1 << 16,
+) -> asyncio.subprocess.Process:
+    """The process of a command, in a group of its own, its output to be read from pipes.
 
-    Raises ControlPlaneError with the end of that should it fail.
-    It is killed with all it has started when the deadline passes or nobody waits for it any more.
+    `arguments` may put another program before the command's own; `errors` says where stderr goes;
+    `longest_line` is in bytes. It has the command's variables and a few of ours, no more.
+    Raises ControlPlaneError.
     """
     kept = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     try:
-        process = await asyncio.create_subprocess_exec(
-            *command.arguments,
+        return await asyncio.create_subprocess_exec(
+            *arguments,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
+            stderr=errors,
             cwd="/",
             env={**kept, **command.environment},
             start_new_session=True,
+            limit=longest_line,
         )
     except OSError as error:
         raise ControlPlaneError(
             f"{command.name} cannot be started: {error.strerror}",
             cure=f"Install {command.arguments[0]}.",
         ) from error
+
+
+async def run_command(command: Command) -> str:
+    """What a command prints, then what it says beside.
+
+    Raises ControlPlaneError with the end of that should it fail.
+    It is killed with all it has started when the deadline passes or nobody waits for it any more.
+    """
+    process = await start_command(command, command.arguments)
     try:
         async with asyncio.timeout(command.deadline_seconds):
             output, talk = await process.communicate()

@@ -11,7 +11,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -27,13 +26,9 @@ from fluidpy.errors import FluidpyError, RuntimePluginError, ValidationError
 from fluidpy.runtime.driver import EmbeddedDriver, RuntimeDriver
 from fluidpy.runtime.manifest import FILE_NAME, Manifest, load_manifest
 from fluidpy.settings import Settings
-from fluidpy.storage.plugins import PACKAGES_GROUP, PLUGIN_FOLDER, add_to_path
+from fluidpy.storage.plugins import PACKAGES_GROUP, PLUGIN_FOLDER, add_to_path, is_settled
 
 Changed: TypeAlias = tuple[int, int, int] | None
-
-SETTLED_NS = 2_000_000_000
-"""What changed less than so long ago, in nanoseconds, is read anew: clocks of file systems are
-coarse, to 2 s (FAT)."""
 
 _OWN = Path(__file__).parent
 """Engines that fluidpy brings lie beside this module."""
@@ -123,7 +118,7 @@ def _places_of(package: str) -> list[str]:
 def _manifest_in(directory: Path) -> Manifest:
     """The manifest of a folder, read again when its file has changed. Raises ValidationError."""
     changed = _changed_at(directory / FILE_NAME)
-    read = _manifest_as_of if is_settled(changed) else _manifest_as_of.__wrapped__
+    read = _manifest_as_of if _is_settled(changed) else _manifest_as_of.__wrapped__
     return read(directory, changed)
 
 
@@ -136,7 +131,7 @@ def _manifest_as_of(directory: Path, _: Changed) -> Manifest:
 def _entry_points() -> tuple[EntryPoint, ...]:
     """Those of all packages; installing one changes its folder of `sys.path`."""
     changed = tuple((place, _changed_at(Path(place))) for place in sys.path)
-    settled = all(is_settled(one) for _, one in changed)
+    settled = all(_is_settled(one) for _, one in changed)
     return (_entry_points_as_of if settled else _entry_points_as_of.__wrapped__)(changed)
 
 
@@ -155,9 +150,8 @@ def _changed_at(path: Path) -> Changed:
     return facts.st_ino, facts.st_size, facts.st_ctime_ns
 
 
-def is_settled(changed: Changed) -> bool:
-    """Whether another change would show: one in the same tick of the clock (4 ms) does not."""
-    return changed is None or abs(time.time_ns() - changed[2]) > SETTLED_NS
+def _is_settled(changed: Changed) -> bool:
+    return changed is None or is_settled(changed[2])
 
 
 def _plugin_folders(folder: Path) -> list[Path]:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from fluidpy.errors import SourceConfigurationError
+from fluidpy.storage.local_files import SETTLED_NS
 from fluidpy.storage.option_names import LIMIT_OPTIONS
 from fluidpy.storage.under_storage import MountSource
 
@@ -36,9 +37,6 @@ PACKAGES_GROUP = "fluidpy.runtimes"
 """Entry points of packages that have a `runtime.yaml`."""
 _PACKAGES_SECONDS = 30.0
 """How long reading the manifests of packages may take."""
-_SETTLED_NS = 2_000_000_000
-"""What changed less than so long ago, in nanoseconds, is read anew: clocks of file systems are
-coarse, to 2 s (FAT)."""
 _LOG = logging.getLogger(__name__)
 
 
@@ -133,11 +131,15 @@ def problem_of_packages() -> str:
     return _packages()[1]
 
 
+def is_settled(changed_ns: int) -> bool:
+    """Whether a change after that moment (epoch nanoseconds) shows by another time of change."""
+    return abs(time.time_ns() - changed_ns) > SETTLED_NS
+
+
 def _packages() -> tuple[tuple[InstalledPlugin, ...], str]:
     """Of a folder that changed just now another change may not show: it is read anew."""
     path = tuple((place, _changed_at(place)) for place in sys.path)
-    settled = all(abs(time.time_ns() - at) > _SETTLED_NS for _, at in path)
-    if settled:
+    if all(is_settled(at) for _, at in path):
         return _packaged(path)
     importlib.invalidate_caches()  # of folders, which take changes within a tick for none
     return _packaged.__wrapped__(path)

@@ -99,9 +99,9 @@ class LoadCounts:
         self.omitted: Counter[str] = Counter()
         """Names of the sources that no file system can show, by reason."""
 
-    def fail(self, path: str, message: str) -> None:
-        """Counts a file that could not be loaded, and why."""
-        self.failed += 1
+    def fail(self, path: str, message: str, files: int = 1) -> None:
+        """Counts files that could not be loaded, and says once why."""
+        self.failed += files
         if len(self.failures) < FAILURES_LISTED:
             self.failures.append((path, message))
 

@@ -186,8 +186,8 @@ async def _count_evicted(
     gone = missing - counts.failed
     if gone > 0:
         counts.done_files -= gone
-        for _ in range(gone):
-            counts.fail("/", f"{gone} files left the cache again: it is smaller than the load")
+        what = "1 file" if gone == 1 else f"{gone} files"
+        counts.fail("/", f"{what} left the cache again: it is smaller than the load", gone)
 
 
 def _flush(dataset: AttachedDataset) -> None:

@@ -184,15 +184,20 @@ def test_a_build_whose_terminal_is_closed_removes_what_it_has_begun(
     asked = fake_builder(
         tmp_path, monkeypatch, "build) echo it runs; exec sleep 1000 ;;", "buildah"
     )
-    words = ("-m", "fluidpy", "runtime", "build", PLUGIN, "--base", "b:1")
-    with subprocess.Popen([sys.executable, *words], stderr=subprocess.PIPE) as process:
+    # Whoever runs the tests by nohup lets their children ignore SIGHUP.
+    usual = ("env", f"--default-signal={number.name.removeprefix('SIG')}", sys.executable)
+    words = (*usual, "-m", "fluidpy", "runtime", "build", PLUGIN, "--base", "b:1")
+    with subprocess.Popen(words, stderr=subprocess.PIPE) as process:
         assert process.stderr is not None
         for said in process.stderr:
             if said == b"it runs\n":
                 break
         process.send_signal(number)
-        process.stderr.read()  # its end: nothing that was started has it open
-        assert process.wait(60) == 128 + number
+        try:
+            assert process.wait(60) == 128 + number
+            process.stderr.read()  # its end: nothing that was started has it open
+        finally:
+            process.kill()
     assert asked.read_text().splitlines()[-1].startswith("rmi localhost/fluidpy-building:")
 
 

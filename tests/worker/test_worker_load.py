@@ -15,6 +15,7 @@ import pytest
 from fluidpy.cache.tier import TierDefinition
 from fluidpy.errors import SourceError, WorkerTimeoutError
 from fluidpy.testing.servers.fault_proxy import Fault, FaultProxy, fault_proxy
+from fluidpy.worker.load import LoadCounts
 from tests.worker.conftest import Machine, MakeMachine
 
 
@@ -68,6 +69,14 @@ def test_a_load_larger_than_the_cache_is_not_called_complete(machine: Machine) -
     assert ok["failed"] > 0
     assert ok["done_files"] + ok["failed"] == ok["files"] == 40
     assert machine.ask(session, "usage")["tiers"][0]["used_bytes"] <= 2_000_000
+
+
+def test_why_many_files_failed_alike_is_said_once() -> None:
+    counts = LoadCounts()
+    counts.fail("/", "7 files left the cache again", 7)
+    counts.fail("a", "the source refused it")
+    assert counts.failed == 8
+    assert [path for path, _ in counts.failures] == ["/", "a"]
 
 
 def test_a_load_reports_progress_and_ends_with_its_client(

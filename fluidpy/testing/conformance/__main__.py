@@ -70,7 +70,8 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 def main() -> int:
     """The exit code: 0 conforms, 1 does not. A signal cleans up like any other end."""
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as by nohup
+            signal.signal(number, _interrupt)
     try:
         return 0 if run(Path(sys.argv[1])) else 1
     except FluidpyError as error:
