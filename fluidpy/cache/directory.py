@@ -47,6 +47,12 @@ def parse_mount_table(table: str) -> list[MountFact]:
     return found
 
 
+def read_mount_table(pid: int | str = "self") -> list[MountFact]:
+    """The mounts that a process sees. Raises OSError."""
+    content = Path(f"/proc/{pid}/mountinfo").read_bytes()  # read as text, "\r" would end a line
+    return parse_mount_table(content.decode("utf-8", "surrogateescape"))
+
+
 def mount_of(path: str, mounts: list[MountFact]) -> MountFact | None:
     """The mount that holds `path`: the longest mount point above it, the last one mounted there."""
     best = None
@@ -103,8 +109,7 @@ class TierDirectory:
             ) from error
 
     def _open(self) -> None:
-        table = Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape")
-        mounts = parse_mount_table(table)
+        mounts = read_mount_table()
         refuse_mount(self.path, mount_of(os.path.normpath(self.path), mounts))
         refuse_mount(self.path, mount_of(os.path.realpath(self.path), mounts))
         Path(self.path).mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -6,6 +6,7 @@ Its owner (the store) holds its lock around every call. Rows handed over are in 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sqlite3
@@ -19,6 +20,9 @@ from fluidpy.cache.index_schema import open_index, remove_index
 from fluidpy.errors import CacheError
 
 _LOG = logging.getLogger(__name__)
+MANY_TOUCHES: Final = 2048
+"""Times of use that wait to be written at most: some 10 ms of writing."""
+
 _UPSERT: Final = f"INSERT OR REPLACE INTO file VALUES({','.join('?' * 14)})"
 _TOUCH: Final = (
     f"UPDATE file SET last_use=? - CASE WHEN last_use < 0 THEN {COPY_AGE} ELSE 0 END "
@@ -258,6 +262,12 @@ class Index:
             rows = [(when, *file) for file, when in self._touches.items()]
             self._write([(_TOUCH, rows)])
             self._touches.clear()
+
+    def apply_many_touches(self) -> None:
+        """Writes them once many are queued; what fails stays queued, and upkeep says why."""
+        if self.queued_touches > MANY_TOUCHES:
+            with contextlib.suppress(CacheError):
+                self.apply_touches()
 
     def oldest(self, tier: int, limit: int, copies: bool) -> list[Candidate]:
         """The files of a tier used longest ago that are not pinned, as far as written."""

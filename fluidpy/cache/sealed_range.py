@@ -6,17 +6,15 @@ when the blocks came from their source.
 
 from __future__ import annotations
 
-import contextlib
 import os
 from array import array
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from fluidpy.cache.cache_file import FILE_FLAGS, Descriptor, Stamp, stamp_of
 from fluidpy.cache.eviction import FileId
 from fluidpy.cache.index import FileRow, unpack_blocks
 from fluidpy.cache.presence import block_count
-from fluidpy.errors import CacheError
 
 if TYPE_CHECKING:
     from fluidpy.cache.cached_object import CachedObject
@@ -129,10 +127,6 @@ def seal_complete(table: FileTable, key: bytes, size: int) -> SealedRange | None
     return None
 
 
-_QUEUED: Final = 2048
-"""Times of use that wait to be written at most: some 10 ms of writing."""
-
-
 def _seal_unloaded(table: FileTable, key: bytes, size: int) -> SealedRange | None:
     """An object that is not in memory, if its file looks as its row says."""
     file_id = FileId(key, 0)
@@ -150,9 +144,7 @@ def _seal_unloaded(table: FileTable, key: bytes, size: int) -> SealedRange | Non
     if fd < 0:
         return None
     table.policy.touch(file_id)
-    if table.index.queued_touches > _QUEUED:
-        with contextlib.suppress(CacheError):  # they stay queued; upkeep says what fails
-            table.index.apply_touches()
+    table.index.apply_many_touches()
     sealed = SealedRange(None)
     sealed._own = fd
     sealed.spans.append(FileSpan(fd, 0, size))

@@ -7,23 +7,18 @@ bytes came from their source.
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from fluidpy.cache.cache_file import FILE_FLAGS, Stamp, Tier, stamp_of
 from fluidpy.cache.eviction import FileId
 from fluidpy.cache.index import unpack_blocks
 from fluidpy.cache.presence import block_count
-from fluidpy.errors import CacheError
 
 if TYPE_CHECKING:
     from fluidpy.cache.file_table import FileTable
     from fluidpy.cache.index import WholeRow
-
-QUEUED_USES: Final = 2048
-"""Times of use that wait to be written at most: some 10 ms of writing."""
 
 
 class WholeFile(NamedTuple):
@@ -53,9 +48,7 @@ def describe(table: FileTable, wanted: Sequence[tuple[bytes, int]]) -> list[Whol
                 found.append(_of_row(table, row, size, tiers))
             else:
                 found.append(_in_memory(table, key, size))
-        if table.index.queued_touches > QUEUED_USES:
-            with contextlib.suppress(CacheError):  # they stay queued; upkeep says what fails
-                table.index.apply_touches()
+        table.index.apply_many_touches()
     return found
 
 

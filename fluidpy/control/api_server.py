@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import socket
-import struct
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -19,6 +18,7 @@ from typing import Any, Final, Protocol
 from aiohttp import web
 
 from fluidpy.api.kinds import KindInfo
+from fluidpy.client.start import peer_of
 from fluidpy.control.admission import Admission, kind_of
 from fluidpy.control.answers import failure, json_answer, object_list, shown
 from fluidpy.control.object_lifecycle import Document, ObjectKey
@@ -40,9 +40,6 @@ FINALIZERS: Final = {
 
 EVENTS: Final = "events"
 """The plural of Events, which are written by the control plane alone."""
-
-_UCRED: Final = struct.Struct("iII")
-"""`struct ucred` of unix(7): pid, uid, gid."""
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -326,15 +323,11 @@ def _text(body: dict[str, Any], name: str) -> str:
 async def _only_this_user(request: web.Request, handler: _Handler) -> web.StreamResponse:
     transport = request.transport
     peer = None if transport is None else transport.get_extra_info("socket")
-    if peer is not None:
-        raw = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-        if (uid := _UCRED.unpack(raw)[1]) != os.getuid():
-            _log.warning("user %d is refused: this control plane is user %d's", uid, os.getuid())
-            return failure(
-                ControlPlaneError(
-                    "this control plane is another user's", cure="Start one of your own."
-                )
-            )
+    if peer is not None and (uid := peer_of(peer)[1]) != os.getuid():
+        _log.warning("user %d is refused: this control plane is user %d's", uid, os.getuid())
+        return failure(
+            ControlPlaneError("this control plane is another user's", cure="Start one of your own.")
+        )
     return await handler(request)
 
 

@@ -104,9 +104,10 @@ def reconcile(migrate: DataMigrate, facts: MigrateFacts, now: float) -> MigrateD
         return _pending(migrate, waiting, now)
     if facts.refusal is not None:
         if not facts.refusal.lasting:
-            why = Waiting(facts.refusal.reason, facts.refusal.message)
-            return _pending(migrate, why, now)
-        return _end(migrate, migrate.status, "Failed", facts.refusal, now)
+            waiting = Waiting(facts.refusal.reason, facts.refusal.message)
+            return _pending(migrate, waiting, now)
+        why = facts.refusal
+        return _end(migrate, migrate.status, "Failed", why.reason, why.message, now)
     return _start(migrate, now)
 
 
@@ -153,28 +154,29 @@ def _under_way(
     if run.error:
         named = "; ".join(f"{path}: {message[:200]}" for path, message in copied.failures[:3])
         message = f"{run.error}: {named}" if named else run.error
-        return _end(migrate, status, "Failed", Refusal("DataMigrateFailed", message), now)
+        return _end(migrate, status, "Failed", "DataMigrateFailed", message, now)
     if not copied.found and not copied.excluded:
-        nothing = Refusal("DataMigrateFailed", "nothing was found at the source; look at its path")
-        return _end(migrate, status, "Failed", nothing, now)
+        message = "nothing was found at the source; look at its path"
+        return _end(migrate, status, "Failed", "DataMigrateFailed", message, now)
     message = f"{copied.done} objects, {format_bytes(copied.bytes)}, are in the destination"
-    return _end(migrate, status, "Complete", Refusal("DataMigrateComplete", message), now)
+    return _end(migrate, status, "Complete", "DataMigrateComplete", message, now)
 
 
 def _end(
     migrate: DataMigrate,
     status: OperationStatus,
     phase: Literal["Complete", "Failed"],
-    why: Refusal,
+    reason: str,
+    message: str,
     now: float,
 ) -> MigrateDecision:
     about = ObjectOfEvent.of(migrate)
-    ended = ended_status(migrate, status, phase, why.reason, why.message, now)
+    ended = ended_status(migrate, status, phase, reason, message, now)
     if phase == "Complete":
-        event = normal(about, "DataMigrateJobComplete", why.message, now)
+        event = normal(about, "DataMigrateJobComplete", message, now)
     else:
-        known = why.reason in (NOT_VALID, NOT_SUPPORTED)
-        event = warning(about, why.reason if known else "DataMigrateJobFailed", why.message, now)
+        known = reason in (NOT_VALID, NOT_SUPPORTED)
+        event = warning(about, reason if known else "DataMigrateJobFailed", message, now)
     return MigrateDecision(ended, events=(event,))
 
 

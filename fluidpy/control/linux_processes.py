@@ -18,7 +18,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from fluidpy.cache.directory import MountFact, mount_of, parse_mount_table
+from fluidpy.cache.directory import MountFact, mount_of, read_mount_table
 
 # <sys/prctl.h>, <sched.h>, <sys/mount.h>
 _PR_SET_PDEATHSIG: Final = 1
@@ -81,12 +81,11 @@ def mount_table(pid: int | str = "self") -> list[MountFact]:
     that for "nothing is mounted".
     """
     try:
-        text = Path(f"/proc/{pid}/mountinfo").read_text("utf-8", "surrogateescape")
+        return read_mount_table(pid)
     except OSError:
         if pid == "self":
             raise
         return []
-    return parse_mount_table(text)
 
 
 def as_mounted(path: str | Path) -> str:

@@ -11,8 +11,6 @@ import contextlib
 import logging
 import os
 import signal
-import socket
-import struct
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +23,7 @@ from fluidpy.client.protocol import Message, Operation, close_all
 from fluidpy.client.start import (
     MANAGED_FILE,
     connect,
+    peer_of,
     prepare_runtime_directory,
     start_worker,
 )
@@ -62,9 +61,6 @@ STOP_SECONDS: Final = 10.0
 
 IDLE_SECONDS: Final = 3600.0
 """A worker that nobody is connected to ends then: its control plane is gone for good."""
-
-_UCRED: Final = struct.Struct("iII")
-"""`struct ucred` of unix(7): pid, uid, gid."""
 
 _T = TypeVar("_T")
 
@@ -229,8 +225,7 @@ class PoolWorker:
         if connection is None:
             return None
         with connection:
-            raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-            pid = int(_UCRED.unpack(raw)[0])
+            pid, _uid = peer_of(connection)
             try:
                 return pid, os.pidfd_open(pid)
             except ProcessLookupError:

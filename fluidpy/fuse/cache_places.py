@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
-from fluidpy.cache.directory import MountFact, mount_of, parse_mount_table
+from fluidpy.cache.directory import MountFact, mount_of, read_mount_table
 from fluidpy.namespace.definition import DatasetDefinition
 from fluidpy.settings import Settings
 
@@ -33,6 +33,5 @@ def is_stacked(directory: Path, mounts: Sequence[MountFact]) -> bool:
 
 def stack_depth(directories: Iterable[Path]) -> int:
     """How deep a mount stacks that passes files of these directories through (see `negotiate`)."""
-    table = Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape")
-    mounts = parse_mount_table(table)
+    mounts = read_mount_table()
     return 2 if any(is_stacked(directory, mounts) for directory in directories) else 1

@@ -104,7 +104,6 @@ class PassthroughFiles:
         self._knows_look_ups_at = 0.0
         self._backed = BackedFiles(view, most_held)
         self._known = KnownOpens(catalog)
-        leases.on_gone = self.leave
         loop.call_later(SWEEP_SECONDS, self._sweep)
 
     def take_over(self, backings: Iterable[Sequence[int]], retired: Iterable[int]) -> None:

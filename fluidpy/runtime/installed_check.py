@@ -8,15 +8,14 @@ import shutil
 from fluidpy.errors import FluidpyError
 from fluidpy.runtime.discovery import Plugin, driver_of, load_class
 from fluidpy.runtime.driver import EngineDriver
+from fluidpy.runtime.mount_driver import program_of
 
 
 def problem_of(plugin: Plugin) -> str:
     """Why it cannot be used on this machine; empty when it can."""
     manifest = plugin.manifest
     if manifest.mount is not None:
-        program = manifest.mount.command[0]
-        if program.startswith("./"):
-            program = str(plugin.directory.absolute() / program.removeprefix("./"))
+        program = program_of(plugin.directory, manifest.mount.command[0])
         if "{" not in program and shutil.which(program) is None:
             return f"the program {program} is not installed"
         return _missing_mounter(manifest.mount.filesystem_type)

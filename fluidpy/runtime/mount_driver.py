@@ -139,9 +139,7 @@ class MountDriver:
     def _program(self, arguments: Sequence[str]) -> tuple[str, ...]:
         """The arguments, a program beside the manifest by its whole path."""
         first, *rest = arguments
-        if first.startswith("./"):
-            first = str(self._directory.absolute() / first.removeprefix("./"))
-        return (first, *rest)
+        return (program_of(self._directory, first), *rest)
 
     def _process(
         self, name: str, target: Path, arguments: Sequence[str], told: _Told
@@ -291,6 +289,13 @@ class _Values:
 
     def _secret_file(self, name: str) -> Path:
         return self.folder / name.replace("/", "_")
+
+
+def program_of(directory: Path, program: str) -> str:
+    """The program of a command; one beside the manifest (`./NAME`) by its whole path."""
+    if not program.startswith("./"):
+        return program
+    return str(directory.absolute() / program.removeprefix("./"))
 
 
 def _beside(target: Path, index: int) -> Path:

@@ -11,12 +11,12 @@ import asyncio
 import logging
 import os
 import socket
-import struct
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from fluidpy.client import protocol
+from fluidpy.client.start import peer_of
 from fluidpy.errors import FluidpyError, UsageError, WorkerError, WorkerTimeoutError
 from fluidpy.worker.requests import Answer, Progress, Reply, deadline_seconds
 
@@ -30,9 +30,6 @@ QUEUED_EVENTS: Final = 1024
 
 REQUESTS_UNDER_WAY: Final = 8192
 """Tasks of one peer; a mount keeps up to 4096 kernel requests under way (its `max_background`)."""
-
-_UCRED: Final = struct.Struct("iII")
-"""`struct ucred` of unix(7): pid, uid, gid."""
 
 _OPEN: Final = protocol.Operation.OPEN.value
 _READ_LOCALLY: Final = protocol.Operation.READ_LOCALLY.value
@@ -83,8 +80,7 @@ class Connection:
 
     def peer_pid(self) -> int:
         """The process that connected; it may be gone, or have passed the socket on."""
-        raw = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-        return int(_UCRED.unpack(raw)[0])
+        return peer_of(self._socket)[0]
 
     @property
     def busy(self) -> bool:

@@ -11,13 +11,13 @@ import asyncio
 import logging
 import os
 import socket
-import struct
 import time
 from collections.abc import Callable, Coroutine
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
 from fluidpy.cache.store import BlockStore
+from fluidpy.client.start import peer_of
 from fluidpy.errors import CacheError
 from fluidpy.settings import Settings
 from fluidpy.storage.factory import open_storage
@@ -76,9 +76,6 @@ CLOSE_SECONDS: Final = 1.0
 
 ACCEPT_AGAIN_SECONDS: Final = 0.5
 """Pause after a client could not be accepted, as without descriptors; it waits in the backlog."""
-
-_UCRED: Final = struct.Struct("iII")
-"""`struct ucred` of unix(7): pid, uid, gid."""
 
 
 class Worker:
@@ -213,8 +210,7 @@ class Worker:
             if self.fills.may_log("accept"):
                 _log.error("a client cannot be accepted: %s", error)
             return
-        raw = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-        _, uid, _ = _UCRED.unpack(raw)
+        _pid, uid = peer_of(peer)
         if uid != os.getuid():
             _log.warning("user %d is refused: this worker serves user %d", uid, os.getuid())
             peer.close()

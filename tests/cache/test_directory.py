@@ -11,10 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from fluidpy.cache.directory import MountFact, mount_of, parse_mount_table, refuse_mount
+from fluidpy.cache.directory import (
+    MountFact,
+    mount_of,
+    parse_mount_table,
+    read_mount_table,
+    refuse_mount,
+)
 from fluidpy.cache.store import BlockStore
 from fluidpy.cache.tier import TierDefinition
 from fluidpy.errors import CacheDirectoryError, CacheError, CacheFullError, UsageError
+from fluidpy.fuse.mount_table import mounted_at
 from tests.cache.conftest import BLOCK, OpenStore, add, content_of, fill, key_of, read_back, used
 
 AS_ROOT = os.geteuid() == 0
@@ -108,13 +115,28 @@ def test_the_mount_of_a_path_is_the_innermost_and_last() -> None:
         "2 1 8:2 / /data rw shared:1 - xfs /dev/b rw\n"
         "3 1 8:3 / /data rw - nfs server:/ rw\n"
         "4 1 8:4 / /with\\040space rw - tmpfs none rw\n"
-        "5 1 8:5 / /数据\x85ä rw - tmpfs none rw\n"
+        "5 1 8:5 / /数据\x85\rä rw - tmpfs none rw\n"
     )
     mounts = parse_mount_table(table)
     assert mount_of("/data/x", mounts) == MountFact("/data", "nfs", "server:/")
     assert mount_of("/database", mounts) == MountFact("/", "ext4", "/dev/a")
     assert mount_of("/with space/x", mounts) == MountFact("/with space", "tmpfs", "none")
-    assert mount_of("/数据\x85ä/x", mounts) == MountFact("/数据\x85ä", "tmpfs", "none")
+    assert mount_of("/数据\x85\rä/x", mounts) == MountFact("/数据\x85\rä", "tmpfs", "none")
+
+
+def test_a_mount_whose_name_holds_line_ends_is_seen(tmp_path: Path) -> None:
+    point = tmp_path / "a\rb\r\nc"
+    point.mkdir()
+    mounting = ["mount", "-t", "tmpfs", "none", str(point)]
+    if subprocess.run(mounting, check=False, capture_output=True).returncode:
+        pytest.skip("mounting a tmpfs needs root")
+    try:
+        assert MountFact(str(point), "tmpfs", "none") in read_mount_table()
+        mounted = mounted_at(point)
+        assert mounted is not None
+        assert mounted.file_system == "tmpfs"
+    finally:
+        subprocess.run(["umount", str(point)], check=True)
 
 
 @pytest.fixture

@@ -161,8 +161,7 @@ def test_times_of_use_that_cannot_be_written_keep_nobody_from_reading(
     again = open_store(tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(Index, "apply_touches", full_disk)
-        patch.setattr("fluidpy.cache.whole_reads.QUEUED_USES", 3)
-        patch.setattr("fluidpy.cache.sealed_range._QUEUED", 3)
+        patch.setattr("fluidpy.cache.index.MANY_TOUCHES", 3)
         assert contents(again, [(key, SIZE) for key in data]) == list(data.values())
         sealed = seal_complete(again.table, KEYS[0], SIZE)
         assert sealed is not None

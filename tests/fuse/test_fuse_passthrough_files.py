@@ -118,6 +118,7 @@ class Bed:
             limit=limit,
             most_held=2,
         )
+        self.leases.on_gone = self.server.leave
         self.server.take_over(*self.ids.state())
         self.node_ids = NodeIds()
         self.node_ids.pass_through(self.server.shown, self.server.offer)

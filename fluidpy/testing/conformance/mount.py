@@ -7,7 +7,6 @@ import contextlib
 import os
 import signal
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -22,6 +21,7 @@ from fluidpy.control.process_supervisor import MARK_VARIABLE
 from fluidpy.control.runtime_commands import run_command
 from fluidpy.control.runtime_keeper import order_of, write_files
 from fluidpy.errors import FluidpyError, SourceError
+from fluidpy.fuse.mount_probe import probe
 from fluidpy.namespace.definition import MountDefinition
 from fluidpy.runtime.discovery import Plugin, driver_of
 from fluidpy.runtime.driver import RuntimePlace, RuntimeRequest
@@ -326,14 +326,5 @@ def _refuses(plugin: Plugin, bed: TestBed, directory: Path) -> Outcome:
 
 def _is_read(path: Path) -> bool:
     """Whether a file is read in time: a client that hangs instead gives nothing away."""
-    read: list[bytes] = []
-
-    def work() -> None:
-        with contextlib.suppress(OSError):
-            read.append(path.read_bytes())
-
     # A read that hangs ends with the mount, when the client is told to end.
-    thread = threading.Thread(target=work, name="refused-read", daemon=True)
-    thread.start()
-    thread.join(REFUSED_SECONDS)
-    return bool(read)
+    return probe(path.read_bytes, REFUSED_SECONDS) is None
