@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from benchmarks.mount.promises import NOTHING, BestPeer, Promise, Verdict, best_peer, judge
 from benchmarks.mount.reading import Sample
 from benchmarks.pairs import Comparison, Spread, compare, spread
 
@@ -29,7 +30,8 @@ class Row:
     """One system in one scenario; `comparison` is None when it failed before its first sample.
 
     `added_microseconds` is what one unit takes longer than on the plain directory; `cpu_ratio` the
-    processor time of reader and system a unit ÷ that of the plain directory.
+    processor time of reader and system a unit ÷ that of the plain directory. `best_peer` is
+    there for fluidpy where a peer took part, `failed_peers` where it promised to be ahead of them.
     """
 
     system: str
@@ -41,6 +43,19 @@ class Row:
     unfinished: int
     failure: str
     samples: tuple[Sample, ...]
+    best_peer: BestPeer | None = None
+    failed_peers: tuple[str, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether this is fluidpy, in whatever mode."""
+        return _is_ours(self.system)
+
+    @property
+    def missed(self) -> tuple[Verdict, ...]:
+        """What was promised and is not there."""
+        return tuple(verdict for verdict in self.verdicts if verdict.reached is False)
 
     def to_document(self) -> dict[str, Any]:
         """Plain values for the JSON that is kept."""
@@ -53,6 +68,9 @@ class Row:
             "disk_bytes": self.disk_bytes,
             "unfinished_samples": self.unfinished,
             "failure": self.failure,
+            "best_peer": self.best_peer and self.best_peer.__dict__,
+            "failed_peers": list(self.failed_peers),
+            "promises": [verdict.to_document() for verdict in self.verdicts],
             "samples": [sample.to_document() for sample in self.samples],
         }
 
@@ -114,18 +132,40 @@ def outcome(
     unit: str,
     scale: float,
     series: Sequence[Series],
-    promises: Mapping[str, float],
+    promises: Mapping[str, Promise],
 ) -> Outcome:
     """What the samples come down to; the first series is that of the plain directory.
 
     Speeds are amounts a second divided by `scale`. A system is compared with the plain directory
-    round by round, as far as both have samples. `promises` are least ratios by system.
+    round by round, as far as both have samples. `promises` are by system; those about peers are
+    judged on the peers that took part, and those that failed are named.
     """
     plain = series[0]
     if not plain.samples:
         raise RuntimeError(f"{name}: the plain directory failed: {plain.failure}")
-    rows = [_row(name, unit, scale, plain, mine, promises.get(mine.system)) for mine in series]
+    peers = [mine for mine in series[1:] if not _is_ours(mine.system)]
+    rows = []
+    for mine in series:
+        promise = promises.get(mine.system, NOTHING)
+        row = _row(name, unit, scale, plain, mine, promise.at_least)
+        rows.append(_judged(row, promise, peers) if row.is_ours else row)
     return Outcome(name, title, unit, tuple(rows))
+
+
+def _is_ours(system: str) -> bool:
+    return system.startswith("fluidpy")
+
+
+def _judged(row: Row, promise: Promise, peers: Sequence[Series]) -> Row:
+    if row.comparison is None or row.added_microseconds is None:
+        return row
+    best = best_peer(
+        [sample.speed for sample in row.samples],
+        {peer.system: [sample.speed for sample in peer.samples] for peer in peers},
+    )
+    failed = [peer.system for peer in peers if peer.failure] if promise.on_peers else []
+    verdicts = judge(promise, row.comparison.ratio, row.added_microseconds.median, best)
+    return replace(row, best_peer=best, failed_peers=tuple(failed), verdicts=verdicts)
 
 
 def _row(

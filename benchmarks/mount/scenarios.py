@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from benchmarks.mount.promises import Promise
 from benchmarks.mount.reading import Sample, disk_bytes_read, drop_pages, read
 from benchmarks.mount.rounds import Outcome, Series, outcome, take_rounds
 from benchmarks.mount.system import Mounted
@@ -24,13 +25,30 @@ WARMING_TURNS = 3
 PARALLEL_SECONDS = 1.0
 RANDOM_READS = 16_384
 RANDOM_READS_DROPPED = 4_096
+BY_BYTES, NO_OPEN = "fluidpy passthrough", "fluidpy no-open"
+PROMISES: Mapping[str, Mapping[str, Promise]] = {
+    "sequential-warm": {BY_BYTES: Promise(at_least=0.95, ahead_of_peers=True)},
+    "sequential-dropped": {BY_BYTES: Promise(at_least=0.95, ahead_of_peers=True)},
+    "random-warm": {BY_BYTES: Promise(at_least=0.9, ahead_of_peers=True)},
+    "random-dropped": {BY_BYTES: Promise(at_least=0.9, ahead_of_peers=True)},
+    "small-warm": {
+        NO_OPEN: Promise(at_least=0.8, times_best_peer=2),
+        BY_BYTES: Promise(at_most_added=80, times_best_peer=2),
+    },
+    "small-dropped": {
+        NO_OPEN: Promise(at_least=0.7, ahead_of_peers=True),
+        BY_BYTES: Promise(at_least=0.7, ahead_of_peers=True),
+    },
+    "parallel-warm": {BY_BYTES: Promise(at_least=0.9)},
+}
+"""What fluidpy promises, by scenario and system."""
 
 
 @dataclass(frozen=True)
 class Scenario:
     """A job on one group of files; `drops` empties the kernel's caches before each sample.
 
-    `promises` are least ratios to the plain directory by system.
+    `promises` are by system.
     """
 
     name: str
@@ -40,15 +58,10 @@ class Scenario:
     group: str
     drops: bool
     job: Mapping[str, Any]
-    promises: Mapping[str, float] = field(default_factory=dict)
+    promises: Mapping[str, Promise] = field(default_factory=dict)
 
 
-def _both(
-    scenario: Scenario,
-    dropped: Mapping[str, Any],
-    promises_warm: Mapping[str, float],
-    promises_dropped: Mapping[str, float],
-) -> tuple[Scenario, Scenario]:
+def _both(scenario: Scenario, dropped: Mapping[str, Any]) -> tuple[Scenario, Scenario]:
     """The scenario with pages warm and with pages dropped; the latter does its job once."""
     warm_times = {"minimum_seconds": WARM_SECONDS, "maximum_seconds": WARM_LIMIT_SECONDS}
     once = {"minimum_seconds": 0.0, "maximum_seconds": DROPPED_LIMIT_SECONDS}
@@ -57,7 +70,7 @@ def _both(
         name=f"{scenario.name}-warm",
         title=f"{scenario.title}, pages warm",
         job={**warm_times, **scenario.job},
-        promises=promises_warm,
+        promises=PROMISES.get(f"{scenario.name}-warm", {}),
     )
     cold = replace(
         scenario,
@@ -65,14 +78,13 @@ def _both(
         title=f"{scenario.title}, pages dropped",
         drops=True,
         job={**once, **scenario.job, **dropped},
-        promises=promises_dropped,
+        promises=PROMISES.get(f"{scenario.name}-dropped", {}),
     )
     return warm, cold
 
 
 def scenarios(sizes: Sizes) -> dict[str, tuple[Scenario, ...]]:
     """Groups of scenarios by the name that selects them."""
-    by_bytes, no_open = "fluidpy passthrough", "fluidpy no-open"
     mebibytes = sizes.large_bytes // MIB
     large = f"{mebibytes // 1024} GiB" if mebibytes >= 1024 else f"{mebibytes} MiB"
     files = f"{sizes.small_files:,} files of 100 KB"
@@ -86,16 +98,14 @@ def scenarios(sizes: Sizes) -> dict[str, tuple[Scenario, ...]]:
     small = one("small", f"{files}, random order", "files/s", 1.0, "small", file_bytes=FILE_BYTES)
     together = one("parallel", parallel, "MiB/s", MIB, "parallel")
     return {
-        "sequential": _both(sequential, {}, {by_bytes: 0.95}, {by_bytes: 0.95}),
-        "random": _both(random, {"count": RANDOM_READS_DROPPED}, {by_bytes: 0.9}, {by_bytes: 0.9}),
-        "small": _both(small, {}, {no_open: 0.8}, {no_open: 0.7}),
+        "sequential": _both(sequential, {}),
+        "random": _both(random, {"count": RANDOM_READS_DROPPED}),
+        "small": _both(small, {}),
         "parallel": _both(
             replace(
                 together, job={**together.job, "turns": 0, "maximum_seconds": PARALLEL_SECONDS}
             ),
             {"turns": 1, "maximum_seconds": DROPPED_LIMIT_SECONDS},
-            {by_bytes: 0.9},
-            {},
         ),
     }
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from benchmarks.mount.rounds import Outcome, Row
 
-_HEAD = ("", "speed", "÷ plain", "quartiles", "at least", "CPU ÷ plain", "added µs", "")
+_HEAD = ("", "speed", "÷ plain", "quartiles", "promised", "÷ peer", "CPU", "added µs", "")
 _CAUSE_LETTERS = 70
 _SOME_DISK_BYTES = 10 * 2**20
 """Over all rounds; the odd block of a file system's own is not worth a word."""
@@ -15,8 +15,12 @@ _SOME_DISK_BYTES = 10 * 2**20
 def notes(row: Row, name: str) -> str:
     """What a reader of the line should know besides its figures; `name` is the scenario's."""
     said = []
-    if row.comparison is not None and row.comparison.reached is False:
-        said.append("NOT REACHED")
+    if row.missed:
+        said.append("NOT REACHED: " + " and ".join(verdict.words for verdict in row.missed))
+    if any(verdict.reached is None for verdict in row.verdicts):
+        said.append("no peer to judge by")
+    if row.failed_peers:
+        said.append(f"peers that failed: {', '.join(row.failed_peers)}")
     if row.unfinished:
         said.append(f"stopped at its limit {row.unfinished} ×")
     if row.source_requests:
@@ -37,7 +41,7 @@ def _cause(failure: str) -> str:
 def _line(row: Row, name: str) -> tuple[str, ...]:
     found = row.comparison
     if found is None:
-        return (row.system, "-", "-", "", "", "", "", notes(row, name))
+        return (row.system, "-", "-", "", "", "", "", "", notes(row, name))
     added = row.added_microseconds
     is_plain = row.system == "plain"
     return (
@@ -45,7 +49,8 @@ def _line(row: Row, name: str) -> tuple[str, ...]:
         f"{found.ours.median:,.0f}",
         f"{found.ratio:.2f}",
         "" if is_plain else f"{found.ratio_lower:.2f}-{found.ratio_upper:.2f}",
-        "" if found.at_least is None else f"{found.at_least:g}",
+        ", ".join(verdict.short for verdict in row.verdicts),
+        "" if row.best_peer is None else f"{row.best_peer.ratio:.2f}",
         "" if row.cpu_ratio is None else f"{row.cpu_ratio:.2f}",
         "" if added is None or is_plain or "file" not in found.unit else f"{added.median:.0f}",
         notes(row, name),

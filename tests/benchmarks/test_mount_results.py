@@ -4,12 +4,16 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
+from benchmarks.mount.command import fails
 from benchmarks.mount.plot import svg
+from benchmarks.mount.promises import Promise
 from benchmarks.mount.reading import Sample
 from benchmarks.mount.request_trace import count_requests
-from benchmarks.mount.rounds import Outcome, Series, outcome, take_rounds
+from benchmarks.mount.rounds import Outcome, Row, Series, outcome, take_rounds
+from benchmarks.mount.scenarios import PROMISES, scenarios
 from benchmarks.mount.source_requests import parse_requests
 from benchmarks.mount.table import table
+from benchmarks.mount.tree import QUICK
 
 
 def _sample(amount: int, seconds: float, *, requests: int = 0, finished: bool = True) -> Sample:
@@ -22,7 +26,82 @@ def _outcome() -> Outcome:
     peer = Series("peer", [_sample(100, 1.0, requests=7, finished=False)], "it\nfell <over>")
     gone = Series("gone", [], "not installed")
     series = [plain, ours, peer, gone]
-    return outcome("small-warm", "files, warm", "files/s", 1.0, series, {"fluidpy no-open": 0.8})
+    promises = {"fluidpy no-open": Promise(at_least=0.8)}
+    return outcome("small-warm", "files, warm", "files/s", 1.0, series, promises)
+
+
+OURS = "fluidpy passthrough"
+ADDED = Promise(at_most_added=80)
+TWICE = Promise(times_best_peer=2)
+AHEAD = Promise(ahead_of_peers=True)
+
+
+def _judged(promise: Promise, seconds: float, peers: dict[str, float | str]) -> Outcome:
+    """fluidpy needs `seconds` for what the plain directory does in one; so do `peers`, or fail."""
+    series = [Series("plain", [_sample(10_000, 1.0)]), Series(OURS, [_sample(10_000, seconds)])]
+    for name, value in peers.items():
+        failed = isinstance(value, str)
+        samples = [] if isinstance(value, str) else [_sample(10_000, value)]
+        series.append(Series(name, samples, str(value) if failed else ""))
+    return outcome("small", "files", "files/s", 1.0, series, {OURS: promise})
+
+
+def _ours(found: Outcome) -> Row:
+    return next(row for row in found.rows if row.is_ours)
+
+
+@pytest.mark.parametrize(
+    ("promise", "seconds", "peers", "said"),
+    [
+        (ADDED, 1.8, {}, ""),
+        (ADDED, 1.9, {}, "NOT REACHED: 80 µs added at most"),
+        (TWICE, 1.5, {"JuiceFS": 3.0, "s3fs": 9.0}, ""),
+        (TWICE, 1.5, {"JuiceFS": 2.9, "s3fs": 9.0}, "NOT REACHED: 2 × the best peer"),
+        (AHEAD, 1.5, {"JuiceFS": 9.0, "s3fs": 1.6}, ""),
+        (AHEAD, 1.5, {"JuiceFS": 9.0, "s3fs": 1.4}, "NOT REACHED: ahead of every peer"),
+        (AHEAD, 1.5, {"JuiceFS": 9.0, "s3fs": "gone"}, "peers that failed: s3fs"),
+        (
+            Promise(at_least=0.7, ahead_of_peers=True),
+            1.5,
+            {"s3fs": 1.4},
+            "NOT REACHED: 0.7 × plain and ahead of every peer",
+        ),
+        (AHEAD, 1.5, {}, "no peer to judge by"),
+        (TWICE, 1.5, {"s3fs": "gone"}, "no peer to judge by, peers that failed: s3fs"),
+    ],
+)
+def test_each_promise_shows_in_the_table_and_in_the_exit_status(
+    promise: Promise, seconds: float, peers: dict[str, float | str], said: str
+) -> None:
+    found = _judged(promise, seconds, peers)
+    line = next(line for line in table([found]).splitlines() if line.startswith(OURS))
+    assert line.endswith(said or line)
+    assert ("NOT REACHED" in line) == fails([found]) == said.startswith("NOT REACHED")
+
+
+def test_a_system_is_measured_by_the_peer_that_is_fastest() -> None:
+    found = _judged(TWICE, 2.0, {"JuiceFS": 3.0, "s3fs": 9.0, "rclone": "gone"})
+    document = _ours(found).to_document()
+    assert document["best_peer"] == {"name": "JuiceFS", "ratio": pytest.approx(1.5)}
+    assert document["failed_peers"] == ["rclone"]
+    assert document["promises"] == [{"promise": "2 × the best peer", "reached": False}]
+    line = next(line for line in table([found]).splitlines() if line.startswith(OURS))
+    assert line.split()[5:9] == ["2", "×", "peers", "1.50"]
+
+
+def test_peers_and_the_plain_directory_promise_nothing() -> None:
+    found = _judged(AHEAD, 1.5, {"JuiceFS": 9.0})
+    assert [row.system for row in found.rows if row.verdicts or row.best_peer] == [OURS]
+
+
+def test_fluidpy_that_fails_is_a_failure_whatever_it_promised() -> None:
+    series = [Series("plain", [_sample(1, 1.0)]), Series(OURS, [], "not mounted")]
+    assert fails([outcome("x", "x", "files/s", 1.0, series, {})])
+
+
+def test_every_promise_belongs_to_a_scenario() -> None:
+    known = [one for group in scenarios(QUICK).values() for one in group]
+    assert {one.name: one.promises for one in known if one.promises} == PROMISES
 
 
 def test_a_ratio_is_of_medians_and_its_quartiles_of_the_rounds() -> None:
@@ -53,7 +132,7 @@ def test_the_table_says_what_went_wrong_and_fits_a_terminal() -> None:
     plain, ours, peer, gone = lines[2:]
     assert plain.split() == ["plain", "1,000", "1.00", "1.00", "48", "MiB", "from", "disk"]
     assert "0.50" in ours
-    assert ours.endswith("NOT REACHED, 48 MiB from disk")
+    assert ours.endswith("NOT REACHED: 0.8 × plain, 48 MiB from disk")
     assert (
         "stopped at its limit 1 ×, 7 requests to the source, 16 MiB from disk, failed: it" in peer
     )
