@@ -28,6 +28,7 @@ def doctor(
 def examine(*, fix: bool = False) -> list[Finding]:
     """All findings on this machine, in the order a person would look; `fix` clears dead mounts."""
     from fluidpy.cli import doctor_cache, doctor_mounts, doctor_plugins, doctor_system
+    from fluidpy.fuse.mount_record import read_records
     from fluidpy.fuse.mount_table import read_mounts
     from fluidpy.settings import load_settings
 
@@ -41,5 +42,5 @@ def examine(*, fix: bool = False) -> list[Finding]:
     findings.append(doctor_cache.check_runtime_directory(settings))
     findings.append(doctor_mounts.check_worker(settings))
     findings += doctor_plugins.check_plugins(settings)
-    findings += doctor_mounts.check_mounts(read_mounts(), clear=fix)
+    findings += doctor_mounts.check_mounts(read_mounts(), read_records(settings), clear=fix)
     return findings

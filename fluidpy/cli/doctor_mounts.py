@@ -1,4 +1,4 @@
-"""`doctor`'s checks of what runs: the worker, and mounts whose server is gone."""
+"""`doctor`'s checks of what runs: the worker, and mounts, those whose server is gone among them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from fluidpy.cli.findings import Finding, Verdict
 from fluidpy.client import protocol
 from fluidpy.errors import FluidpyError
 from fluidpy.fuse.mount_probe import probe
+from fluidpy.fuse.mount_record import MountRecord
 from fluidpy.fuse.mount_table import MountPoint
 from fluidpy.settings import Settings, load_settings
 
@@ -61,17 +62,29 @@ def _hello(socket_path: Path) -> protocol.Message:
         return protocol.ok_of(received.message)
 
 
-def check_mounts(points: Sequence[MountPoint], *, clear: bool = False) -> list[Finding]:
-    """A finding for each mount of fluidpy that no longer answers; `clear` unmounts those."""
-    ours = [point for point in points if point.ours]
-    findings = []
-    for point in ours:
-        error = _asked(point.directory)
-        if error is not None:
-            findings.append(_dead_mount(point.directory, error, clear))
-    if findings:
-        return findings
-    return [Finding("mounts", Verdict.OK, f"{len(ours)}, all answer" if ours else "none")]
+def check_mounts(
+    points: Sequence[MountPoint], records: Sequence[MountRecord] = (), *, clear: bool = False
+) -> list[Finding]:
+    """A finding for each mount of fluidpy that no longer answers; `clear` unmounts those.
+
+    Each other one of `records`, this user's, is told with its read mode and the reason for it.
+    """
+    ours = [point.directory for point in points if point.ours]
+    dead, living = [], []
+    for directory in ours:
+        error = _asked(directory)
+        if error is None:
+            living.append(directory)
+        else:
+            dead.append(_dead_mount(directory, error, clear))
+    summary = Finding("mounts", Verdict.OK, f"{len(ours)}, all answer" if ours else "none")
+    return [*(dead or [summary]), *(_read_mode(r) for r in records if r.mount_point in living)]
+
+
+def _read_mode(record: MountRecord) -> Finding:
+    reason = record.read_mode_reason or "no reason is recorded"
+    message = f"{record.mount_point}: read mode {record.read_mode} ({reason})"
+    return Finding("mounts", Verdict.OK, message)
 
 
 def _asked(directory: Path) -> OSError | None:

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import CommandLine, write_dataset
+from tests.model.place import until
 
 needs_fuse = pytest.mark.skipif(
     not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="/dev/fuse cannot be opened here"
@@ -264,6 +265,25 @@ def mounted(command_line: CommandLine, directory: Path, *words: str | Path) -> I
         command_line.run("umount", directory, "--lazy")
 
 
+def read_mode_is_told(command_line: CommandLine, directory: Path) -> None:
+    """A file was opened: what was chosen, and why, stands wherever one looks."""
+    found: dict[str, str] = {}
+
+    def is_chosen() -> bool:  # the server tells it behind the first open
+        found.update(json.loads(command_line.done("status", "-o", "json"))["mounts"][0])
+        return found["readMode"] != "auto"
+
+    assert until(is_chosen)
+    mode, reason = found["readMode"], found["readModeReason"]
+    assert mode == "no-open"
+    assert reason.startswith(("small files matter most: 0 of 4 files", "no passthrough: "))
+    wide = command_line.done("status", "-o", "wide")
+    assert {f" {mode} " in wide, f" {reason} " in wide} == {True}
+    doctor = json.loads(command_line.run("doctor", "-o", "json").stdout)
+    said = [finding["message"] for finding in doctor if finding["check"] == "mounts"]
+    assert f"{directory}: read mode {mode} ({reason})" in said
+
+
 @needs_fuse
 def test_mount_shows_the_tree_and_umount_ends_it(
     command_line: CommandLine, dataset_file: Path, tree: Path, tmp_path: Path
@@ -283,8 +303,7 @@ def test_mount_shows_the_tree_and_umount_ends_it(
         assert str(directory) in command_line.done("status")
         # A mounted Dataset is found by its name.
         assert command_line.done("cat", "fluid://pets/labels.csv").startswith("name,label")
-        doctor = json.loads(command_line.run("doctor", "-o", "json").stdout)
-        assert next(f for f in doctor if f["check"] == "mounts")["message"] != "none"
+        read_mode_is_told(command_line, directory)
         command_line.done("umount", directory)
         assert os.listdir(directory) == []
         assert json.loads(command_line.done("status", "-o", "json"))["mounts"] == []

@@ -11,6 +11,7 @@ import pytest
 from fluidpy.cache.directory import MountFact
 from fluidpy.cli import doctor_cache, doctor_mounts, doctor_system, status
 from fluidpy.cli.findings import Verdict
+from fluidpy.fuse.mount_record import MountRecord
 from fluidpy.fuse.mount_table import MountPoint
 from fluidpy.settings import Settings
 from tests.cli.conftest import CommandLine
@@ -101,6 +102,21 @@ def test_mounts_that_answer_and_none(tmp_path: Path) -> None:
     assert doctor_mounts.check_mounts([])[0].message == "none"
     living = [MountPoint("0:1", tmp_path, "fuse.fluidpy", "pets")]
     assert doctor_mounts.check_mounts(living)[0].verdict is Verdict.OK
+
+
+def test_each_mount_is_told_with_its_read_mode(tmp_path: Path) -> None:
+    points = [
+        MountPoint("0:1", tmp_path, "fuse.fluidpy", "pets"),
+        MountPoint("0:2", tmp_path / "gone", "fuse.fluidpy", "dead"),
+        MountPoint("0:3", Path("/"), "fuse.fluidpy", "another user's, without a record"),
+    ]
+    records = [
+        MountRecord(path, "pets", "default", 1, 2, "plain", 0.0, read_mode_reason="asked for")
+        for path in (tmp_path, tmp_path / "gone", tmp_path / "unmounted")
+    ]
+    gone, mode = doctor_mounts.check_mounts(points, records)
+    assert gone.verdict is Verdict.BROKEN
+    assert mode.message == f"{tmp_path}: read mode plain (asked for)"
 
 
 def test_a_mount_that_does_not_answer(tmp_path: Path) -> None:
