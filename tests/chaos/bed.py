@@ -28,9 +28,10 @@ from fluidpy.fuse.mounting import list_mounts
 from fluidpy.namespace.definition import DatasetDefinition, MountDefinition
 from fluidpy.storage.under_storage import MountSource
 from fluidpy.testing.servers.object_server import ObjectServer, object_server
-from tests.chaos.latency import describe
+from tests.chaos.latency import describe, worst
 from tests.chaos.reader import GRACE_SECONDS, NEW_FOLDER
 from tests.chaos.versioned_content import CHANGING_FILES, Ledger, content, shared_names
+from tests.fuse.passed_through import is_passed_through
 from tests.model.place import KIB, Place, new_place, until
 
 QUOTA_BYTES = 5 * 1024 * KIB
@@ -40,6 +41,8 @@ READERS = ("files", "files", "mapped", "cold", "tar", "pulse")
 HOPS = 5
 """Processes that a cold read passes: reader, old and new server, worker, source. A busy machine may
 stall each of them once."""
+QUIET_STALL_SECONDS = 0.1
+"""A machine that kept nobody waiting for longer excuses nothing."""
 ROOT = Path(__file__).parents[2]
 
 
@@ -89,8 +92,9 @@ class Bed:
         self.server.put(BUCKET, name, content(name, 1))
         self.sync(NEW_FOLDER)
 
-    def evict(self, path: str) -> None:
-        self.ask("evict", path=path)
+    def evict(self, path: str) -> int:
+        """How many files left the cache."""
+        return int(self.ask("evict", path=path)["objects"])
 
     # -- what must hold --------------------------------------------------------------------------
 
@@ -106,6 +110,13 @@ class Bed:
             if data != content(name, self.ledger.newest(name)):
                 wrong.append(f"{name}: not version {self.ledger.newest(name)}")
         return wrong
+
+    def passes_through(self, chance: random.Random) -> bool:
+        """Whether the kernel reads some file by itself, and rightly; under load a try may fail."""
+        name = chance.choice(self.names[:-CHANGING_FILES])
+        wanted = content(name, 1)
+        assert (self.top / name).read_bytes() == wanted  # the cache has all of it
+        return is_passed_through(self.top / name, wanted, self.record.server_pid, patience=0.2)
 
     def held_bytes(self) -> int:
         """Bytes of the cache's disk that no file in it accounts for: unlinked and held by someone.
@@ -308,7 +319,8 @@ class Load:
                 elif what == "add":
                     self.bed.add()
                 else:
-                    self.bed.evict(name if what == "evict" else "")
+                    left = self.bed.evict(name if what == "evict" else "")
+                    self.done["files evicted"] += left
             except OSError as error:
                 self.failures.append(f"{what} of {name}: {error!r}")
                 return
@@ -319,27 +331,55 @@ class Load:
         """The longest time, in seconds, that this machine kept an idle process waiting."""
         return max((r["stall"] for r in self.reports if r["kind"] == "pulse"), default=0.0)
 
+    @property
+    def restart_milliseconds(self) -> list[float]:
+        """How long the mount was without a server, each time, as its log says."""
+        log = log_path(self.bed.place.settings, self.bed.top).read_text(errors="replace")
+        return [float(found) for found in re.findall(r"took over after ([\d.]+) ms", log)]
+
+    def await_deeds(self, times: int) -> None:
+        """Goes on until the source and the cache changed so often, and a new file came."""
+
+        def enough() -> bool:
+            evictions = self.done["evict"] + self.done["evict all"]
+            changed = min(self.done["change"], evictions) >= times
+            return changed and self.done["add"] > 0 and self.done["files evicted"] >= times
+
+        assert until(lambda: bool(self.failures) or enough(), 120), self.done
+
     def text(self) -> str:
         """What was done and how long it took."""
         lines = [f"seed {self.seed}; source: {dict(self.done)}; stalls {self.stall:.3f} s"]
         lines += [f"{report['kind']}: {report['counts']}" for report in self.reports]
-        log = log_path(self.bed.place.settings, self.bed.top).read_text(errors="replace")
-        absences = [float(found) for found in re.findall(r"took over after ([\d.]+) ms", log)]
-        if absences:
-            middle, worst = statistics.median(absences), max(absences)
-            lines.append(f"{len(absences)} restarts took {middle:.1f} ms (median), {worst} (most)")
+        if absences := self.restart_milliseconds:
+            middle, longest = statistics.median(absences), max(absences)
+            lines.append(
+                f"{len(absences)} restarts took {middle:.1f} ms (median), {longest} (most)"
+            )
         return "\n".join([*lines, describe(r["latencies"] for r in self.reports)])
 
     def check(self, bound: float) -> None:
-        """No problem, every kind did its work, and nothing took longer than `bound` (seconds)."""
+        """No problem, every kind did its work, and nothing took longer than `bound` (seconds).
+
+        Where the machine itself kept processes waiting, each of those on the way may add that.
+        """
         print(self.text())
         problems = [p for report in self.reports for p in report["problems"]]
         assert not self.failures + problems, "\n".join([*self.failures, *problems, self.text()])
         assert all(r["counts"] for r in self.reports if r["kind"] != "pulse"), self.text()
-        limit = bound + HOPS * self.stall
-        for report in self.reports:
-            for operation, values in report["latencies"].items():
-                assert values["worst"] < limit, f"{operation}: {values}\n{self.text()}"
+        limit = limit_on(bound, self.stall)
+        for operation, (seconds, name) in self.worst.items():
+            assert seconds < limit, f"{operation} of {name}: {seconds} s\n{self.text()}"
+
+    @property
+    def worst(self) -> dict[str, tuple[float, str]]:
+        """The longest operation of each kind: seconds, and of which file."""
+        return worst(report["latencies"] for report in self.reports)
+
+
+def limit_on(bound: float, stall: float) -> float:
+    """What no operation may take on a machine that kept idle processes waiting so long."""
+    return bound if stall < QUIET_STALL_SECONDS else bound + HOPS * stall
 
 
 def _where(pid: int) -> str:

@@ -76,21 +76,30 @@ class Pulse:
         self._thread.join()
 
 
+def worst(reports: Iterable[dict[str, Any]]) -> dict[str, tuple[float, str]]:
+    """The longest of each operation in all reports: seconds, and of what."""
+    found: dict[str, tuple[float, str]] = {}
+    for report in reports:
+        for operation, values in report.items():
+            one = (values["worst"], values["worst_name"])
+            found[operation] = max(found.get(operation, one), one)
+    return found
+
+
 def describe(reports: Iterable[dict[str, Any]]) -> str:
     """One line an operation: how many, median, 99 %, 99.9 % (at most, by buckets) and the worst."""
+    reports = list(reports)
     merged: dict[str, dict[int, int]] = {}
-    worst: dict[str, tuple[float, str]] = {}
     for report in reports:
         for operation, values in report.items():
             counts = merged.setdefault(operation, {})
             for bucket, count in values["buckets"].items():
                 counts[int(bucket)] = counts.get(int(bucket), 0) + count
-            found = (values["worst"], values["worst_name"])
-            worst[operation] = max(worst.get(operation, found), found)
+    longest = worst(reports)
     return "\n".join(
         f"{operation:9} {sum(counts.values()):7}  "
         + "  ".join(f"{share:g}: {_below(counts, share):8.2f} ms" for share in (0.5, 0.99, 0.999))
-        + f"  worst: {worst[operation][0] * 1000:.1f} ms ({worst[operation][1]})"
+        + f"  worst: {longest[operation][0] * 1000:.1f} ms ({longest[operation][1]})"
         for operation, counts in sorted(merged.items())
     )
 

@@ -143,6 +143,8 @@ class Reader:
             raise SeenError(
                 f"{file.name}: an open sees version {found}, and {oldest} to {newest} may be seen"
             )
+        if found > 1:
+            self.count("newer_versions")
 
     # -- kinds -----------------------------------------------------------------------------------
 
@@ -209,7 +211,7 @@ class Reader:
                 self.count("cold")
 
     def tar(self, _chance: random.Random) -> None:
-        """`tar` of the whole tree; each member is checked as it comes."""
+        """`tar` of the whole tree; each member is timed as it comes, and then all are checked."""
         command = ["tar", "--create", "--file=-", "--blocking-factor=64", "."]
         while not self.ended.is_set():
             members: dict[str, bytes] = {}
@@ -219,9 +221,13 @@ class Reader:
                 ) as run:
                     assert run.stdout is not None
                     with tarfile.open(fileobj=run.stdout, mode="r|") as archive:
+                        begin = time.monotonic()
                         for member in archive:
                             if (file := archive.extractfile(member)) is not None:
                                 members[member.name.removeprefix("./")] = file.read()
+                            now = time.monotonic()
+                            self.latencies.add("member", member.name, now - begin)
+                            begin = now
                     run.stdout.read()
                 said.seek(0)
                 self.check_archive(members, run.returncode, said.readlines())

@@ -1,7 +1,8 @@
 """`kill -9` of the FUSE server, and upgrades of it, under readers of every kind.
 
 Meanwhile files are evicted, get new versions, and new ones come. No reader may notice, but by
-latency below a bound; afterwards all is as it was.
+latency below a bound; afterwards all is as it was. `storm_results.py` says how to keep what the
+long ones measured.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import pytest
 from fluidpy.client.start import worker_environment
 from tests.chaos.bed import Bed, Load, new_bed
 from tests.chaos.read_modes import every_mode, options_of
+from tests.chaos.storm_results import keep, result_of
 from tests.model.place import until
 
 WORST_SECONDS = 1.0
@@ -43,25 +45,46 @@ IDLE_SECONDS = 40.0
 
 @contextmanager
 def storm(
-    read_mode: str, seed: int, *, ttl: float = 300.0, bound: float = BUSY_SECONDS
+    read_mode: str,
+    seed: int,
+    *,
+    events: int = 10,
+    ttl: float = 300.0,
+    bound: float = BUSY_SECONDS,
+    keep_as: str = "",
 ) -> Iterator[tuple[Bed, random.Random]]:
     """A mounted bed under load; after the block everything is checked.
 
-    No operation of a reader may take longer than `bound`.
+    No operation of a reader may take longer than `bound`. The load goes on until a tenth as many
+    changes and evictions happened as there are `events` (kills or upgrades), and the mount must
+    read as `read_mode` says all the time.
     """
     print(f"seed {seed}, read mode {read_mode}")
     with new_bed(ttl=ttl, **options_of(read_mode)) as bed:
         assert bed.wrong_files() == []
         before = bed.settled(new_server=True)
         with Load(bed, seed) as load:
-            yield bed, random.Random(seed)
+            chance = random.Random(seed)
+            check_mode(bed, read_mode, chance)
+            yield bed, chance
+            check_mode(bed, read_mode, chance)
+            load.await_deeds(max(1, events // 10))
         load.check(bound)
         check_after(bed, before)
+        if keep_as:
+            keep(keep_as, read_mode, result_of(load, events))
         bed.place.unmount()
         bed.session.connection.close()
         bed.place.end_worker()
         assert bed.place.processes() == {}
         assert not list(bed.place.settings.mounts_dir.glob("*.json"))
+
+
+def check_mode(bed: Bed, read_mode: str, chance: random.Random) -> None:
+    """The mount reads as it was asked to, while it is under load."""
+    assert bed.record.read_mode == read_mode
+    if read_mode == "passthrough":
+        assert until(lambda: bed.passes_through(chance)), "no file is passed through"
 
 
 def check_after(bed: Bed, before: dict[str, Counter[str]]) -> None:
@@ -128,21 +151,23 @@ def test_readers_while_files_are_evicted_and_change(read_mode: str) -> None:
 @pytest.mark.timeout(600)
 @every_mode(soak=True)
 def test_readers_while_files_are_evicted_and_change_for_long(read_mode: str) -> None:
-    with storm(read_mode, seed=int(time.time()), bound=WORST_SECONDS):
+    seed = int(time.time())
+    with storm(read_mode, seed, events=500, bound=WORST_SECONDS, keep_as="evictions"):
         time.sleep(120)  # the load is what is tested
 
 
 @pytest.mark.timeout(400)
 @every_mode(quick="no-open")
 def test_kill_9_of_the_server(read_mode: str) -> None:
-    with storm(read_mode, seed=1) as (bed, chance):
+    with storm(read_mode, seed=1, events=20) as (bed, chance):
         kill_servers(bed, chance, 20)
 
 
 @pytest.mark.timeout(900)
 @every_mode(soak=True)
 def test_kill_9_of_the_server_200_times(read_mode: str) -> None:
-    with storm(read_mode, seed=int(time.time()), ttl=2.0, bound=WORST_SECONDS) as (bed, chance):
+    seed, bound = int(time.time()), WORST_SECONDS
+    with storm(read_mode, seed, events=200, ttl=2.0, bound=bound, keep_as="kills") as (bed, chance):
         kill_servers(bed, chance, 200)
 
 
@@ -178,7 +203,8 @@ def test_upgrades_of_the_server(read_mode: str) -> None:
 @pytest.mark.timeout(600)
 @every_mode(soak=True)
 def test_20_upgrades_of_the_server(read_mode: str) -> None:
-    with storm(read_mode, seed=int(time.time()), bound=WORST_SECONDS) as (bed, _chance):
+    seed, bound = int(time.time()), WORST_SECONDS
+    with storm(read_mode, seed, events=20, bound=bound, keep_as="upgrades") as (bed, _chance):
         upgrade_often(bed, 20)
 
 

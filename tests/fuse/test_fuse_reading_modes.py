@@ -6,13 +6,11 @@ import errno
 import mmap
 import os
 import random
-import signal
 import subprocess
 import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +25,7 @@ from fluidpy.namespace.definition import DatasetDefinition, MountDefinition
 from fluidpy.settings import Settings
 from fluidpy.storage.under_storage import MountSource
 from tests.fuse.conftest import clear
+from tests.fuse.passed_through import is_passed_through
 from tests.fuse.test_fuse_real_worker import (  # noqa: F401 - the fixture is used by its name
     OLD,
     real_worker,
@@ -104,31 +103,12 @@ class Bed:
     def same(self, name: str) -> bool:
         return (self.mount_point / name).read_bytes() == (self.source / name).read_bytes()
 
-    @contextmanager
-    def without_server(self) -> Iterator[None]:
-        """While it lasts the server answers nothing."""
-        pid = self.record().server_pid
-        os.kill(pid, signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            os.kill(pid, signal.SIGCONT)
-
     def is_passed_through(self, name: str) -> bool:
         """Whether the kernel reads an open file itself: with the server stopped and the mount's
         own pages dropped.
         """
-        got: list[bytes] = []
-        with (self.mount_point / name).open("rb", buffering=0) as stream:
-            os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-            with self.without_server():
-                reader = threading.Thread(target=lambda: got.append(stream.read(1 << 30)))
-                reader.start()
-                reader.join(0.5)
-                done = not reader.is_alive()
-            reader.join(60)
-        assert got == [(self.source / name).read_bytes()]
-        return done
+        content = (self.source / name).read_bytes()
+        return is_passed_through(self.mount_point / name, content, self.record().server_pid)
 
 
 @pytest.fixture
