@@ -1,11 +1,15 @@
-"""Interleaved pairs and what they come down to; pure but for the clock of `measure`."""
+"""Interleaved pairs and what they come down to; pure but for the clock that is passed in."""
 
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+LEAST_SECONDS = 1.0
+"""What a sample takes at least where its work can be done again: shorter ones are mostly noise."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,19 @@ def compare(
         pairs.upper,
         at_least,
     )
+
+
+def speed_of(
+    work: Callable[[], float],
+    least_seconds: float = LEAST_SECONDS,
+    clock: Callable[[], float] = time.perf_counter,
+) -> float:
+    """One sample: what `work` says it did, a second; done again until `least_seconds` passed."""
+    begin, done = clock(), 0.0
+    while True:
+        done += work()
+        if (seconds := clock() - begin) >= least_seconds:
+            return done / seconds
 
 
 def measure(

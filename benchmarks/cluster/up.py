@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 
 from benchmarks.pairs import Figure, Outcome, spread
-from benchmarks.single.bench import private_bytes
+from benchmarks.single.processes import private_bytes
 from fluidpy.client.control_client import ControlClient
 from fluidpy.client.locate import Locator
 from fluidpy.client.session import DatasetSession

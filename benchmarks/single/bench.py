@@ -18,6 +18,7 @@ from typing import Any
 
 import obstore
 
+from benchmarks.single.processes import find_processes
 from benchmarks.single.surroundings import fresh_file_system, link
 from fluidpy.aligned_memory import page_aligned
 from fluidpy.testing.servers.seaweedfs import SeaweedServer, seaweedfs
@@ -144,11 +145,11 @@ class Machine:
         return done.stdout
 
     @contextlib.contextmanager
-    def mounted(self, file: Path) -> Iterator[Path]:
-        """The Dataset of `file` as a directory."""
+    def mounted(self, file: Path, *options: str) -> Iterator[Path]:
+        """The Dataset of `file` as a directory; `options` are those of `fluidpy mount`."""
         directory = self.home / "mnt"
         directory.mkdir(exist_ok=True)
-        self.fluidpy("mount", "-f", str(file), str(directory))
+        self.fluidpy("mount", *options, "-f", str(file), str(directory))
         try:
             yield directory
         finally:
@@ -168,22 +169,21 @@ class Machine:
             os.environ.clear()
             os.environ.update(kept)
 
-    def processes(self) -> dict[str, int]:
-        """Pids of this machine's worker, holders and servers by a name each."""
-        status: dict[str, Any] = json.loads(self.fluidpy("status", "-o", "json"))
-        found: dict[str, int] = {}
-        if worker := status.get("worker"):
-            found["worker"] = int(worker["pid"])
-        for mount in status["mounts"]:
-            found["holder"] = int(mount["holderPid"])
-            found["server"] = int(mount["serverPid"])
+    def status(self) -> dict[str, Any]:
+        """What `fluidpy status -o json` says."""
+        found: dict[str, Any] = json.loads(self.fluidpy("status", "-o", "json"))
         return found
+
+    def processes(self) -> list[tuple[str, int]]:
+        """Role and pid of each process that runs for this machine just now."""
+        return list(find_processes(self.home / "run"))
 
     def end(self) -> None:
         """Ends the worker and waits until it is gone."""
-        found = self.processes().get("worker")
-        if found is None:
+        worker = self.status().get("worker")
+        if not worker:
             return
+        found = int(worker["pid"])
         with contextlib.suppress(ProcessLookupError):
             os.kill(found, signal.SIGTERM)
         limit = time.monotonic() + 30
@@ -226,13 +226,4 @@ def read_stream(stream: Any) -> int:
     buffer = page_aligned(CHUNK)
     while count := stream.readinto(buffer):
         total += count
-    return total
-
-
-def private_bytes(pid: int) -> int:
-    """Private memory of a process in bytes (`Private_Clean + Private_Dirty` of smaps_rollup)."""
-    total = 0
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith(("Private_Clean:", "Private_Dirty:")):
-            total += int(line.split()[1]) * 1024
     return total

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.pairs import Figure, Outcome, compare, measure, spread
-from benchmarks.single.bench import MIB, Bench, private_bytes
+from benchmarks.single.bench import MIB, Bench
 from benchmarks.single.obstore_alone import list_objects
+from benchmarks.single.processes import memory_by_role, missing_roles
 from benchmarks.single.seaweed_metadata import fill_bucket
 
 
@@ -35,7 +36,10 @@ def _after_load(bench: Bench, file: Path, count: int) -> tuple[list[Figure], dic
                 if entries < count:
                     raise RuntimeError(f"find saw {entries} of {count}")
                 rates.append(entries / seconds)
-                memory = {n: private_bytes(p) / MIB for n, p in machine.processes().items()}
+                found = memory_by_role(machine.processes())
+                if missing := missing_roles(found):
+                    raise RuntimeError(f"of the mount's processes there was no {missing}")
+                memory = {name: size / MIB for name, size in found.items()}
     both = memory["worker"] + memory["server"]
     figures = [
         Figure("disk a file", "B", spread([disk]), at_most=250),

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import os
 import random
-import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.pairs import Comparison, Figure, Outcome, compare, measure, spread
+from benchmarks.pairs import (
+    LEAST_SECONDS,
+    Comparison,
+    Figure,
+    Outcome,
+    compare,
+    measure,
+    speed_of,
+    spread,
+)
 from benchmarks.single.bench import CHUNK, MIB, Bench, Machine
 
 
@@ -19,11 +27,14 @@ def _read(stream: Any) -> int:
     return total
 
 
+def _least_seconds(bench: Bench) -> float:
+    return 0.0 if bench.smoke else LEAST_SECONDS
+
+
 def _large(bench: Bench) -> Comparison:
     import fsspec
 
     size = (64 if bench.smoke else 1024) * MIB
-    rounds = 1 if bench.smoke else 6
     bench.put_large("warm", "large.bin", size)
     file = bench.dataset_file("warm", "warm")
     plain = bench.directory / "plain.bin"
@@ -32,22 +43,22 @@ def _large(bench: Bench) -> Comparison:
         system = fsspec.filesystem("fluid", file=str(file), skip_instance_cache=True)
         plain.write_bytes(system.cat_file("warm/large.bin"))
 
-        def limit() -> float:
-            begin = time.perf_counter()
-            for _ in range(rounds):
-                with plain.open("rb") as stream:
-                    _read(stream)
-            return rounds * size / (time.perf_counter() - begin) / MIB
+        def read_plain() -> float:
+            with plain.open("rb") as stream:
+                return _read(stream) / MIB
 
-        def ours() -> float:
-            begin = time.perf_counter()
-            for _ in range(rounds):
-                with system.open("warm/large.bin", "rb") as stream:
-                    if _read(stream) != size:
-                        raise RuntimeError("short file")
-            return rounds * size / (time.perf_counter() - begin) / MIB
+        def read_url() -> float:
+            with system.open("warm/large.bin", "rb") as stream:
+                if _read(stream) != size:
+                    raise RuntimeError("short file")
+            return size / MIB
 
-        speeds = measure(bench.pairs, limit, ours, bench.talk)
+        speeds = measure(
+            bench.pairs,
+            lambda: speed_of(read_plain, _least_seconds(bench)),
+            lambda: speed_of(read_url, _least_seconds(bench)),
+            bench.talk,
+        )
     plain.unlink()
     return compare("warm fluid://, 1 GiB", "MiB/s", *speeds, at_least=0.9)
 
@@ -62,21 +73,24 @@ def _small(bench: Bench, machine: Machine, file: Path) -> tuple[Comparison, Figu
     machine.fluidpy("load", "-f", str(file))
     system = fsspec.filesystem("fluid", file=str(file), skip_instance_cache=True)
 
-    def limit() -> float:
-        begin = time.perf_counter()
+    def read_plain() -> float:
         for name in names:
             with open(plain / name, "rb") as stream:
                 stream.read()
-        return count / (time.perf_counter() - begin)
+        return count
 
-    def ours() -> float:
-        begin = time.perf_counter()
+    def read_url() -> float:
         for name in names:
             with system.open(f"many/{name}", "rb") as stream:
                 stream.read()
-        return count / (time.perf_counter() - begin)
+        return count
 
-    limits, mine = measure(bench.pairs, limit, ours, bench.talk)
+    limits, mine = measure(
+        bench.pairs,
+        lambda: speed_of(read_plain, _least_seconds(bench)),
+        lambda: speed_of(read_url, _least_seconds(bench)),
+        bench.talk,
+    )
     added = [(1 / b - 1 / a) * 1e6 for a, b in zip(limits, mine, strict=True)]
     figure = Figure("added to each open and read", "µs", spread(added), at_most=150)
     return compare("warm fluid://, 100 KB files", "files/s", limits, mine), figure
