@@ -30,7 +30,7 @@ def short_path() -> Iterator[Path]:
         yield Path(name)
 
 
-def _left_behind(temporary: Path) -> list[str]:
+def left_behind(temporary: Path) -> list[str]:
     mounts = Path("/proc/self/mountinfo").read_text().splitlines()
     loops = subprocess.run(["losetup", "--list"], capture_output=True, text=True, check=True)
     return [line for line in [*mounts, *loops.stdout.splitlines()] if str(temporary) in line]
@@ -57,7 +57,7 @@ def test_quick_mode_compares_and_cleans_up(short_path: Path) -> None:
         assert ours["source_requests"] == 0
     assert "find + stat of 1,000 files, second time" in done.stdout
     assert (results / "mount.svg").read_text().startswith("<svg")
-    assert _left_behind(short_path) == []
+    assert left_behind(short_path) == []
     assert [path.name for path in short_path.iterdir()] == ["results"]
 
 
@@ -79,5 +79,5 @@ def test_ctrl_c_ends_everything_that_was_started(short_path: Path) -> None:
         rest = process.stderr.read()
     assert process.wait(timeout=60) == 130
     assert rest.splitlines()[-1] == "stopped; ending all that was started", rest
-    assert _left_behind(short_path) == []
+    assert left_behind(short_path) == []
     assert list(short_path.iterdir()) == []
