@@ -69,7 +69,10 @@ class FluidpyError(Exception):
             _set_errno(self, self.errno_code, message)
 
     def __str__(self) -> str:
-        return f"{self.message}. {self.cure}" if self.cure else self.message
+        if not self.cure:
+            return self.message
+        end = "" if self.message.endswith("?") else "."
+        return f"{self.message}{end} {self.cure}"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.message, self.cure)

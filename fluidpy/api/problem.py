@@ -52,7 +52,9 @@ def with_cure(message: str, cure: str) -> str:
     """What is wrong and what to do, in one line; a cure that is a sentence follows as one."""
     if not cure:
         return message
-    return f"{message}. {cure}" if cure[0].isupper() else f"{message}; {cure}"
+    if not cure[0].isupper():
+        return f"{message}; {cure}"
+    return f"{message} {cure}" if message.endswith("?") else f"{message}. {cure}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,20 +99,40 @@ def mount_dataset(
 def _alone_at(directory: Path, settings: Settings) -> Iterator[None]:
     """Keeps others from mounting at the directory meanwhile: mounts would stack, unseen.
 
-    The lock is on the log, by an fd of its own that no process inherits. Raises MountError at once
-    when another process has it.
+    The lock is on the log, by an fd of its own that no process inherits. A log that says nothing
+    goes with the mount that failed. Raises MountError at once when another process has the lock.
     """
-    fd = os.open(log_path(settings, directory), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    path = log_path(settings, directory)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
+        fd = _lock_log(path)
     except BlockingIOError:
         raise MountError(
             f"another process is mounting at {directory} just now",
             cure="Choose another directory, or look again when it is done: fluidpy status",
         ) from None
+    try:
+        yield
+    except BaseException:
+        if os.fstat(fd).st_size == 0:
+            path.unlink(missing_ok=True)
+        raise
     finally:
         os.close(fd)
+
+
+def _lock_log(path: Path) -> int:
+    """The locked log. Raises BlockingIOError."""
+    while True:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(fd), path.stat()):
+                    return fd
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)  # of a mount that failed and removed it just now
 
 
 def _start_holder(order: control.HolderOrder, settings: Settings) -> tuple[Detached, socket.socket]:

@@ -41,6 +41,7 @@ SETTLED_NS = 2_000_000_000
 ext3 and many NFS servers, 2 s on FAT) may show a second change with the same times."""
 
 _PATH_FLAGS = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_LISTED_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 # O_NONBLOCK: opening a pipe must not wait for its writer.
 _FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
@@ -174,11 +175,15 @@ def entry_of(
 
 
 def stat_below(root: Root, path: str, now_ns: int) -> ObjectInfo:
-    """The entry at `path`. Raises OSError and SourceNotFoundError."""
+    """The entry at `path`; the root must be one that can be listed.
+
+    Raises OSError and SourceNotFoundError.
+    """
     parts = parts_of(path)
     if not parts:
         with folder(root, parts) as top:
             status = os.fstat(top)
+            os.close(os.open(".", _LISTED_FLAGS, dir_fd=top))
         if not stat_module.S_ISDIR(status.st_mode):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         mode = stat_module.S_IMODE(status.st_mode)
@@ -196,7 +201,7 @@ def stat_below(root: Root, path: str, now_ns: int) -> ObjectInfo:
 def pages_of_folder(root: Root, path: str, now_ns: int, size: int) -> Iterator[ListPage]:
     """The children of a folder in pages of `size`. Raises OSError and SourceNotFoundError."""
     with folder(root, parts_of(path)) as parent:
-        scanned = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=parent)
+        scanned = os.open(".", _LISTED_FLAGS, dir_fd=parent)
     page = ListPage([], [])
     try:
         with os.scandir(scanned) as children:

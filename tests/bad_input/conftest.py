@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -10,8 +12,10 @@ from tests.cli.conftest import CommandLine, command_line
 
 __all__ = ["command_line"]
 
-WITHOUT_RIGHTS = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
-"""Runs a command as root for whom the modes of files count, as they do for everybody else."""
+WITHOUT_RIGHTS: tuple[str, ...] = ()
+"""Runs a command as somebody for whom the modes of files count: root needs help with that."""
+if os.geteuid() == 0:
+    WITHOUT_RIGHTS = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
 
 
 @dataclass
@@ -24,30 +28,63 @@ class Refusals:
     def runtime(self) -> Path:
         return Path(self.line.environment["FLUIDPY_RUNTIME_DIR"])
 
-    def said(self, *arguments: str | Path, code: int = 1) -> str:
-        """What the command says on stderr; nothing on stdout, no traceback, no leftovers."""
-        before = self._files()
-        finished = self.line.run(*arguments)
+    def said(
+        self,
+        *arguments: str | Path,
+        code: int = 1,
+        attached: bool = False,
+        run_by: Sequence[str] = (),
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> str:
+        """What the command says on stderr; nothing on stdout, no traceback, no leftovers.
+
+        `attached`: the worker knows the Dataset by then, so its catalog is there. `run_by` and
+        `environment` are this command's alone.
+        """
+        line = self.line
+        before = self._found(attached)
+        line = replace(line, environment={**line.environment, **environment}, run_by=run_by)
+        finished = line.run(*arguments)
         said = finished.stderr.decode()
         assert finished.returncode == code, said
         assert finished.stdout == b""
         assert "Traceback" not in said
         assert said.startswith("fluidpy: "), said
-        self.assert_clean()
-        assert self._files() == before
+        assert self._found(attached) == before
+        self._assert_no_dead_worker()
         return said.removeprefix("fluidpy: ").rstrip("\n")
 
     def assert_clean(self) -> None:
         """No mount, no record of one, no process of one, no socket without its worker."""
         assert str(self.line.directory) not in Path("/proc/self/mounts").read_text()
-        assert not list(self.runtime.glob("mounts/*"))
+        assert not list(self.runtime.glob("mount*"))
         assert not self.processes("fluidpy.fuse")
+        self._assert_no_dead_worker()
+
+    def _assert_no_dead_worker(self) -> None:
         if (self.runtime / "worker.sock").exists():
             assert self.processes("fluidpy.worker")
 
-    def _files(self) -> set[Path]:
+    def _found(self, attached: bool) -> set[str]:
+        """What a command could leave: files, mounts, their records, logs and processes.
+
+        A worker may have been started, which ends when it is idle, with the store that it keeps.
+        """
         cache = Path(self.line.environment["FLUIDPY_CACHE_DIR"])
-        return {p for p in self.line.directory.rglob("*") if cache not in (p, *p.parents)}
+        kept = {cache, cache / "store"} | ({cache / "catalogs"} if attached else set())
+        files = {
+            str(path)
+            for path in self.line.directory.rglob("*")
+            if path not in kept and not (kept - {cache}).intersection(path.parents)
+        }
+        files |= {str(p) for p in self.runtime.rglob("*") if not p.name.startswith("worker")}
+        mounts = {
+            line
+            for line in Path("/proc/self/mounts").read_text().splitlines()
+            if str(self.line.directory) in line
+        }
+        processes = self.processes("fluidpy.fuse.holder" if mounts else "fluidpy.fuse")
+        return files | mounts | {f"process {number}" for number in processes}
 
     def processes(self, module: str) -> list[int]:
         mine = os.fsencode(f"FLUIDPY_RUNTIME_DIR={self.runtime}")

@@ -67,33 +67,26 @@ def mounted(command_line: CommandLine, file: Path, directory: Path) -> Iterator[
     command_line.done("umount", "--lazy", directory)
 
 
-def fails(line: CommandLine, *arguments: str | Path) -> str:
-    finished = line.run(*arguments)
-    assert finished.returncode == 1
-    return finished.stderr.decode().removeprefix("fluidpy: ").rstrip("\n")
-
-
-def test_a_directory_used_twice(command_line: CommandLine, file: Path, mounted: Path) -> None:
-    assert fails(command_line, "mount", "-f", file, mounted) == (
+def test_a_directory_used_twice(refusals: Refusals, file: Path, mounted: Path) -> None:
+    assert refusals.said("mount", "-f", file, mounted) == (
         f"{mounted} is a mount of Dataset default/pets already\n"
         f"cure: Unmount it first: fluidpy umount {mounted}"
     )
     assert (mounted / "a.txt").read_bytes() == b"a"
 
 
-def test_a_name_used_twice(
-    command_line: CommandLine, tmp_path: Path, file: Path, mounted: Path
-) -> None:
-    other = tmp_path / "other"
+def test_a_name_used_twice(refusals: Refusals, tmp_path: Path, file: Path, mounted: Path) -> None:
+    other, elsewhere = tmp_path / "other", tmp_path / "elsewhere"
     other.mkdir()
+    elsewhere.mkdir()
     (tmp_path / "other.yaml").write_text(dataset(f"local://{other}"))
-    said = fails(command_line, "ls", "-f", tmp_path / "other.yaml", "fluid://pets/")
-    assert said == (
-        "the Dataset default/pets is mounted with another definition\n"
-        "cure: Unmount it first (fluidpy status shows where), or give this one another name."
-    )
+    for words in (("ls", "fluid://pets/"), ("mount", elsewhere)):
+        assert refusals.said(*words, "-f", tmp_path / "other.yaml") == (
+            "the Dataset default/pets is mounted with another definition\n"
+            "cure: Unmount it first (fluidpy status shows where), or give this one another name."
+        )
     assert os.listdir(mounted) == ["a.txt"]
-    assert command_line.done("ls", "-f", file, "fluid://pets/") == "a.txt\n"
+    assert refusals.line.done("ls", "-f", file, "fluid://pets/") == "a.txt\n"
 
 
 def test_two_mounts_at_one_directory_at_once(
@@ -116,23 +109,17 @@ def test_two_mounts_at_one_directory_at_once(
     assert len(mounts) == 1
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="drops rights that only root has")
+@pytest.mark.parametrize("verb", ["ls", "mount", "load"])
 def test_directories_of_ours_that_cannot_be_written(
-    command_line: CommandLine, tmp_path: Path, file: Path
+    refusals: Refusals, tmp_path: Path, file: Path, directory: Path, verb: str
 ) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o500)
+    targets: dict[str, list[str | Path]] = {"ls": ["fluid://pets/"], "mount": [directory]}
+    words = [verb, "-f", file, *targets.get(verb, [])]
 
     def said(**environment: str) -> str:
-        finished = subprocess.run(
-            [*WITHOUT_RIGHTS, command_line.python, "-m", "fluidpy", "ls", "-f", str(file),
-             "fluid://pets/"],
-            env=command_line.environment | environment, capture_output=True, timeout=100,
-            check=False,
-        )  # fmt: skip
-        assert finished.returncode == 1
-        assert finished.stdout == b""
-        return finished.stderr.decode().removeprefix("fluidpy: ").rstrip("\n")
+        return refusals.said(*words, run_by=WITHOUT_RIGHTS, environment=environment)
 
     assert said(FLUIDPY_CACHE_DIR=str(closed)) == (
         f"cache directory {closed}/store cannot be used: Permission denied\n"

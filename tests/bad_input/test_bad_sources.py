@@ -6,7 +6,6 @@ import functools
 import http.server
 import os
 import socket
-import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,22 +39,47 @@ def test_a_directory_that_is_a_file(refusals: Refusals, tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="drops rights that only root has")
-def test_a_directory_without_permission(refusals: Refusals, tmp_path: Path) -> None:
+@pytest.fixture
+def closed(tmp_path: Path) -> Path:
+    """A directory that this user may not read."""
     closed = tmp_path / "closed"
     closed.mkdir(mode=0)
+    return closed
+
+
+def may_not_be_read(closed: Path, joint: str = "\ncure: ") -> str:
+    return (
+        f"{closed} may not be read by this user{joint}"
+        f"Give user id {os.geteuid()} the right to read it."
+    )
+
+
+def test_a_directory_without_permission(refusals: Refusals, tmp_path: Path, closed: Path) -> None:
     (tmp_path / "d.yaml").write_text(dataset(f"local://{closed}"))
-    for words in (["ls", "fluid://pets/"], ["load"]):
-        finished = subprocess.run(
-            [*WITHOUT_RIGHTS, refusals.line.python, "-m", "fluidpy", *words, "-f",
-             str(tmp_path / "d.yaml")],
-            env=refusals.line.environment, capture_output=True, timeout=100, check=False,
-        )  # fmt: skip
-        said = finished.stderr.decode()
-        assert finished.returncode == 1
-        assert finished.stdout == b""
-        assert f"{closed} may not be read by this user" in said
-        assert "Give user id 0 the right to read it" in said
+    words = ("ls", "-f", "d.yaml", "fluid://pets/")
+    assert refusals.said(*words, attached=True, run_by=WITHOUT_RIGHTS) == may_not_be_read(closed)
+    refusals.line.run_by = WITHOUT_RIGHTS
+    loaded = refusals.line.run("load", "-f", "d.yaml")
+    assert loaded.returncode == 1
+    assert loaded.stdout == b""
+    assert loaded.stderr.decode().splitlines()[1:] == [
+        f"not read: /: {may_not_be_read(closed, '. ')}",
+        "fluidpy: 1 file could not be read",
+        "cure: mend what the lines above say, then run the same command again",
+    ]
+
+
+@pytest.mark.parametrize("path", ["/", "/below"])
+def test_a_directory_without_permission_is_not_mounted(
+    refusals: Refusals, tmp_path: Path, closed: Path, path: str
+) -> None:
+    """A mount that showed it below its root once came up, and said nothing."""
+    (tmp_path / "d.yaml").write_text(
+        dataset(f"local://{closed}").replace("path: /", f"path: {path}")
+    )
+    (tmp_path / "data").mkdir()
+    said = refusals.said("mount", "-f", "d.yaml", "data", run_by=WITHOUT_RIGHTS)
+    assert said == f"mount nas: {may_not_be_read(closed)}"
 
 
 @pytest.fixture
@@ -129,7 +153,8 @@ def test_a_mount_of_one_object(
         f"cure: Give the folder that holds it: mountPoint s3://{bucket}/folder"
     )
     assert mount(refusals, text) == f"mount nas: {wanted}"
-    assert refusals.said("ls", "-f", tmp_path / "d.yaml", "fluid://pets/") == wanted
+    words = ("ls", "-f", tmp_path / "d.yaml", "fluid://pets/")
+    assert refusals.said(*words, attached=True) == wanted
 
 
 def test_a_prefix_without_objects(

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,15 +23,17 @@ class CommandLine:
     directory: Path
     environment: dict[str, str] = field(default_factory=dict)
     python: str = sys.executable
+    run_by: Sequence[str] = ()
+    """A command that runs the command line, put before it."""
 
     def run(
         self, *arguments: str | Path, stdin: bytes = b"", timeout: float = 100
     ) -> subprocess.CompletedProcess[bytes]:
-        if self.python == sys.executable and may_be_forked(self.environment):
+        if self.python == sys.executable and not self.run_by and may_be_forked(self.environment):
             words = [*map(str, arguments)]
             return run_forked(words, self.environment, self.directory, stdin, timeout)
         return subprocess.run(
-            [self.python, "-m", "fluidpy", *map(str, arguments)],
+            [*self.run_by, self.python, "-m", "fluidpy", *map(str, arguments)],
             input=stdin,
             capture_output=True,
             timeout=timeout,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +11,9 @@ from fluidpy.cli.source_check import raise_all
 from fluidpy.errors import SourceError, SourceNotFoundError
 from fluidpy.testing.servers.process_group import free_ports
 from fluidpy.testing.servers.seaweedfs import SeaweedServer
-from tests.cli.conftest import CommandLine
+from tests.bad_input.conftest import Refusals, refusals
+
+__all__ = ["refusals"]
 
 HEAD = """\
 apiVersion: data.fluid.io/v1alpha1
@@ -40,24 +41,15 @@ Refuse = Callable[..., str]
 
 
 @pytest.fixture
-def refuse(command_line: CommandLine, tmp_path: Path) -> Refuse:
+def refuse(refusals: Refusals, tmp_path: Path) -> Refuse:
     """Mounts what a text declares, which must fail, and gives the message."""
 
     def run(text: str, **environment: str) -> str:
         file, directory = tmp_path / "d.yaml", tmp_path / "data"
         file.write_text(text)
         directory.mkdir()
-        command_line.environment |= environment
-        finished = command_line.run("mount", "-f", file, directory)
-        said = finished.stderr.decode()
-        assert finished.returncode == 1, said
-        assert finished.stdout == b""
-        assert said.startswith("fluidpy: ")
-        assert "Traceback" not in said
-        assert not os.path.ismount(directory)
-        assert list(directory.iterdir()) == []
-        assert not list(Path(command_line.environment["FLUIDPY_RUNTIME_DIR"]).glob("mounts/*"))
-        return said.removeprefix("fluidpy: ").replace(str(file), "FILE").rstrip("\n")
+        said = refusals.said("mount", "-f", file, directory, environment=environment)
+        return said.replace(str(file), "FILE")
 
     return run
 
@@ -110,18 +102,27 @@ def test_yaml_that_cannot_be(refuse: Refuse, text: str, message: str) -> None:
 
 def test_everything_wrong_in_one_go(refuse: Refuse) -> None:
     text = f"{HEAD}      optoins: {{}}\n  placement: Everywhere\n"
-    assert len(refuse(text).splitlines()) == 2
+    assert refuse(text).splitlines() == [
+        "FILE:9:7: spec.mounts[0].optoins: unknown field; did you mean 'options'?",
+        "FILE:10:14: spec.placement: 'Everywhere' is not allowed; it must be 'Exclusive' or '' "
+        "or 'Shared'",
+    ]
 
 
 def test_an_option_that_is_unknown(refuse: Refuse) -> None:
-    said = refuse(f"{HEAD}      options: {{endpiont: 'http://127.0.0.1:1'}}\n")
-    assert said.startswith("FILE:7:7: spec.mounts[0]: mount a: unknown option endpiont; ")
-    assert "did you mean endpoint?" in said
+    assert refuse(f"{HEAD}      options: {{endpiont: 'http://127.0.0.1:1'}}\n") == (
+        "FILE:7:7: spec.mounts[0]: mount a: unknown option endpiont; did you mean endpoint? "
+        "Correct the mount's options or encryptOptions."
+    )
 
 
 def test_a_scheme_that_is_unknown(refuse: Refuse) -> None:
-    said = refuse(HEAD.replace("s3://bucket/a", "starfs://bucket/a"))
-    assert said.startswith("mount a: no driver for starfs:// (known: ")
+    known = "file, http, https, local, oss, pvc, s3"
+    assert refuse(HEAD.replace("s3://bucket/a", "pvcs://bucket/a")) == (
+        f"mount a: no driver for pvcs:// (known: {known}, and the protocols of installed fsspec "
+        "packages)\ncure: Did you mean pvc://? Correct mountPoint, or install the package or "
+        "plug-in that reads it."
+    )
 
 
 def test_an_endpoint_that_cannot_be_reached(refuse: Refuse) -> None:
@@ -151,9 +152,20 @@ def test_credentials_that_are_wrong(
     wrong = "not-the-right-one"
     said = refuse(_bucket_dataset(seaweedfs_server, bucket, seaweedfs_server.reader_key, wrong))
     where = f"bucket {bucket} at {seaweedfs_server.endpoint}"
-    assert said.startswith(f"mount a: {where}: the secret access key is wrong")
-    assert "\ncure: " in said
-    assert wrong not in said
+    assert said == (
+        f"mount a: {where}: the secret access key is wrong (SignatureDoesNotMatch)\n"
+        "cure: Check access_key_id and secret_access_key."
+    )
+
+
+def test_a_key_that_nobody_knows(
+    refuse: Refuse, seaweedfs_server: SeaweedServer, bucket: str
+) -> None:
+    said = refuse(_bucket_dataset(seaweedfs_server, bucket, "nobody", "any"))
+    assert said == (
+        f"mount a: bucket {bucket} at {seaweedfs_server.endpoint}: the access key id is wrong "
+        "(InvalidAccessKeyId)\ncure: Check access_key_id and secret_access_key."
+    )
 
 
 def test_a_bucket_that_is_missing(refuse: Refuse, seaweedfs_server: SeaweedServer) -> None:
@@ -178,10 +190,13 @@ def test_directories_that_are_missing(refuse: Refuse, tmp_path: Path) -> None:
 
 
 def test_a_cache_directory_that_cannot_be_written(refuse: Refuse, tree: Path) -> None:
+    with pytest.raises(OSError, match="fluidpy-cache") as refused:
+        Path("/proc/fluidpy-cache").mkdir()
     text = HEAD.replace("s3://bucket/a", f"local://{tree}")
-    said = refuse(text, FLUIDPY_CACHE_DIR="/proc/fluidpy-cache")
-    assert "/proc/fluidpy-cache" in said
-    assert "\ncure: " in said
+    assert refuse(text, FLUIDPY_CACHE_DIR="/proc/fluidpy-cache") == (
+        f"cache directory /proc/fluidpy-cache/store cannot be used: {refused.value.strerror}\n"
+        "cure: Make it writable for this user, or set another one (FLUIDPY_CACHE_DIR)."
+    )
 
 
 def test_errors_of_sources_are_gathered() -> None:
