@@ -17,7 +17,7 @@ import asyncio
 import hashlib
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, ClassVar
@@ -182,6 +182,24 @@ class FluidFileSystem(ReadOnly, Awaited, AsyncFileSystem):  # type: ignore[misc]
 
         locator = Locator.from_options(self.file, self.namespace, self._overrides())
         return [_folder_info(name) for name in locator.names()]
+
+    def walk(
+        self,
+        path: Any,
+        maxdepth: int | None = None,
+        topdown: bool = True,
+        on_error: Any = None,
+        detail: bool = False,
+        **kwargs: Any,
+    ) -> Iterator[tuple[str, Any, Any]]:
+        """As fsspec's `walk`, which `find`, `glob` and others use; see `on_error_of` for None."""
+        from fluidpy.client import walking
+
+        if maxdepth is not None and maxdepth < 1:
+            raise ValueError("maxdepth must be at least 1")
+        root, listing = str(self._strip_protocol(path)), partial(self.ls, detail=True, **kwargs)
+        names: Any = dict if detail else list
+        return walking.walk(root, listing, walking.on_error_of(on_error), maxdepth, topdown, names)
 
     def exists(self, path: str, **kwargs: Any) -> bool:
         """Whether there is anything at the path; other errors than its absence are raised."""

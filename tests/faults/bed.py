@@ -20,7 +20,7 @@ from fluidpy.namespace.definition import DatasetDefinition, MountDefinition
 from fluidpy.storage.under_storage import MountSource
 from fluidpy.testing.servers.fault_proxy import FaultProxy
 from fluidpy.testing.servers.seaweedfs import SeaweedServer
-from tests.model.faces import Face, MountFace, UrlFace, read_all
+from tests.model.faces import Face, MountFace, UrlFace
 from tests.model.place import KIB, Place, disk_bytes, new_place, until
 
 FACES = ("mount", "url")
@@ -84,7 +84,7 @@ class Bed:
 
     def read(self, face: str, path: str) -> bytes:
         """The whole file; asks for one byte more than it should have."""
-        return read_all(self.faces[face], path, len(self.files[path]) + 1)
+        return self.faces[face].read(path, 0, len(self.files[path]) + 1)
 
     def attempt(self, face: str, path: str) -> Outcome:
         return attempt(lambda: self.read(face, path))

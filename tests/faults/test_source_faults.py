@@ -11,6 +11,7 @@ import pytest
 from fluidpy.testing.servers.fault_proxy import Fault, FaultProxy
 from fluidpy.testing.servers.seaweedfs import SeaweedServer
 from tests.faults.bed import CLEAR_ERRNOS, FACES, Bed, Outcome, attempt, contents, new_bed
+from tests.model.faces import DATASET, FileSystem
 from tests.model.place import BLOCK_BYTES, until
 
 DEADLINE_SECONDS = 6.0
@@ -173,9 +174,13 @@ def test_a_removed_object_is_a_clear_errno(bed: Bed, cold: Iterator[str], face: 
     del bed.files[path]
 
 
-def both(bed: Bed, path: str) -> list[Outcome]:
-    with ThreadPoolExecutor(2) as pool:
-        return list(pool.map(lambda face: bed.attempt(face, path), FACES))
+def all_ways(bed: Bed, path: str) -> list[Outcome]:
+    """A file by each face, and what `find` finds in its folder, at the same time."""
+    files, folder = FileSystem(bed.session), f"{DATASET}/{path.rpartition('/')[0]}"
+    with ThreadPoolExecutor() as pool:
+        found = pool.submit(attempt, lambda: "\n".join(files.find(folder)).encode())
+        outcomes = list(pool.map(lambda face: bed.attempt(face, path), FACES))
+        return [*outcomes, found.result()]
 
 
 def test_listings_that_fail(seaweedfs_server: SeaweedServer, proxy: FaultProxy) -> None:
@@ -185,15 +190,15 @@ def test_listings_that_fail(seaweedfs_server: SeaweedServer, proxy: FaultProxy) 
         proxy.add(Fault(query="*list-type*", status=503, times=2))
         bed.check("a/1")
         proxy.add(Fault(query="*list-type*", status=503, times=0))
-        outcomes = both(bed, "b/2")
-        assert [outcome.data for outcome in outcomes] == [None, None]
+        outcomes = all_ways(bed, "b/2")
+        assert [outcome.data for outcome in outcomes] == [None] * 3
         assert all(outcome.code in CLEAR_ERRNOS for outcome in outcomes), outcomes
         assert [bed.faces[face].names("") for face in FACES] == [{"a", "b"}] * 2
         bed.check("a/1")
         proxy.clear()
         proxy.add(Fault(query="*list-type*", stall_after=0, times=0))
-        outcomes = both(bed, "b/2")
-        assert [outcome.data for outcome in outcomes] == [None, None]
+        outcomes = all_ways(bed, "b/2")
+        assert [outcome.data for outcome in outcomes] == [None] * 3
         assert all(o.code in CLEAR_ERRNOS and o.seconds < LATEST_SECONDS for o in outcomes)
         proxy.clear()
         bed.check()

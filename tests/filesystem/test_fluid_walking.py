@@ -102,3 +102,41 @@ def test_a_forked_child_opens_a_view_of_its_own(fresh_demo: Demo) -> None:
     assert fs.ls("demo/folder")
     assert _list_in_child(fs, "demo/folder") == 0
     assert fs.ls("demo/folder")
+
+
+TREE = {"top": ["a", "b", "c"], "top/a": ["x"], "top/b": ["y"], "top/c": ["z"]}
+
+
+def walked(broken: OSError, **options: Any) -> list[str]:
+    """The folders that a walk shows when that of `top/b` cannot be listed."""
+
+    class Walked(FluidFileSystem):
+        cachable = False
+
+        def ls(self, path: str, detail: bool = True, refresh: bool = False, **_: Any) -> list[Any]:
+            if path == "top/b":
+                raise broken
+            kind = "directory" if path == "top" else "file"
+            return [{"name": f"{path}/{name}", "type": kind} for name in TREE[path]]
+
+    return [folder for folder, _, _ in Walked().walk("top", **options)]
+
+
+def test_a_folder_that_cannot_be_listed_is_no_empty_one() -> None:
+    """`find` went on without its files, and so would a training."""
+    with pytest.raises(TimeoutError):
+        walked(TimeoutError("no answer"))
+    with pytest.raises(FileNotFoundError):
+        walked(FileNotFoundError("gone"), on_error="raise")
+    assert walked(FileNotFoundError("gone")) == ["top", "top/a", "top/c"]
+    assert walked(TimeoutError("no answer"), on_error="omit") == ["top", "top/a", "top/c"]
+
+
+def test_a_walk_tells_errors_goes_bottom_up_and_so_deep() -> None:
+    told: list[OSError] = []
+    error = TimeoutError("no answer")
+    assert walked(error, on_error=told.append, topdown=False) == ["top/a", "top/c", "top"]
+    assert told == [error]
+    assert walked(error, maxdepth=1) == ["top"]
+    with pytest.raises(ValueError, match="maxdepth"):
+        walked(error, maxdepth=0)

@@ -202,11 +202,7 @@ class DatasetMachine(RuleBasedStateMachine):
     def read_range(self, path: str, start: int, length: int, through: str) -> None:
         possible = self.possible(through, path)
         try:
-            file = self.face(through).open(path)
-            try:
-                data = file.read(start, start + length)
-            finally:
-                file.close()
+            data = self.face(through).read(path, start, start + length)
         except OSError as error:
             steady = isinstance(possible[0], Content) and set(possible) == {possible[0]}
             accept(error, not steady, path, through)

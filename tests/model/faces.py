@@ -1,15 +1,17 @@
-"""The two faces of a Dataset, seen alike: a mounted directory, and `fluid://` through a session."""
+"""The two faces of a Dataset, seen alike: a mounted directory, and `fluid://` through fsspec."""
 
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import stat
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from fluidpy.client.file import ObjectReader
-from fluidpy.client.session import DIRECTORY, DatasetSession
+from fluidpy.client.file import DatasetFile
+from fluidpy.client.session import DatasetSession
+from fluidpy.filesystem import FluidFileSystem
 
 Shown = dict[str, bytes | None]
 """Bytes by path; None is a folder."""
@@ -42,11 +44,13 @@ class Face(Protocol):
 
     def open(self, path: str) -> OpenFile: ...
 
+    def read(self, path: str, start: int, end: int) -> bytes: ...
 
-def read_all(face: Face, path: str, size: int) -> bytes:
+
+def _read_opened(face: Face, path: str, start: int, end: int) -> bytes:
     file = face.open(path)
     try:
-        return file.read(0, size)
+        return file.read(start, end)
     finally:
         file.close()
 
@@ -85,7 +89,7 @@ class MountFace:
             for name in os.listdir(self._directory / folder):
                 path = f"{folder}/{name}" if folder else name
                 seen = self.stat(path)
-                shown[path] = None if seen.is_folder else read_all(self, path, seen.size + 1)
+                shown[path] = None if seen.is_folder else self.read(path, 0, seen.size + 1)
                 if seen.is_folder:
                     todo.append(path)
         return shown
@@ -101,45 +105,90 @@ class MountFace:
     def open(self, path: str) -> OpenFile:
         return MountedFile(self._directory / path)
 
+    def read(self, path: str, start: int, end: int) -> bytes:
+        return _read_opened(self, path, start, end)
 
-class SessionFile:
-    def __init__(self, reader: ObjectReader) -> None:
-        self._reader = reader
+
+class UrlFile:
+    """A file of fsspec's, read at positions."""
+
+    def __init__(self, file: DatasetFile) -> None:
+        self._file = file
 
     def read(self, start: int, end: int) -> bytes:
-        return self._reader.read_range(start, end)
+        self._file.seek(start)
+        return self._file.read(end - start)
 
     def close(self) -> None:
-        self._reader.close()
+        self._file.close()
+
+
+class FileSystem(FluidFileSystem):
+    """`fluid://` of one Dataset, whose session was made with a test's own settings."""
+
+    cachable = False
+
+    def __init__(self, session: DatasetSession) -> None:
+        super().__init__()
+        self._one = session
+
+    def _new_session(self, dataset: str) -> DatasetSession:
+        return self._one
 
 
 class UrlFace:
-    """What `fluid://` does, below fsspec."""
+    """`fluid://` as its users have it: what they call alternates from one read to the next."""
 
     def __init__(self, session: DatasetSession) -> None:
-        self.session = session
+        self._files = FileSystem(session)
+        self._ways = itertools.cycle(("open", "cat_file", "cat_ranges"))
 
     def tree(self) -> Shown:
-        shown: Shown = {}
-        todo = [("", 1)]
-        while todo:
-            folder, number = todo.pop()
-            for entry in self.session.list_directory(number):
-                name = os.fsdecode(entry.name)
-                path = f"{folder}/{name}" if folder else name
-                if entry.kind == DIRECTORY:
-                    shown[path] = None
-                    todo.append((path, entry.id))
-                else:
-                    shown[path] = read_all(self, path, entry.size + 1)
+        found = self._files.find(DATASET, withdirs=True, detail=True)
+        found.pop(DATASET)
+        shown: Shown = dict.fromkeys(_inside(name) for name in found)
+        files = [name for name, info in found.items() if info["type"] == "file"]
+        sizes = [found[name]["size"] + 1 for name in files]
+        for name, data in zip(files, self._ranges(files, sizes), strict=True):
+            shown[_inside(name)] = data
         return shown
 
     def stat(self, path: str) -> Seen:
-        entry = self.session.entry(path)
-        return Seen(entry.kind == DIRECTORY, entry.size, entry.ino)
+        info = self._files.info(_url(path))
+        return Seen(info["type"] == "directory", info["size"], info["ino"])
 
     def names(self, path: str) -> set[str]:
-        return {os.fsdecode(entry.name) for entry in self.session.listdir(path)}
+        entries = self._files.ls(_url(path), detail=False)
+        if entries == [_url(path)]:  # what fsspec lists of a file is the file
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+        return {name.rpartition("/")[2] for name in entries}
 
-    def open(self, path: str) -> OpenFile:
-        return SessionFile(ObjectReader(self.session, self.session.open_object(path)))
+    def open(self, path: str) -> UrlFile:
+        return UrlFile(self._files.open(_url(path)))
+
+    def read(self, path: str, start: int, end: int) -> bytes:
+        """By `open`, `cat_file` and `cat_ranges` in turns."""
+        match next(self._ways):
+            case "cat_file":
+                return bytes(self._files.cat_file(_url(path), start, end))
+            case "cat_ranges":
+                return self._ranges([_url(path)], [end], start)[0]
+        return _read_opened(self, path, start, end)
+
+    def _ranges(self, names: list[str], ends: list[int], start: int = 0) -> list[bytes]:
+        found = self._files.cat_ranges(names, start, ends, on_error="raise")
+        contents = [data for data in found if isinstance(data, bytes)]
+        assert len(contents) == len(names)
+        return contents
+
+
+DATASET = "dataset"
+"""Any name: `FileSystem` knows one Dataset."""
+
+
+def _url(path: str) -> str:
+    return f"{DATASET}/{path}" if path else DATASET
+
+
+def _inside(name: str) -> str:
+    return name.removeprefix(f"{DATASET}/")
