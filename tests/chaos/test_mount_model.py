@@ -47,7 +47,6 @@ def run(machine: MachineClass, examples: int, steps: int) -> None:
             stateful_step_count=steps,
             deadline=None,
             database=None,
-            derandomize=True,
             phases=[Phase.generate],
             suppress_health_check=checks,
         ),

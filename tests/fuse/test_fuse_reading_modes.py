@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import mmap
 import os
 import random
@@ -16,10 +15,12 @@ from typing import Any
 
 import pytest
 
+from benchmarks.single.page_cache import cached_bytes, forget
 from fluidpy.cache.tier import TierDefinition
 from fluidpy.client.connection import WorkerConnection
 from fluidpy.fuse.mount_record import MountRecord
 from fluidpy.fuse.mounting import list_mounts, mount_dataset, unmount
+from fluidpy.fuse.open_files import IDLE_SECONDS
 from fluidpy.fuse.read_modes import ReadMode
 from fluidpy.namespace.definition import DatasetDefinition, MountDefinition
 from fluidpy.settings import Settings
@@ -225,32 +226,34 @@ def test_a_file_is_passed_through_once_it_is_whole(bed: Bed) -> None:
     assert until(lambda: bed.is_passed_through("small/5"))
 
 
-def in_memory(path: Path) -> bool:
-    """Whether a file's first page is in the page cache."""
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        return os.preadv(fd, [bytearray(1)], 0, os.RWF_NOWAIT) == 1
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        if error.errno != errno.EOPNOTSUPP:
-            raise
-        pytest.skip("the file system here, such as overlayfs, does not say what is in memory")
-    finally:
-        os.close(fd)
+def without_pages(bed: Bed, path: str) -> Path:
+    """The cache file of an object that was loaded, whose pages the kernel has forgotten."""
+    bed.ask("load", paths=[path])
+    (cached,) = bed.tier.rglob("objects/*/*")
+    time.sleep(0.2)  # its row is in the index by now
+    forget(cached)
+    if cached_bytes(cached):
+        pytest.skip("the file system here, such as tmpfs, keeps its pages")
+    return cached
 
 
 @pytest.mark.parametrize("mode", [ReadMode.NO_OPEN, ReadMode.PLAIN])
 def test_pages_that_the_mount_has_are_not_kept_a_second_time(bed: Bed, mode: ReadMode) -> None:
     bed.mount(mode)
-    bed.ask("load", paths=["/small/3"])
-    (cached,) = bed.tier.rglob("objects/*/*")
-    time.sleep(0.2)  # its row is in the index by now
-    with cached.open("rb") as stream:
-        os.fsync(stream.fileno())
+    cached = without_pages(bed, "/small/3")
     assert bed.same("small/3")
-    assert until(lambda: not in_memory(cached))
+    assert until(lambda: not cached_bytes(cached))
     assert bed.same("small/3")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", [ReadMode.NO_OPEN, ReadMode.PLAIN])
+def test_no_page_of_a_large_file_is_kept_a_second_time(bed: Bed, mode: ReadMode) -> None:
+    bed.mount(mode)
+    cached = without_pages(bed, "/large")
+    assert bed.same("large")
+    assert until(lambda: not cached_bytes(cached), 60 + IDLE_SECONDS)  # when it is held no longer
+    assert bed.same("large")
 
 
 @pytest.fixture
