@@ -48,6 +48,15 @@ def kill_server(settings: Settings) -> MountRecord:
     return after
 
 
+def environment(settings: Settings) -> dict[str, str]:
+    """That of a command of the user whose mount it is."""
+    return {
+        **os.environ,
+        "FLUIDPY_RUNTIME_DIR": os.fspath(settings.runtime_dir),
+        "FLUIDPY_CACHE_DIR": os.fspath(settings.cache_dir),
+    }
+
+
 @contextmanager
 def readers(mount_point: Path, worker: TreeWorker, count: int) -> Iterator[list[float]]:
     """Reads, lists and looks at the tree all the time; the calls' seconds. Any error is raised."""
@@ -276,6 +285,15 @@ def test_servers_that_fail_again_and_again_end_the_mount_with_a_reason(
     log = log_path(fuse_settings, mount_point).read_text()
     assert failed.failure in log
     assert log.count("catalog") >= 10
+    fuse_settings.worker_socket.unlink()  # the worker of these tests has no status
+    run = subprocess.run(
+        [sys.executable, "-m", "fluidpy", "status"],
+        env=environment(fuse_settings),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert f"{mount_point} is mounted no longer: {failed.failure}\n" in run.stdout
 
 
 @pytest.mark.slow
@@ -325,15 +343,14 @@ def test_status_tells_of_restarts(
 ) -> None:
     mounted()
     record = kill_server(fuse_settings)
-    environment = {
-        **os.environ,
-        "FLUIDPY_RUNTIME_DIR": os.fspath(fuse_settings.runtime_dir),
-        "FLUIDPY_CACHE_DIR": os.fspath(fuse_settings.cache_dir),
-    }
     table = Path(log_path(fuse_settings, mount_point)).read_text()
     assert f"server {record.server_pid} took over after" in table
     run = subprocess.run(
-        [sys.executable, "-c", STATUS], env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-c", STATUS],
+        env=environment(fuse_settings),
+        capture_output=True,
+        text=True,
+        check=True,
     )
     (shown,) = json.loads(run.stdout)
     assert (shown["restarts"], shown["serverPid"], shown["holderPid"]) == (
