@@ -152,9 +152,11 @@ class MountServer:
         self._link.close()
         self._reading.close()
         self._catalog.close()
-        if self._failure is not None:
-            _logger.error("%s", self._failure)
-        return 0 if self._failure is None else 1
+        if self._failure is None:
+            return 0
+        if not control.tell(self._channel, {"failed": self._failure.to_wire()}):
+            _logger.error("%s", self._failure)  # else the holder does, or whoever mounts
+        return 1
 
     def _assemble(
         self, device: Device, block_bytes: int, noting: NotingDevice | None

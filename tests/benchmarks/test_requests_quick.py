@@ -42,7 +42,7 @@ def trace() -> Iterator[Path]:
         yield instance
 
 
-@pytest.fixture(params=["no-open", "passthrough", "plain"])
+@pytest.fixture(params=["no-open", "passthrough"])
 def counted(
     request: pytest.FixtureRequest, command_line: CommandLine, tmp_path: Path, trace: Path
 ) -> Iterator[Counted]:
@@ -112,7 +112,7 @@ def test_what_is_known_is_not_asked_again(counted: Counted, request: pytest.Fixt
     assert opened["OPEN"] <= 1 if mode == "no-open" else opened["OPEN"] >= FOLDERS * FILES
     # The first FLUSH of a mount without opens is answered with ENOSYS; there is never another.
     assert opened.get("FLUSH", 0) <= (mode == "no-open")
-    # Without opens and in plain mode the kernel keeps the pages; else it reads the cache's file.
+    # Without opens the kernel keeps the pages; passed through, it reads the cache's own file.
     assert fewest(counted, read, "READ", "LOOKUP", "GETATTR") == 0
     if mode == "no-open":
         assert fewest(counted, read, "OPEN", "RELEASE") == 0

@@ -15,38 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from fluidpy.errors import MountError
-from fluidpy.fuse.kernel import InitFlag
 from fluidpy.fuse.mount_table import mounted_at
-from fluidpy.fuse.negotiation import KernelOffer, negotiate
 from tests.cli.conftest import CommandLine, command_line, dataset_file, tree
 from tests.model.place import until
 
 __all__ = ["command_line", "dataset_file", "tree"]
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="changes mounts or limits as root")
-
-NO_FUSE = """
-set -e
-mkdir "$1/dev"
-for name in null zero full random urandom tty; do
-  touch "$1/dev/$name"
-  mount --bind "/dev/$name" "$1/dev/$name"
-done
-mount --rbind "$1/dev" /dev
-shift
-exec "$@"
-"""
-"""A `/dev` without `fuse`, for one process tree."""
-
-REGULAR_FILE = """
-set -e
-touch "$1/no-device"
-mount --bind "$1/no-device" /dev/fuse
-shift
-exec "$@"
-"""
-"""A `/dev/fuse` that is no device, as a careless container image has it."""
 
 READER = """
 import errno, os, sys
@@ -78,20 +53,6 @@ def directory(tmp_path: Path) -> Iterator[Path]:
         pytest.fail(f"{path} is still mounted")
 
 
-def in_namespace(line: CommandLine, prepare: str, *words: str | Path) -> tuple[int, str]:
-    """Runs `fluidpy` where the machine's mounts were changed first; exit code and stderr."""
-    command = ["unshare", "--mount", "sh", "-c", prepare, "sh", str(line.directory)]
-    run = subprocess.run(
-        [*command, line.python, "-m", "fluidpy", *map(str, words)],
-        env=line.environment,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-    return run.returncode, run.stdout + run.stderr
-
-
 def refused(line: CommandLine, *words: str | Path) -> str:
     """What a command that fails says on stderr."""
     run = line.run(*words)
@@ -119,52 +80,6 @@ def processes_of(line: CommandLine) -> dict[int, str]:
         if wanted in environment and "fluidpy.fuse" in command:
             found[int(process.name)] = command
     return found
-
-
-# -- what a machine may lack -----------------------------------------------------------------------
-
-
-@needs_root
-@pytest.mark.parametrize(
-    ("machine", "problem", "cure"),
-    [
-        pytest.param(
-            NO_FUSE,
-            "/dev/fuse cannot be opened: No such file or directory\n",
-            "Load the kernel module (as root: modprobe fuse)",
-            id="missing",
-        ),
-        pytest.param(
-            REGULAR_FILE,
-            "/dev/fuse is there, and it is not a device\n",
-            "In a container, start it with --device /dev/fuse",
-            id="a file in its place",
-        ),
-    ],
-)
-def test_a_machine_without_the_device(
-    command_line: CommandLine,
-    dataset_file: Path,
-    directory: Path,
-    machine: str,
-    problem: str,
-    cure: str,
-) -> None:
-    code, said = in_namespace(command_line, machine, "mount", "-f", dataset_file, directory)
-    assert code == 1
-    assert problem in said
-    assert f"cure: {cure}" in said
-    assert "Traceback" not in said
-    assert processes_of(command_line) == {}
-
-
-@pytest.mark.slow
-@needs_root
-def test_doctor_on_a_machine_without_the_device(command_line: CommandLine) -> None:
-    code, said = in_namespace(command_line, NO_FUSE, "doctor")
-    assert code == 1
-    assert "/dev/fuse is missing" in said
-    assert "modprobe fuse" in said
 
 
 # -- where one mounts ------------------------------------------------------------------------------
@@ -363,21 +278,3 @@ def test_a_mount_whose_processes_are_all_killed_is_cleared(
     assert time.monotonic() - begin < 60
     assert mounted_at(directory) is None
     assert json.loads(command_line.done("status", "-o", "json"))["mounts"] == []
-
-
-# -- kernels ---------------------------------------------------------------------------------------
-
-
-def test_a_kernel_that_is_too_old() -> None:
-    """What INIT of Linux 5.3 offers (FUSE 7.30); `mount` says it, since the server hands it on."""
-    offered = KernelOffer(7, 30, 131_072, InitFlag(0))
-    with pytest.raises(MountError) as caught:
-        negotiate(offered)
-    assert caught.value.message == "the kernel speaks FUSE 7.30, and fluidpy needs 7.31"
-    assert caught.value.cure.startswith("Use Linux 5.4 or later")
-
-
-def test_a_kernel_that_sends_nothing_again() -> None:
-    """Linux 6.8: requests in flight are lost with a server, and that is known."""
-    agreed, _reply = negotiate(KernelOffer(7, 39, 131_072, ~InitFlag.HAS_RESEND))
-    assert not agreed.has(InitFlag.HAS_RESEND)
