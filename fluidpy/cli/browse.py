@@ -204,7 +204,7 @@ def _copy(
     from fluidpy.cli.progress import TransferProgress
 
     failures: list[str] = []
-    with TransferProgress("copy") as progress:
+    with TransferProgress("copying") as progress:
         progress.update(files=len(files), bytes=sum(entry.size for _, entry in files))
         for path, entry in files:
             local = place / path[len(root) :].lstrip("/") if path != root else place

@@ -362,16 +362,13 @@ def test_mount_points_that_cannot_be(
     assert json.loads(command_line.done("status", "-o", "json"))["mounts"] == []
 
 
-def test_an_interrupted_load_goes_on_where_it_stopped(
-    command_line: CommandLine, dataset_file: Path
-) -> None:
-    begin = time.monotonic()
+def test_what_is_cached_is_not_loaded_again(command_line: CommandLine, dataset_file: Path) -> None:
     command_line.done("load", "-f", dataset_file)
     again = json.loads(command_line.done("load", "-f", dataset_file, "-o", "json"))
     assert again["done_files"] == 4
     status = json.loads(command_line.done("status", "-o", "json"))
     assert status["worker"]["counters"]["loaded_files"] == 4
-    assert time.monotonic() - begin < 80
+    assert status["worker"]["counters"]["bytes_from_source"] == 204_021
 
 
 def test_the_worker_in_the_foreground_is_the_one_that_is_used(
