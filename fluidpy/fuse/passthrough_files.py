@@ -116,6 +116,7 @@ class PassthroughFiles:
         for row in self._retired:
             self._forget_name(row)
         self._knows_look_ups_at = self._loop.clock() + LEAVE_SECONDS
+        self._make_room()  # which ids were on their way out, only the earlier server knew
 
     # What names lead to.
 

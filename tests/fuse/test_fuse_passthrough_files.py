@@ -19,18 +19,20 @@ from fluidpy.fuse.device import Device
 from fluidpy.fuse.event_loop import EventLoop
 from fluidpy.fuse.kernel import OPEN_OUT, OpenFlag
 from fluidpy.fuse.node_ids import NodeIds
-from fluidpy.fuse.passthrough_files import PassthroughFiles
+from fluidpy.fuse.passthrough_files import LEAVE_SECONDS, SWEEP_SECONDS, PassthroughFiles
+from fluidpy.fuse.read_modes import LARGE_FILE_BYTES
 from fluidpy.fuse.requests_in_flight import RequestsInFlight, TroubleLog
 from fluidpy.namespace.catalog import CatalogReader, Entry
 from fluidpy.storage.under_storage import Kind
 from tests.fuse.test_fuse_backing_ids import FakeKernel
 
 ROWS = (5, 6, 7)
-SIZE = 100_000
+SIZES = {5: 100_000, 6: 100_000, 7: LARGE_FILE_BYTES}
+"""A large file gets an id also where there are enough, and another file leaves for it."""
 
 
 def entry_of(row: int) -> Entry:
-    return Entry(row, 1, b"%d" % row, Kind.FILE, SIZE, 0, None, row, b"v", 0, True)
+    return Entry(row, 1, b"%d" % row, Kind.FILE, SIZES[row], 0, None, row, b"v", 0, True)
 
 
 class FakeLoop:
@@ -260,7 +262,9 @@ STEP = st.one_of(
             ["", "evict", "fetch", "fetch evict", "evict fetch", "restart", "fetch forget look-up"]
         ),
     ),
-    st.tuples(st.sampled_from(["evict", "fetch", "forget"]), st.sampled_from(ROWS), st.just("")),
+    st.tuples(
+        st.sampled_from(["evict", "fetch", "use", "forget"]), st.sampled_from(ROWS), st.just("")
+    ),
     st.tuples(st.sampled_from(["close", "restart"]), st.just(0), st.just("")),
     st.tuples(st.just("wait"), st.sampled_from([0.1, 0.4, 1.0, 3.0]), st.just("")),
 )
@@ -278,6 +282,9 @@ def test_no_open_fails_and_no_inode_is_opened_in_two_ways(
             bed.evict(row)
         elif step == "fetch":
             bed.whole.add(row)
+        elif step == "use":
+            bed.whole.add(row)
+            bed.open(row, lambda: None)
         elif step == "restart":
             bed.server.close()
             bed.start(limit)
@@ -300,6 +307,9 @@ def test_no_open_fails_and_no_inode_is_opened_in_two_ways(
                 bed.loop.wait(value)
             else:
                 do(step, value)
+            assert len(bed.server.shown) <= limit, "more ids than the bound stay"
+        bed.loop.wait(LEAVE_SECONDS + 2 * SWEEP_SECONDS)
+        assert len(bed.fake.open) == len(bed.ids) <= limit
         for _ in range(len(bed.opened)):
             bed.close_one()
         for row in ROWS:
@@ -312,6 +322,24 @@ def test_no_open_fails_and_no_inode_is_opened_in_two_ways(
         assert bed.ids.state() == ([], [])
         assert not bed.leases.taken
         assert not bed.held_fds()
+    finally:
+        bed.server.close()
+
+
+def test_ids_above_the_bound_leave_also_when_their_server_is_killed() -> None:
+    """A large file takes the place of a small one; the next server finds both."""
+    bed = Bed(limit=1)
+    try:
+        for row in (5, 7):
+            bed.whole.add(row)
+            bed.open(row, lambda: None)
+        assert len(bed.ids) == 2
+        bed.server.close()
+        bed.start(1)
+        bed.loop.wait(LEAVE_SECONDS + 2 * SWEEP_SECONDS)
+        assert len(bed.fake.open) == len(bed.ids) == 1
+        bed.whole.add(5)
+        bed.open(5, lambda: None)
     finally:
         bed.server.close()
 

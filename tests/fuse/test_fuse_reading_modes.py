@@ -61,7 +61,7 @@ class Bed:
             write(self.source / f"small/{number}", os.urandom(30_000 + number))
         write(self.source / "large", os.urandom(LARGE))
         write(self.source / "empty", b"")
-        self.tier = directory / "tier"
+        self.tier, self.quota_bytes = directory / "tier", 1 << 30
         self.records: list[MountRecord] = []
 
     def mount(self, read_mode: str, ttl: float = 300.0) -> MountRecord:
@@ -70,7 +70,7 @@ class Bed:
             name="nas",
             namespace="default",
             mounts=(MountDefinition("nas", "/", source),),
-            tiers=(TierDefinition(str(self.tier), 1 << 30),),
+            tiers=(TierDefinition(str(self.tier), self.quota_bytes),),
             metadata_ttl_seconds=ttl,
         )
         record = mount_dataset(

@@ -211,6 +211,23 @@ def helpers_of(record: MountRecord) -> list[int]:
     return [pid for pid in children_of(record.holder_pid) if pid != record.server_pid]
 
 
+def test_the_spare_that_was_ready_takes_over(
+    worker: TreeWorker, mounted: Mounted, mount_point: Path, fuse_settings: Settings
+) -> None:
+    """No interpreter starts while readers wait. A spare with an old order may just be replaced, so
+    that one kill alone says little."""
+    mounted()
+    for _ in range(4):
+        assert until(lambda: len(helpers_of(now_mounted(fuse_settings))) == 2)
+        ready = helpers_of(now_mounted(fuse_settings))
+        assert until(lambda: all(has_come_to_rest(pid) for pid in ready))  # noqa: B023
+        if kill_server(fuse_settings).server_pid in ready:
+            break
+    else:
+        raise AssertionError("servers that were forked after the kill took over")
+    assert (mount_point / "large.bin").read_bytes() == worker.tree[b"large.bin"]
+
+
 def has_come_to_rest(pid: int) -> bool:
     """Whether a process waited all the time for a tenth of a second."""
     for _ in range(10):
