@@ -60,5 +60,5 @@ class RuntimeCondition(_Condition):
 class OperationCondition(_Condition):
     """A condition of a data operation; `type` is open beyond Fluid's `Complete` and `Failed`."""
 
-    type: str = defaulted("Complete", "Which condition, such as `Complete` or `Failed`.")
+    type: str = defaulted("", "Which condition, such as `Complete` or `Failed`.")
     last_probe_time: Timestamp | None = optional("When it was last looked at.")

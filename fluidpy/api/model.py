@@ -73,7 +73,12 @@ def defaulted(value: Any, description: str, **constraints: Any) -> Any:
 Int32: TypeAlias = Annotated[int, Field(ge=-(2**31), le=2**31 - 1)]
 Int64: TypeAlias = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
 Count: TypeAlias = Annotated[int, Field(ge=0, le=2**31 - 1)]
-"""An int32 for which a negative number has no meaning, such as a number of replicas."""
+"""An int32 for which a negative number has no meaning, such as a number of replicas.
+
+A bound must stand in the type: given to `defaulted` beside an `Int32` it loses to the wider one.
+"""
+AtLeastOne: TypeAlias = Annotated[int, Field(ge=1, le=2**31 - 1)]
+"""An int32 that counts what cannot be missing, such as replicas of a component."""
 
 Timestamp: TypeAlias = Annotated[
     str,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
@@ -11,6 +11,7 @@ from fluidpy.api.dataset import EncryptOption, User
 from fluidpy.api.metadata import FluidResource
 from fluidpy.api.model import (
     Affinity,
+    AtLeastOne,
     Count,
     EnvVars,
     ImagePullPolicy,
@@ -34,6 +35,8 @@ from fluidpy.api.model import (
 
 Policy: TypeAlias = Literal["Once", "Cron", "OnEvent"]
 OperationKind: TypeAlias = Literal["DataLoad", "DataBackup", "DataMigrate", "DataProcess"]
+Weight: TypeAlias = Annotated[int, Field(ge=1, le=100)]
+"""Kubernetes' bounds of the weight of a preference."""
 
 
 class PodMetadata(Model):
@@ -62,7 +65,7 @@ class PreferredAffinity(Model):
     """A node label whose value should be that of the earlier operation's node."""
 
     name: str = Field(description="Key of the node label.")
-    weight: Int32 = Field(description="Weight from 1 to 100.", ge=1, le=100)
+    weight: Weight = Field(description="Weight from 1 to 100.")
 
 
 class AffinityStrategy(Model):
@@ -209,7 +212,7 @@ class DataMigrateSpec(_ScheduledSpec, _PodPlacement):
     block: bool = defaulted(False, "Accepted and ignored.")
     runtime_type: str | None = optional("Engine that does it, if several could.")
     options: Options = mapping("Settings of the copying tool, such as timeout.")
-    parallelism: Int32 = defaulted(1, "Number of processes that share the work.", ge=1)
+    parallelism: AtLeastOne = defaulted(1, "Number of processes that share the work.")
     parallel_options: StringMap = mapping(
         "sshSecretName (needed with more than one process), sshPort, sshReadyTimeoutSeconds."
     )

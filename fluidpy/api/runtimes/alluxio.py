@@ -8,6 +8,7 @@ from pydantic import Field
 
 from fluidpy.api.dataset import User
 from fluidpy.api.model import (
+    AtLeastOne,
     Int32,
     LocalObjectReference,
     Model,
@@ -28,7 +29,6 @@ from fluidpy.api.runtimes.components import (
     InitUsersSpec,
     Networked,
     PodNeeds,
-    Replicas,
     RuntimeManagement,
     RuntimePodMetadata,
     VersionSpec,
@@ -38,7 +38,7 @@ from fluidpy.api.runtimes.components import (
 class AlluxioComponent(RuntimePodMetadata, PodNeeds, Networked):
     """A component of Alluxio: master, worker, job master, job worker, gateway."""
 
-    replicas: Replicas | None = optional("Number of replicas.")
+    replicas: AtLeastOne | None = optional("Number of replicas.")
     enabled: bool = defaulted(False, "Whether the component exists; for those that are optional.")
     jvm_options: list[str] = sequence("Options of the JVM.")
     properties: Options = mapping("Alluxio properties of the component.")

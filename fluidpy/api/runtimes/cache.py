@@ -8,6 +8,7 @@ from pydantic import Field
 
 from fluidpy.api.metadata import FluidResource
 from fluidpy.api.model import (
+    Count,
     EnvVars,
     Int32,
     LocalObjectReference,
@@ -44,13 +45,13 @@ class CacheComponent(RuntimePodMetadata, PodNeeds):
 class CacheMaster(CacheComponent):
     """The masters of a CacheRuntime."""
 
-    replicas: Int32 = defaulted(1, "Number of masters.", ge=0)
+    replicas: Count = defaulted(1, "Number of masters.")
 
 
 class CacheWorker(CacheComponent):
     """The workers of a CacheRuntime."""
 
-    replicas: Int32 = defaulted(1, "Number of workers.", ge=0)
+    replicas: Count = defaulted(1, "Number of workers.")
     tiered_store: RuntimeTieredStore | None = optional("Cache levels of a worker.")
 
 
@@ -92,7 +93,7 @@ class ExecutionCommonEntry(Model):
     """A command that is run in a component."""
 
     command: list[str] = Field(description="Program and arguments.", min_length=1)
-    timeout: Int32 = defaulted(20, "Seconds it may take.", ge=20)
+    timeout: Int32 = defaulted(20, "Seconds it may take; below 20 is read as 20.")
 
 
 class ExecutionEntries(Model):

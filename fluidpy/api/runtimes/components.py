@@ -10,7 +10,6 @@ from fluidpy.api.metadata import FluidResource
 from fluidpy.api.model import (
     Count,
     ImagePullPolicy,
-    Int32,
     Model,
     NetworkMode,
     ResourceRequirements,
@@ -22,9 +21,6 @@ from fluidpy.api.model import (
 from fluidpy.api.operations import PodMetadata
 from fluidpy.api.runtimes.status import RuntimeStatus
 from fluidpy.api.runtimes.tiered_store import TieredStore
-
-Replicas: TypeAlias = Annotated[int, Field(ge=1, le=2**31 - 1)]
-"""Replicas of a component that cannot be empty."""
 
 CleanPolicy: TypeAlias = str
 """When FUSE clients end: OnRuntimeDeleted (the meaning of ""), OnDemand, OnFuseChanged.
@@ -55,8 +51,8 @@ class InitUsersSpec(VersionSpec):
 class CleanCachePolicy(Model):
     """How the cache is cleaned when the runtime goes."""
 
-    grace_period_seconds: Int32 = defaulted(60, "Seconds the cleaning may take.", ge=0)
-    max_retry_attempts: Int32 = defaulted(3, "How often it is tried again.", ge=0)
+    grace_period_seconds: Count = defaulted(60, "Seconds the cleaning may take.")
+    max_retry_attempts: Count = defaulted(3, "How often it is tried again.")
 
 
 class MetadataSyncPolicy(Model):

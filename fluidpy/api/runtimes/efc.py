@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from fluidpy.api.model import (
+    AtLeastOne,
     Int32,
     Model,
     Options,
@@ -22,7 +23,6 @@ from fluidpy.api.runtimes.components import (
     EngineSpec,
     Networked,
     PodNeeds,
-    Replicas,
     RuntimePodMetadata,
     VersionSpec,
 )
@@ -31,7 +31,7 @@ from fluidpy.api.runtimes.components import (
 class EFCComponent(RuntimePodMetadata, PodNeeds, Networked):
     """A component of EFC: master or worker."""
 
-    replicas: Replicas | None = optional("Number of replicas.")
+    replicas: AtLeastOne | None = optional("Number of replicas.")
     version: VersionSpec | None = optional("Image of the component.")
     properties: Options = mapping("Properties of the component.")
     ports: dict[str, Int32] = mapping("Ports by name.")

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from fluidpy.api.dataset import User
 from fluidpy.api.model import (
+    AtLeastOne,
     Int32,
     LocalObjectReference,
     Model,
@@ -30,7 +31,6 @@ from fluidpy.api.runtimes.components import (
     EngineSpec,
     EnvMap,
     PodNeeds,
-    Replicas,
     RuntimePodMetadata,
     VersionSpec,
 )
@@ -39,7 +39,7 @@ from fluidpy.api.runtimes.components import (
 class JindoComponent(RuntimePodMetadata, PodNeeds):
     """A component of JindoCache: master or worker."""
 
-    replicas: Replicas | None = optional("Number of replicas.")
+    replicas: AtLeastOne | None = optional("Number of replicas.")
     properties: Options = mapping("Properties of the component.")
     ports: dict[str, Int32] = mapping("Ports by name.")
     env: EnvMap = mapping("Environment.")

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from fluidpy.api.dataset import User
 from fluidpy.api.model import (
+    AtLeastOne,
     ContainerPort,
     EnvVars,
     Options,
@@ -27,7 +28,6 @@ from fluidpy.api.runtimes.components import (
     InitUsersSpec,
     Networked,
     PodNeeds,
-    Replicas,
     RuntimeManagement,
     RuntimePodMetadata,
     VersionSpec,
@@ -37,7 +37,7 @@ from fluidpy.api.runtimes.components import (
 class JuiceFSComponent(RuntimePodMetadata, PodNeeds, Networked):
     """A component of JuiceFS: master, worker or job worker."""
 
-    replicas: Replicas | None = optional("Number of replicas.")
+    replicas: AtLeastOne | None = optional("Number of replicas.")
     ports: list[ContainerPort] = sequence("Ports of the container.")
     options: Options = mapping("Mount options of the component.")
     env: EnvVars = sequence("Environment.")

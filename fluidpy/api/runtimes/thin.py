@@ -9,6 +9,7 @@ from pydantic import Field
 from fluidpy.api.dataset import User
 from fluidpy.api.metadata import FluidResource
 from fluidpy.api.model import (
+    AtLeastOne,
     ContainerPort,
     Count,
     EnvVars,
@@ -30,7 +31,6 @@ from fluidpy.api.runtimes.components import (
     EngineRuntime,
     Networked,
     PodNeeds,
-    Replicas,
     RuntimeManagement,
     VersionSpec,
 )
@@ -51,7 +51,7 @@ class ThinContainer(VersionSpec, PodNeeds, Networked):
 class ThinWorker(ThinContainer):
     """The cache worker of a thin runtime."""
 
-    replicas: Replicas | None = optional("Number of workers.")
+    replicas: AtLeastOne | None = optional("Number of workers.")
     enabled: bool = defaulted(False, "Whether there are workers.")
 
 

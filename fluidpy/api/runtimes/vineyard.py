@@ -8,6 +8,7 @@ from pydantic import Field
 
 from fluidpy.api.dataset import EncryptOption
 from fluidpy.api.model import (
+    AtLeastOne,
     Count,
     Int32,
     Model,
@@ -27,7 +28,6 @@ from fluidpy.api.runtimes.components import (
     EnvMap,
     Networked,
     PodNeeds,
-    Replicas,
     RuntimePodMetadata,
     VersionSpec,
 )
@@ -37,7 +37,7 @@ from fluidpy.api.runtimes.tiered_store import TieredStore
 class VineyardComponent(VersionSpec, PodNeeds, Networked):
     """A component of Vineyard: its workers, and what masters have too."""
 
-    replicas: Replicas | None = optional("Number of replicas.")
+    replicas: AtLeastOne | None = optional("Number of replicas.")
     ports: dict[str, Int32] = mapping("Ports by name.")
     env: EnvMap = mapping("Environment.")
     options: Options = mapping("Options of the component.")
@@ -48,7 +48,7 @@ class VineyardComponent(VersionSpec, PodNeeds, Networked):
 class ExternalEndpoint(Model):
     """An etcd that is there already."""
 
-    uri: str = Field(description="URL of the etcd.", min_length=1)
+    uri: str | None = optional("URL of the etcd.", min_length=1)
     encrypt_options: list[EncryptOption] = sequence("Settings whose values lie in Secrets.")
     options: Options = mapping("Settings in clear text.")
 
