@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from fluidpy.fuse.mount_table import mounted_at
+from tests.chaos.read_modes import options_of
 from tests.cli.conftest import CommandLine, command_line, dataset_file, tree
 from tests.model.place import until
 
@@ -126,13 +127,19 @@ def test_unmounting_while_it_is_busy(
 
 
 @pytest.fixture
-def many_files(tmp_path: Path, tree: Path) -> Path:
-    """The YAML file of 600 small files; `tree` was made before, so that its wait is shared."""
+def count() -> int:
+    """How many files are open at once."""
+    return 600
+
+
+@pytest.fixture
+def many_files(tmp_path: Path, tree: Path, count: int) -> Path:
+    """The YAML file of small files; `tree` was made before, so that its wait is shared."""
     del tree
     source = tmp_path / "many"
     source.mkdir()
-    for number in range(600):
-        (source / f"{number:03}").write_bytes(f"{number}\n".encode() * 2000)
+    for number in range(count):
+        (source / f"{number:04}").write_bytes(content_of(number))
     file = tmp_path / "many.yaml"
     file.write_text(
         "apiVersion: data.fluid.io/v1alpha1\nkind: Dataset\nmetadata: {name: many}\n"
@@ -141,26 +148,42 @@ def many_files(tmp_path: Path, tree: Path) -> Path:
     return file
 
 
+def content_of(number: int) -> bytes:
+    """5,000 bytes: more than a page, and other ones in each file."""
+    return b"%04d\n" % number * 1000
+
+
 def read_all_open(directory: Path, count: int) -> None:
-    """All files open at once, each read in parts."""
-    fds = [os.open(directory / f"{number:03}", os.O_RDONLY) for number in range(count)]
+    """All files open at once, each read in parts, and each again when all were."""
+    fds = [os.open(directory / f"{number:04}", os.O_RDONLY) for number in range(count)]
     try:
         for _ in range(2):
             for number, fd in enumerate(fds):
                 os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-                assert os.pread(fd, 100, 0) == (f"{number}\n".encode() * 100)[:100]
+                assert os.pread(fd, 100, 4500) == content_of(number)[4500:4600]
+                assert os.pread(fd, 100, 0) == content_of(number)[:100]
     finally:
         for fd in fds:
             os.close(fd)
 
 
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("read_mode", "count"),
+    [
+        ("no-open", 600),
+        pytest.param("passthrough", 2000, marks=pytest.mark.slow),
+        pytest.param("plain", 2000, marks=pytest.mark.slow),
+    ],
+)
 def test_more_open_files_than_the_processes_of_a_mount_may_have(
-    command_line: CommandLine, many_files: Path, directory: Path
+    command_line: CommandLine, many_files: Path, directory: Path, read_mode: str, count: int
 ) -> None:
-    """Server, holder and worker have 150 fds at most, and 600 files are open and read."""
+    """Server, holder and worker have 150 fds at most, and many more files are open and read."""
+    options_of(read_mode)
     limit = ["prlimit", "--nofile=150:150", command_line.python, "-m", "fluidpy"]
     subprocess.run(
-        [*limit, "mount", "-f", many_files, directory],
+        [*limit, "mount", "--read-mode", read_mode, "-f", many_files, directory],
         env=command_line.environment,
         check=True,
         timeout=100,
@@ -168,7 +191,10 @@ def test_more_open_files_than_the_processes_of_a_mount_may_have(
     try:
         for pid in pids_of(command_line):
             assert resource.prlimit(pid, resource.RLIMIT_NOFILE)[1] == 150
-        read_all_open(directory, 600)
+        read_all_open(directory, count)
+        (mount,) = json.loads(command_line.done("status", "-o", "json"))["mounts"]
+        assert (mount["readMode"], mount["restarts"]) == (read_mode, 0)
+        assert (directory / "0000").read_bytes() == content_of(0)
     finally:
         command_line.done("umount", "--lazy", directory)
 
@@ -183,7 +209,7 @@ def test_more_open_files_than_a_reader_may_have(
         "resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))\n"
         "fds = []\n"
         "try:\n"
-        "    while True: fds.append(os.open(f'{sys.argv[1]}/{len(fds):03}', os.O_RDONLY))\n"
+        "    while True: fds.append(os.open(f'{sys.argv[1]}/{len(fds):04}', os.O_RDONLY))\n"
         "except OSError as error: print(len(fds), error.errno)\n"
     )
     command_line.done("mount", "-f", many_files, directory)

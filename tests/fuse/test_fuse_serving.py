@@ -208,6 +208,19 @@ def test_every_write_is_refused_as_read_only(mounted: Mounted, mount_point: Path
         assert caught.value.errno == errno.EROFS
 
 
+@pytest.mark.skipif(not os.access("/sys/class/bdi", os.W_OK), reason="root may set it")
+def test_the_kernel_reads_a_mebibyte_ahead_and_more(mounted: Mounted, mount_point: Path) -> None:
+    mounted()
+    assert read_ahead_kib(mount_point) >= 1024
+
+
+def read_ahead_kib(directory: Path) -> int:
+    """What the kernel says of a mount; only its own 128 where nobody may set it."""
+    device = directory.stat().st_dev
+    path = Path(f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}/read_ahead_kb")
+    return int(path.read_text())
+
+
 def test_extended_attributes_are_not_there(mounted: Mounted, mount_point: Path) -> None:
     mounted()
     for _ in range(2):

@@ -7,7 +7,7 @@ import signal
 import sys
 from pathlib import Path
 
-from fluidpy.fuse.kernel_mount import may_mount
+from fluidpy.fuse.kernel_mount import may_mount, raise_read_ahead
 from fluidpy.fuse.mount_table import mounted_at
 from fluidpy.fuse.mounting import list_mounts, mount_dataset, unmount
 from fluidpy.fuse.upgrade_command import upgrade
@@ -29,6 +29,7 @@ def main(base: Path) -> None:
         mount_dataset(definition(), directory, settings, foreground=False, file=None, deadline=60)
         assert (directory / "a/b").read_bytes() == content
         assert (directory / "a/b").stat().st_uid == os.getuid()
+        assert not raise_read_ahead(directory)  # not allowed, and nothing depends on it
         (record,) = list_mounts(settings)
         os.kill(record.server_pid, signal.SIGKILL)
         assert (directory / "a/b").read_bytes() == content
