@@ -92,6 +92,7 @@ def test_an_interrupted_load_goes_on_where_it_stopped(
     assert set(again.values()) == {1}
 
 
+@pytest.mark.slow
 def test_load_and_cp_draw_a_bar(
     command_line: CommandLine, dataset_file: Path, tree: Path, tmp_path: Path
 ) -> None:

@@ -135,6 +135,7 @@ async def test_what_fsspec_reads_is_looked_at_before_and_after(
     assert asked == [("HEAD", ""), ("GET", "bytes=7-16"), ("HEAD", "")]
 
 
+@pytest.mark.slow
 def test_a_worker_reads_nothing_without_its_condition(
     server: RecordingServer, tmp_path: Path
 ) -> None:
