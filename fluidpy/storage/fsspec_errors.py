@@ -15,6 +15,8 @@ from fluidpy.errors import (
 )
 
 _LONGEST_TEXT = 300
+_SKEWED = "RequestTimeTooSkewed"
+"""What S3 and OSS answer to a request that is signed for another time."""
 _REFUSED = ("SignatureDoesNotMatch", "InvalidAccessKeyId", "AccessDenied", "Forbidden")
 
 
@@ -31,6 +33,11 @@ def error_of_fsspec(error: Exception, shown: str, secrets: Iterable[str]) -> Sou
     if isinstance(error, SourceError):
         return error
     said = redact(str(error), secrets) or type(error).__name__
+    if _SKEWED in str(error):
+        return SourceAccessError(
+            f"{shown} may not be read: this machine's clock is off ({_SKEWED})",
+            cure="Set the clock of this machine (NTP).",
+        )
     status = _status(error)
     refused = any(word in said or word in type(error).__name__ for word in _REFUSED)
     if isinstance(error, PermissionError) or status in (401, 403) or refused:

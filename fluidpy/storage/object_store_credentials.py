@@ -24,6 +24,11 @@ _VARIABLES = {
     "oss": ("OSS_ACCESS_KEY_ID", "OSS_ACCESS_KEY_SECRET", "OSS_SESSION_TOKEN"),
 }
 
+_WHOSE = (
+    "A worker that runs has the environment of its start: `fluidpy worker --stop` ends it, and the "
+    "next one has yours."
+)
+
 
 def key_provider(source: MountSource, options: ObjectStoreOptions) -> KeyProvider | None:
     """Gives the key for each request; None for unsigned requests.
@@ -41,7 +46,7 @@ def key_provider(source: MountSource, options: ObjectStoreOptions) -> KeyProvide
         raise SourceConfigurationError(
             f"mount {source.label or source.url}: credentials is environment, and "
             f"{_VARIABLES['oss'][0]} is not set",
-            cure=f"Set {_VARIABLES['oss'][0]} and {_VARIABLES['oss'][1]}.",
+            cure=f"Set {_VARIABLES['oss'][0]} and {_VARIABLES['oss'][1]}. {_WHOSE}",
         )
     return _BotocoreKeys(source.label or source.url).key
 
@@ -98,13 +103,14 @@ class _BotocoreKeys:
                 raise SourceConfigurationError(
                     f"mount {self._label}: credentials is environment, AWS_ACCESS_KEY_ID is not "
                     "set, and aiobotocore, which finds roles and profiles, is not installed",
-                    cure="Install fluidpy[s3], or set AWS_ACCESS_KEY_ID.",
+                    cure=f"Install fluidpy[s3], or set AWS_ACCESS_KEY_ID. {_WHOSE}",
                 ) from error
             self._credentials = await session.get_session().get_credentials()
         if self._credentials is None:
             raise SourceAccessError(
                 f"mount {self._label}: no credentials were found in the environment",
-                cure="Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile or role.",
+                cure="Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile or role. "
+                f"{_WHOSE}",
             )
         frozen = await self._credentials.get_frozen_credentials()
         return AccessKey(frozen.access_key, frozen.secret_key, frozen.token or "")

@@ -26,6 +26,25 @@ def test_help_names_every_command_and_hides_processes(command_line: CommandLine)
         assert f"\n  {hidden} " not in text
 
 
+def test_kubectl_finds_the_same_commands() -> None:
+    """kubectl runs the program `kubectl-fluidpy` of the path with the words behind its name."""
+    program = Path(sys.executable).with_name("kubectl-fluidpy")
+
+    def run(*words: str) -> tuple[int, str]:
+        finished = subprocess.run(
+            [sys.executable, program, *words], capture_output=True, check=False, timeout=100
+        )
+        return finished.returncode, (finished.stdout + finished.stderr).decode()
+
+    code, text = run("load", "--help")
+    assert code == 0
+    assert text.startswith("Usage: kubectl fluidpy load ")
+    assert run("nonsense") == (
+        2,
+        "fluidpy: no such command 'nonsense'\ncure: See kubectl fluidpy --help\n",
+    )
+
+
 def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys; from fluidpy.cli.main import main; main(['--help']);"

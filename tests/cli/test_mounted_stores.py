@@ -12,8 +12,10 @@ import pytest
 
 from fluidpy.testing.servers.oss import OssServer, oss_server
 from fluidpy.testing.servers.seaweedfs import SeaweedServer
-from tests.bad_input.conftest import dataset
+from tests.bad_input.conftest import Refusals, dataset, refusals
 from tests.cli.conftest import CommandLine
+
+__all__ = ["refusals"]
 
 pytestmark = pytest.mark.skipif(
     not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="/dev/fuse cannot be opened here"
@@ -54,6 +56,33 @@ def test_a_bucket_s_url_is_mounted_with_the_keys_of_the_environment(
         shown = command_line.done("status", "-o", "json")
         assert [one["url"] for one in json.loads(shown)["mounts"]] == [url]
         assert seaweedfs_server.reader_secret not in shown
+
+
+@pytest.mark.slow
+def test_keys_that_the_running_worker_does_not_have(
+    refusals: Refusals, seaweedfs_server: SeaweedServer, bucket: str, dataset_file: Path
+) -> None:
+    """The message once said to set what was set."""
+    seaweedfs_server.put_objects(bucket, FILES)
+    line = refusals.line
+    line.environment["AWS_EC2_METADATA_DISABLED"] = "true"  # nothing outside is asked for keys
+    line.done("ls", "-f", dataset_file, "fluid://pets/")
+    line.environment |= {
+        "AWS_ACCESS_KEY_ID": seaweedfs_server.reader_key,
+        "AWS_SECRET_ACCESS_KEY": seaweedfs_server.reader_secret,
+    }
+    options = ("-o", f"endpoint={seaweedfs_server.endpoint}", "-o", "credentials=environment")
+    (line.directory / "elsewhere").mkdir()
+    words = ("mount", f"s3://{bucket}", line.directory / "elsewhere", *options)
+    assert refusals.said(*words, attached=True) == (
+        f"mount s3://{bucket}: no credentials were found in the environment\n"
+        "cure: Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile or role. A worker "
+        "that runs has the environment of its start: `fluidpy worker --stop` ends it, and the "
+        "next one has yours."
+    )
+    line.done("worker", "--stop")
+    with mounted(line, f"s3://{bucket}", *options) as directory:
+        assert contents(directory) == FILES
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from fluidpy.settings import Settings
 from fluidpy.storage.factory import open_storage
 from fluidpy.storage.source_check import check_source
 from fluidpy.storage.under_storage import MountSource
+from fluidpy.testing.servers.oss import OssServer
 from fluidpy.testing.servers.process_group import free_ports
 from fluidpy.testing.servers.seaweedfs import SeaweedServer
 
@@ -42,6 +44,32 @@ async def test_missing_bucket(
     assert await message(seaweedfs_server.source("no-such-bucket"), settings, path) == (
         f"bucket no-such-bucket does not exist at {endpoint}. "
         "Check the bucket's name in mountPoint, and the endpoint."
+    )
+
+
+@pytest.mark.parametrize("ahead", [timedelta(hours=-1), timedelta(hours=1)])
+@pytest.mark.parametrize("client", [{}, {"client": "fsspec"}], ids=["obstore", "ossfs"])
+async def test_a_clock_that_is_off(
+    oss: OssServer, settings: Settings, client: dict[str, str], ahead: timedelta
+) -> None:
+    """Through ossfs the credentials were blamed."""
+    oss.put("images", "a", b"a")
+    source = MountSource(
+        "oss://images",
+        "m",
+        {"fs.oss.endpoint": oss.endpoint, "path_style": "true", **client},
+        {"fs.oss.accessKeyId": oss.access_key, "fs.oss.accessKeySecret": oss.secret_key},
+    )
+    oss.clock_ahead = timedelta(minutes=10)
+    storage = open_storage(source, settings)
+    assert bytes(await storage.read("a", 0, 1, b"")) == b"a"
+    await storage.close()
+    oss.clock_ahead = ahead
+    said = await message(source, settings, "a")
+    where = "oss://images/a may not be read" if client else f"bucket images at {oss.endpoint}"
+    assert said == (
+        f"{where}: this machine's clock is off (RequestTimeTooSkewed). "
+        "Set the clock of this machine (NTP)."
     )
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 import pytest
+from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,7 +28,7 @@ from fluidpy.storage.http_connection import MalformedAnswerError, parse_head
 from fluidpy.storage.s3_signature import AccessKey, GetSigner, sign_request
 from fluidpy.storage.under_storage import MountSource, UnderStorage
 from fluidpy.testing.servers.fault_proxy import Fault, FaultProxy, fault_proxy
-from fluidpy.testing.servers.object_server import ObjectServer
+from fluidpy.testing.servers.object_server import ObjectServer, object_server
 from fluidpy.testing.servers.seaweedfs import SeaweedServer
 
 DATA = bytes(range(256)) * 500
@@ -280,20 +282,38 @@ async def test_many_reads_at_once_keep_their_bytes_apart(storage: UnderStorage) 
     assert [bytes(data) for data in got] == [DATA[start:end] for start, end in spans]
 
 
-async def test_a_mounts_limits_hold(
-    seaweedfs_server: SeaweedServer, bucket: str, settings: Settings
-) -> None:
-    await seaweedfs_server.put_objects_async(bucket, {"a/data": DATA})
-    rate = str(4 * len(DATA))
-    source = seaweedfs_server.source(bucket, max_bytes_per_second=rate, max_requests="2")
-    storage = open_storage(source, settings)
-    info = await storage.stat("a/data")
-    loop = asyncio.get_running_loop()
-    began = loop.time()
-    reads = (storage.read("a/data", 0, info.size, info.version) for _ in range(6))
-    assert [bytes(data) for data in await asyncio.gather(*reads)] == [DATA] * 6
-    assert loop.time() - began > 0.2
-    await storage.close()
+class CountingServer(ObjectServer):
+    """Takes a while for each answer, and counts those under way."""
+
+    now = most = 0
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        await asyncio.sleep(0.02)
+        self.now -= 1
+        return await super().handle(request)
+
+
+async def test_a_mounts_limits_hold(settings: Settings) -> None:
+    reads, a_second, at_once = 20, 8, 3
+    with object_server(CountingServer()) as server:
+        assert isinstance(server, CountingServer)
+        server.put("open", "a/data", DATA)
+        options = {"endpoint": server.endpoint, "max_requests": str(at_once)}
+        limited = options | {"max_bytes_per_second": str(a_second * len(DATA))}
+        for given in (options, limited):
+            server.most = 0
+            storage = open_storage(MountSource("s3://open", "", given), settings)
+            info = await storage.stat("a/data")
+            began = time.monotonic()
+            asked = (storage.read("a/data", 0, info.size, info.version) for _ in range(reads))
+            assert [bytes(data) for data in await asyncio.gather(*asked)] == [DATA] * reads
+            took = time.monotonic() - began
+            await storage.close()
+            assert 1 < server.most <= at_once
+    # A second's worth at once, then at the rate; the last one waits for those before it alone.
+    assert took >= (reads - a_second - 1) / a_second
 
 
 def test_a_head_says_what_it_says() -> None:

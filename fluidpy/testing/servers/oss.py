@@ -19,6 +19,8 @@ import hmac
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 
 from aiohttp import web
 
@@ -45,6 +47,9 @@ _V4 = re.compile(
     r"AWS4-HMAC-SHA256 Credential=([^/]+)/(\d{8})/([^/]+)/s3/aws4_request, ?"
     r"SignedHeaders=([^,]+), ?Signature=([0-9a-f]{64})"
 )
+
+_MOST_SKEW = timedelta(minutes=15)
+"""How far the time of a request may be off ("RequestTimeTooSkewed" in OSS's table of errors)."""
 
 
 @dataclass(frozen=True)
@@ -81,10 +86,14 @@ class OssServer(ObjectServer):
     access_key = "oss-reader"
     secret_key = "oss-reader-secret"
     region = "cn-hangzhou"
+    clock_ahead = timedelta()
+    """How far this server's clock is ahead of the machine's."""
 
     def refusal(self, request: web.BaseRequest, bucket: str, key: str) -> web.Response | None:
-        """Refuses unsigned requests, unknown keys and wrong signatures, with the codes of OSS."""
+        """Refuses what is unsigned, of unknown keys or another time, with the codes of OSS."""
         header = request.headers.get("Authorization", "")
+        if header and (refused := self._check_time(request)):
+            return refused
         if match := _V4.fullmatch(header):
             return self._check_v4(request, match)
         scheme, _, rest = header.partition(" ")
@@ -99,6 +108,23 @@ class OssServer(ObjectServer):
         digest = hmac.new(self.secret_key.encode(), string_to_sign(asked).encode(), hashlib.sha1)
         expected = base64.b64encode(digest.digest()).decode()
         return None if hmac.compare_digest(expected, signature) else _mismatch()
+
+    def _check_time(self, request: web.BaseRequest) -> web.Response | None:
+        given = request.headers
+        try:
+            if "x-amz-date" in given:
+                asked = datetime.strptime(given["x-amz-date"] + "+0000", "%Y%m%dT%H%M%SZ%z")
+            else:
+                asked = parsedate_to_datetime(given.get("x-oss-date") or given.get("Date") or "")
+        except ValueError:
+            return error_answer(403, "AccessDenied", "The request bears no valid time.")
+        if abs(datetime.now(UTC) + self.clock_ahead - asked) <= _MOST_SKEW:
+            return None
+        return error_answer(
+            403,
+            "RequestTimeTooSkewed",
+            "The difference between the request time and the current time is too large.",
+        )
 
     def _check_v4(self, request: web.BaseRequest, match: re.Match[str]) -> web.Response | None:
         if match[1] != self.access_key:
