@@ -31,6 +31,7 @@ from fluidpy.testing.servers.object_server import ObjectServer, object_server
 from tests.chaos.latency import describe, worst
 from tests.chaos.reader import GRACE_SECONDS, NEW_FOLDER
 from tests.chaos.versioned_content import CHANGING_FILES, Ledger, content, shared_names
+from tests.fuse.conftest import ON_OVERLAY, overlay
 from tests.fuse.passed_through import is_passed_through
 from tests.model.place import KIB, Place, new_place, until
 
@@ -236,10 +237,17 @@ def new_bed(
 
 @contextmanager
 def _disk(directory: Path) -> Iterator[bool]:
-    """A disk of its own in memory, where one may be mounted; whether it is one."""
+    """A disk of its own in memory, where one may be mounted; whether it is one.
+
+    `FUSE_TESTS_DIRECTORY` may ask for an overlay, as `tests/fuse` does.
+    """
     directory.mkdir()
     if os.geteuid() != 0:
         yield False
+        return
+    if ON_OVERLAY:
+        with overlay(directory):
+            yield True
         return
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256m", "none", directory], check=True)
     try:

@@ -14,11 +14,12 @@ import pytest
 from fluidpy.cache.tier import TierDefinition
 from fluidpy.client.connection import WorkerConnection
 from fluidpy.fuse.mount_record import MountRecord
-from fluidpy.fuse.mounting import mount_dataset, unmount
+from fluidpy.fuse.mounting import list_mounts, mount_dataset, unmount
 from fluidpy.namespace.definition import DatasetDefinition, MountDefinition
 from fluidpy.settings import Settings
 from fluidpy.storage.under_storage import MountSource
-from tests.fuse.conftest import clear
+from tests.fuse.conftest import READ_MODE, clear
+from tests.fuse.passed_through import is_passed_through
 from tests.fuse.test_fuse_faults import running
 from tests.fuse.test_fuse_serving import until
 
@@ -75,7 +76,13 @@ def record(
         metadata_ttl_seconds=0.5,
     )
     record = mount_dataset(
-        definition, mount_point, fuse_settings, foreground=False, file=None, deadline=30
+        definition,
+        mount_point,
+        fuse_settings,
+        foreground=False,
+        file=None,
+        deadline=30,
+        read_mode=READ_MODE,
     )
     yield record
     unmount(mount_point, fuse_settings, lazy=True)
@@ -105,6 +112,12 @@ def test_a_directory_is_served_cold_warm_and_without_its_worker(
     (source / "late.txt").write_bytes(b"seen by the next worker")
     assert until(lambda: (mount_point / "late.txt").exists())
     assert same(mount_point, source)
+    (now,) = list_mounts(fuse_settings)
+    assert READ_MODE in ("auto", now.read_mode)
+    if now.read_mode == "passthrough":
+        content = (source / "large.bin").read_bytes()
+        large = mount_point / "large.bin"
+        assert until(lambda: is_passed_through(large, content, now.server_pid))
 
 
 def test_what_changes_at_the_source_is_seen(
