@@ -198,11 +198,17 @@ def test_requests_that_wait_are_not_held_up_by_a_file_on_the_disk(
         reader.pace.took(100.0)
     else:
         device.others_wait = True
-    make_cold(cold)
-    assert not reader.move_whole(1, cold, 100_000)
+    for unique in range(20):
+        make_cold(cold)
+        if not reader.move_whole(unique, cold, 100_000):
+            break
+        # The kernel had fetched it before it told: a busy machine lets a disk be that quick.
+        assert device.answer() == (unique, CONTENT)
+    else:
+        pytest.fail("it waited for the disk each time")
     os.pread(cold, 100_000, 0)
-    assert reader.move_whole(2, cold, 100_000)
-    assert device.answer() == (2, CONTENT)
+    assert reader.move_whole(100, cold, 100_000)
+    assert device.answer() == (100, CONTENT)
 
 
 def test_a_file_that_is_too_short_is_not_answered_at_once(
