@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.bad_input.conftest import WITHOUT_RIGHTS, Refusals, dataset
-from tests.cli.conftest import CommandLine
+from tests.cli.conftest import CommandLine, needs_fuse
 
 NOBODY = 65534
 """The user without rights (Debian's `nobody`)."""
@@ -67,6 +67,7 @@ def mounted(command_line: CommandLine, file: Path, directory: Path) -> Iterator[
     command_line.done("umount", "--lazy", directory)
 
 
+@needs_fuse
 def test_a_directory_used_twice(refusals: Refusals, file: Path, mounted: Path) -> None:
     assert refusals.said("mount", "-f", file, mounted) == (
         f"{mounted} is a mount of Dataset default/pets already\n"
@@ -75,6 +76,7 @@ def test_a_directory_used_twice(refusals: Refusals, file: Path, mounted: Path) -
     assert (mounted / "a.txt").read_bytes() == b"a"
 
 
+@needs_fuse
 def test_a_name_used_twice(refusals: Refusals, tmp_path: Path, file: Path, mounted: Path) -> None:
     other, elsewhere = tmp_path / "other", tmp_path / "elsewhere"
     other.mkdir()
@@ -89,6 +91,7 @@ def test_a_name_used_twice(refusals: Refusals, tmp_path: Path, file: Path, mount
     assert refusals.line.done("ls", "-f", file, "fluid://pets/") == "a.txt\n"
 
 
+@needs_fuse
 def test_two_mounts_at_one_directory_at_once(
     command_line: CommandLine, file: Path, directory: Path
 ) -> None:
@@ -109,7 +112,7 @@ def test_two_mounts_at_one_directory_at_once(
     assert len(mounts) == 1
 
 
-@pytest.mark.parametrize("verb", ["ls", "mount", "load"])
+@pytest.mark.parametrize("verb", ["ls", "load", pytest.param("mount", marks=needs_fuse)])
 def test_directories_of_ours_that_cannot_be_written(
     refusals: Refusals, tmp_path: Path, file: Path, directory: Path, verb: str
 ) -> None:

@@ -15,6 +15,10 @@ import pytest
 from fluidpy.storage.local_files import SETTLED_NS
 from tests.cli.forked_commands import may_be_forked, run_forked
 
+needs_fuse = pytest.mark.skipif(
+    not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="/dev/fuse cannot be opened here"
+)
+
 
 @dataclass
 class CommandLine:

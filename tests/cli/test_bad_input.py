@@ -12,6 +12,7 @@ from fluidpy.errors import SourceError, SourceNotFoundError
 from fluidpy.testing.servers.process_group import free_ports
 from fluidpy.testing.servers.seaweedfs import SeaweedServer
 from tests.bad_input.conftest import Refusals, refusals
+from tests.cli.conftest import needs_fuse
 
 __all__ = ["refusals"]
 
@@ -189,6 +190,7 @@ def test_directories_that_are_missing(refuse: Refuse, tmp_path: Path) -> None:
     ]
 
 
+@needs_fuse
 def test_a_cache_directory_that_cannot_be_written(refuse: Refuse, tree: Path) -> None:
     with pytest.raises(OSError, match="fluidpy-cache") as refused:
         Path("/proc/fluidpy-cache").mkdir()

@@ -15,12 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import CommandLine, write_dataset
+from tests.cli.conftest import CommandLine, needs_fuse, write_dataset
 from tests.model.place import until
-
-needs_fuse = pytest.mark.skipif(
-    not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="/dev/fuse cannot be opened here"
-)
 
 
 def test_ls(command_line: CommandLine, dataset_file: Path) -> None:

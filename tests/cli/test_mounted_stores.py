@@ -13,13 +13,11 @@ import pytest
 from fluidpy.testing.servers.oss import OssServer, oss_server
 from fluidpy.testing.servers.seaweedfs import SeaweedServer
 from tests.bad_input.conftest import Refusals, dataset, refusals
-from tests.cli.conftest import CommandLine
+from tests.cli.conftest import CommandLine, needs_fuse
 
 __all__ = ["refusals"]
 
-pytestmark = pytest.mark.skipif(
-    not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="/dev/fuse cannot be opened here"
-)
+pytestmark = needs_fuse
 FILES = {"a/small.txt": b"small", "a/b/large.bin": bytes(range(256)) * 9000, "top.csv": b"1,2\n"}
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
-import os
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -22,13 +21,11 @@ from fluidpy.filesystem import FluidFileSystem
 from fluidpy.testing.servers.fault_proxy import FaultProxy, fault_proxy
 from fluidpy.testing.servers.seaweedfs import SeaweedServer
 from tests.bad_input.test_bad_sources import bucket_dataset
-from tests.cli.conftest import CommandLine, command_line
+from tests.cli.conftest import CommandLine, command_line, needs_fuse
 
 __all__ = ["command_line"]
 
-pytestmark = pytest.mark.skipif(
-    not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="/dev/fuse cannot be opened here"
-)
+pytestmark = needs_fuse
 
 MIB = 1 << 20
 SECONDS = 100.0
