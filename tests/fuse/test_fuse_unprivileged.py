@@ -16,6 +16,7 @@ NOBODY = 65534
 
 PREPARE = """
 set -e
+umount --all --lazy --types fuse.fluidpy || true
 if ! [ "$(stat -c %a /dev/fuse)" = 666 ]; then
   mknod "$HOME/fuse" c 10 229
   chmod 666 "$HOME/fuse"
@@ -23,7 +24,8 @@ if ! [ "$(stat -c %a /dev/fuse)" = 666 ]; then
 fi
 exec "$@"
 """
-"""A device that any user may open, as udev makes it, for this one process tree where it is not."""
+"""A device that any user may open, as udev makes it, for this one process tree where it is not. It
+lets go of the mounts of others, whose copies here would outlive their unmount."""
 
 
 def interpreter_for_others() -> str | None:
