@@ -104,6 +104,8 @@ def tree() -> dict[bytes, Node]:
 def worker(
     fuse_settings: Settings, short_directory: Path, tree: dict[bytes, Node]
 ) -> Iterator[TreeWorker]:
+    if READ_MODE == "passthrough":  # which a mount tries on a file in its cache
+        (fuse_settings.cache_dir / "store").mkdir(parents=True)
     worker = TreeWorker(fuse_settings, short_directory, tree)
     worker.start()
     yield worker

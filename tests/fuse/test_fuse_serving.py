@@ -18,7 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuse.conftest import Mounted
+from fluidpy.fuse.mounting import list_mounts
+from fluidpy.settings import Settings
+from tests.fuse.conftest import READ_MODE, Mounted
 from tests.fuse.tree_worker import NOW_NS, Link, Node, TreeWorker
 
 
@@ -42,11 +44,18 @@ def seen(top: Path) -> dict[bytes, Node]:
 
 @pytest.mark.parametrize(("complete", "kept"), [(True, True), (False, True), (False, False)])
 def test_the_whole_tree_is_served(
-    worker: TreeWorker, mounted: Mounted, mount_point: Path, complete: bool, kept: bool
+    worker: TreeWorker,
+    mounted: Mounted,
+    mount_point: Path,
+    fuse_settings: Settings,
+    complete: bool,
+    kept: bool,
 ) -> None:
     worker.complete, worker.kept = complete, kept
     mounted()
     assert seen(mount_point) == worker.tree
+    (record,) = list_mounts(fuse_settings)
+    assert READ_MODE in ("auto", record.read_mode)
 
 
 def test_attributes_are_those_of_the_entries(mounted: Mounted, mount_point: Path) -> None:
