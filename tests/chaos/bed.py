@@ -112,12 +112,12 @@ class Bed:
                 wrong.append(f"{name}: not version {self.ledger.newest(name)}")
         return wrong
 
-    def passes_through(self, chance: random.Random) -> bool:
+    def passes_through(self, chance: random.Random, patience: float) -> bool:
         """Whether the kernel reads some file by itself, and rightly; under load a try may fail."""
         name = chance.choice(self.names[:-CHANGING_FILES])
         wanted = content(name, 1)
         assert (self.top / name).read_bytes() == wanted  # the cache has all of it
-        return is_passed_through(self.top / name, wanted, self.record.server_pid, patience=0.2)
+        return is_passed_through(self.top / name, wanted, self.record.server_pid, patience)
 
     def held_bytes(self) -> int:
         """Bytes of the cache's disk that no file in it accounts for: unlinked and held by someone.

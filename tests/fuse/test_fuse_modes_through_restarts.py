@@ -87,6 +87,6 @@ def test_more_open_files_than_the_bound_are_read_the_older_way(
         """How many of all the files, open at once, were passed through."""
         return len(passed_through(contents, bed.record().server_pid))
 
-    assert until(lambda: right() == bound)
+    assert until(lambda: right() == bound, 60)
     kill_server(bed.settings)
-    assert until(lambda: right() == bound)
+    assert until(lambda: right() == bound, 60)
