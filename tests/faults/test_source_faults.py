@@ -1,4 +1,7 @@
-"""Broken answers of the source: right bytes or a clear errno within the deadline, never others."""
+"""Broken answers of the source: right bytes or a clear errno within the deadline, never others.
+
+The bed asserts for each read that it came in time and that its errno is a clear one.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,11 @@ import pytest
 
 from fluidpy.testing.servers.fault_proxy import Fault, FaultProxy
 from fluidpy.testing.servers.seaweedfs import SeaweedServer
-from tests.faults.bed import CLEAR_ERRNOS, FACES, Bed, Outcome, attempt, contents, new_bed
+from tests.faults.bed import FACES, Bed, Outcome, attempt, contents, new_bed
 from tests.model.faces import DATASET, FileSystem
 from tests.model.place import BLOCK_BYTES, until
 
 DEADLINE_SECONDS = 6.0
-LATEST_SECONDS = DEADLINE_SECONDS + 30.0
-"""The client waits 5 s longer than the worker's deadline, so that the worker's word comes first;
-the rest is for a busy machine."""
-
 SIZE = 5 * BLOCK_BYTES
 
 PASSING = {
@@ -97,18 +96,16 @@ def staying(bed: Bed, cold: Iterator[str]) -> Outcomes:
 def test_a_passing_fault_costs_time_only(bed: Bed, passing: Outcomes, name: str, face: str) -> None:
     path, outcome = passing[name, face]
     assert outcome.data == bed.files[path], outcome
-    assert outcome.seconds < LATEST_SECONDS
 
 
 @pytest.mark.parametrize("face", FACES)
 @pytest.mark.parametrize("name", STAYING)
-def test_a_staying_fault_is_a_clear_errno_in_time(
+def test_a_staying_fault_is_a_clear_errno(
     bed: Bed, staying: Outcomes, name: str, face: str
 ) -> None:
     path, outcome = staying[name, face]
     assert outcome.data is None, f"{len(outcome.data or b'')} bytes came"
     assert outcome.code in STAYING[name][1], outcome
-    assert outcome.seconds < LATEST_SECONDS
     assert outcome.message
     if face == "url":
         assert path in outcome.message or path.rpartition("/")[2] in outcome.message
@@ -135,11 +132,10 @@ def test_an_object_changed_while_it_is_read_is_never_mixed(
     try:
         assert file.read(0, 100) == old[:100]
         bed.put(path, new)
-        outcome = attempt(lambda: file.read(0, SIZE))
+        outcome = bed.judge(attempt(lambda: file.read(0, SIZE)), path, {errno.ESTALE})
     finally:
         file.close()
     assert outcome.data in (None, old[:SIZE]), "a mix of two versions"
-    assert outcome.data is not None or outcome.code == errno.ESTALE
     bed.session.entry(path, refresh=True)
     assert until(lambda: bed.attempt(face, path).data == new), bed.attempt(face, path)
 
@@ -155,11 +151,10 @@ def test_an_object_changed_between_two_requests_is_never_mixed(
         before=lambda: bed.server.put_objects(bed.bucket, {f"{bed.prefix}/{path}": new}),
     )
     bed.proxy.add(change)
-    outcome = bed.attempt(face, path)
+    outcome = bed.attempt(face, path, {errno.ESTALE})
     bed.proxy.clear()
     bed.files[path] = new
     assert outcome.data in (None, old, new), "a mix of two versions"
-    assert outcome.data is not None or outcome.code == errno.ESTALE, outcome
     assert until(lambda: bed.attempt(face, path).data == new), bed.attempt(face, path)
 
 
@@ -167,9 +162,8 @@ def test_an_object_changed_between_two_requests_is_never_mixed(
 def test_a_removed_object_is_a_clear_errno(bed: Bed, cold: Iterator[str], face: str) -> None:
     path = next(cold)
     bed.server._request("DELETE", bed.url_path(path))
-    outcome = bed.attempt(face, path)
+    outcome = bed.attempt(face, path, {errno.ESTALE, errno.ENOENT})
     assert outcome.data is None
-    assert outcome.code in (errno.ESTALE, errno.ENOENT), outcome
     assert until(lambda: bed.attempt(face, path).code == errno.ENOENT)
     del bed.files[path]
 
@@ -180,7 +174,7 @@ def all_ways(bed: Bed, path: str) -> list[Outcome]:
     with ThreadPoolExecutor() as pool:
         found = pool.submit(attempt, lambda: "\n".join(files.find(folder)).encode())
         outcomes = list(pool.map(lambda face: bed.attempt(face, path), FACES))
-        return [*outcomes, found.result()]
+        return [*outcomes, bed.judge(found.result(), "find")]
 
 
 def test_listings_that_fail(seaweedfs_server: SeaweedServer, proxy: FaultProxy) -> None:
@@ -192,13 +186,11 @@ def test_listings_that_fail(seaweedfs_server: SeaweedServer, proxy: FaultProxy) 
         proxy.add(Fault(query="*list-type*", status=503, times=0))
         outcomes = all_ways(bed, "b/2")
         assert [outcome.data for outcome in outcomes] == [None] * 3
-        assert all(outcome.code in CLEAR_ERRNOS for outcome in outcomes), outcomes
         assert [bed.faces[face].names("") for face in FACES] == [{"a", "b"}] * 2
         bed.check("a/1")
         proxy.clear()
         proxy.add(Fault(query="*list-type*", stall_after=0, times=0))
         outcomes = all_ways(bed, "b/2")
         assert [outcome.data for outcome in outcomes] == [None] * 3
-        assert all(o.code in CLEAR_ERRNOS and o.seconds < LATEST_SECONDS for o in outcomes)
         proxy.clear()
         bed.check()
