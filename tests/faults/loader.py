@@ -16,11 +16,13 @@ from fluidpy.settings import Settings
 FILES_A_LOAD = 8
 
 _PROGRAM = """\
-import random, sys
+import os, random, sys, time
 from fluidpy.cli.main import main
 
-file, count, *paths = sys.argv[1:]
+file, pause, count, *paths = sys.argv[1:]
 while True:
+    while os.path.exists(pause):
+        time.sleep(0.01)
     chosen = random.sample(paths, int(count))
     main(["load", "-f", file, *(word for path in chosen for word in ("--path", path))])
 """
@@ -35,26 +37,28 @@ class Loader:
         """Starts nothing yet."""
         self.log = file.with_suffix(".log")
         self._environment = worker_environment(settings)
-        words = [os.fspath(file), str(FILES_A_LOAD), *paths]
+        self._pause = file.with_suffix(".pause")
+        words = [os.fspath(file), os.fspath(self._pause), str(FILES_A_LOAD), *paths]
         self._command = [sys.executable, "-c", _PROGRAM, *words]
         self._process: subprocess.Popen[bytes] | None = None
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """It loads inside the block only: outside of it, it is stopped."""
+        """It loads inside the block; after it, it ends the load under way and waits.
+
+        It is not stopped by a signal: it may be about to start a worker, which others wait for.
+        """
+        self._pause.unlink(missing_ok=True)
         if self._process is None:
             null = subprocess.DEVNULL
             with self.log.open("ab") as log:
                 self._process = subprocess.Popen(
                     self._command, env=self._environment, stdin=null, stdout=null, stderr=log
                 )
-        else:
-            self._process.send_signal(signal.SIGCONT)
         try:
             yield
         finally:
-            if self._process is not None:
-                self._process.send_signal(signal.SIGSTOP)
+            self._pause.touch()
 
     def kill(self) -> None:
         """Kills it, which must be there, and waits for its end."""
