@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.mount.names import NAME_BYTES, Names
 from benchmarks.mount.promises import Promise
-from benchmarks.mount.reading import Sample, cpu_seconds, drop_pages
+from benchmarks.mount.reading import Drop, Sample, cpu_seconds, drop
 from benchmarks.mount.rounds import Outcome, Series, outcome, take_rounds
 from benchmarks.mount.system import Mounted
 
@@ -97,7 +97,7 @@ def run(
         return replace(sample, source_requests=requests() - before)
 
     def take(name: str) -> Sample:
-        drop_pages()
+        drop(Drop.PAGES_NAMES_INODES)
         sample = scan(systems[name])
         talk(f"{name}, first time: {sample.seconds:.1f} s")
         if sample.finished:

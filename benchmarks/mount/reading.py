@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +131,14 @@ def _read_bytes(pid: int) -> int:
     return 0
 
 
-def drop_pages() -> None:
-    """Empties the kernel's caches of pages, names and inodes; what is dirty is written before."""
+class Drop(Enum):
+    """What the kernel is to forget (`/proc/sys/vm/drop_caches`, its sysctl documentation)."""
+
+    PAGES = "1"
+    PAGES_NAMES_INODES = "3"
+
+
+def drop(what: Drop) -> None:
+    """Empties caches of the kernel; what is dirty is written before."""
     os.sync()
-    Path("/proc/sys/vm/drop_caches").write_text("3\n")
+    Path("/proc/sys/vm/drop_caches").write_text(f"{what.value}\n")

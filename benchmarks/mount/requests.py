@@ -19,7 +19,7 @@ from typing import Any
 from benchmarks.machine import facts, steady_memory
 from benchmarks.mount.names import Names
 from benchmarks.mount.programs import DEBIAN, PYPI, install
-from benchmarks.mount.reading import cpu_seconds, drop_pages
+from benchmarks.mount.reading import Drop, cpu_seconds, drop
 from benchmarks.mount.request_trace import Requests, recorded, tracing
 from benchmarks.mount.running import Running, add_choice, choose, end_in_order
 from benchmarks.mount.system import Mounted
@@ -130,7 +130,7 @@ def main(arguments: Sequence[str]) -> int:
         with running.mounted(tree, chosen) as (mounted, failures):
             for name, (unit, job) in _jobs(tree).items():
                 for system, found in mounted.items():
-                    drop_pages()
+                    drop(Drop.PAGES_NAMES_INODES)
                     for turn in ("first", "again"):
                         one = {"unit": unit, **_measure(instance, found, job)}
                         results.setdefault(f"{name}, {turn}", {})[system] = one

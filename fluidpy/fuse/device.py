@@ -91,17 +91,6 @@ class Device:
         for unique in unhurried:
             self.reply(unique)
 
-    def reply_from_pipe(self, unique: int, pipe: int, length: int) -> bool:
-        """Answers a request with what a pipe has, header and `length` bytes; false when it was
-        refused, and the pipe may have some of that still.
-        """
-        try:
-            os.splice(pipe, self.fd, OUT_HEADER.size + length, flags=os.SPLICE_F_MOVE)
-        except OSError as error:
-            self._failed(error, unique)
-            return False
-        return True
-
     def reply_error(self, unique: int, code: int) -> None:
         """Answers a request with an errno."""
         try:

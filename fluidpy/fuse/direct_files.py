@@ -14,6 +14,7 @@ from typing import Final, Protocol
 
 from fluidpy.client.protocol import EntryTuple
 from fluidpy.fuse.expected_reads import Expected, ExpectedReads
+from fluidpy.fuse.kept_files import Whole
 from fluidpy.fuse.open_files import HeldFd, OpenFile
 from fluidpy.fuse.read_modes import LARGE_FILE_BYTES
 from fluidpy.namespace.catalog import Entry
@@ -42,8 +43,12 @@ class DirectFiles:
         *,
         on_used: Callable[[int], None],
         close: Callable[[OpenFile], None],
+        unbuffered: Callable[[int], Whole | None] = lambda _row: None,
     ) -> None:
-        """`on_used` hears of rows that were opened; `close` lets go of a file if nobody reads."""
+        """`on_used` hears of rows that were opened; `close` lets go of a file if nobody reads;
+        `unbuffered` gives files that are read past the kernel's pages.
+        """
+        self._unbuffered = unbuffered
         self._view = view
         self._on_used = on_used
         self._close = close
@@ -56,6 +61,14 @@ class DirectFiles:
     def looked_up(self, entry: EntryTuple) -> None:
         """The kernel asked for the name of a file, and may read it next."""
         self._expected.looked_up(entry)
+
+    def unbuffered(self, row: int) -> Whole | None:
+        """A small file to be read whole, and its pages not at all; None for any other."""
+        return self._unbuffered(row) if self.kernel_keeps_pages else None
+
+    def was_read_unbuffered(self, row: int) -> None:
+        """The kernel was given all of it."""
+        self._on_used(row)
 
     def take_expected(self, row: int) -> Expected | None:
         """What is known of a file that is read now if its name was looked up; an fd is the
@@ -90,10 +103,6 @@ class DirectFiles:
         if self._view is None or entry[4] >= LARGE_FILE_BYTES:
             return None
         return self._view.open(entry)
-
-    def needs_no_pages(self, file: OpenFile) -> bool:
-        """Whether the pages of a small file are of no use once it was read to its end."""
-        return self.kernel_keeps_pages and file.handle is None and file.size < LARGE_FILE_BYTES
 
     def was_read(self, file: OpenFile, end: int, length: int) -> None:
         """`length` bytes up to `end` were given to the kernel."""

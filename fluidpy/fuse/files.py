@@ -18,6 +18,7 @@ from fluidpy.fuse.device import Device
 from fluidpy.fuse.direct_files import DirectFiles, OpensCacheFiles
 from fluidpy.fuse.event_loop import EventLoop
 from fluidpy.fuse.expected_reads import Expected
+from fluidpy.fuse.kept_files import Whole
 from fluidpy.fuse.kernel import OPEN_OUT, READ_IN, OpenFlag
 from fluidpy.fuse.known_opens import KnownOpens
 from fluidpy.fuse.open_files import HeldFd, OpenFile, OpenFileTable
@@ -70,11 +71,13 @@ class Files:
         block_bytes: int,
         deadline: float,
         view: OpensCacheFiles | None = None,
+        unbuffered: Callable[[int], Whole | None] = lambda _row: None,
         on_used: Callable[[int], None] = lambda _row: None,
     ) -> None:
         """`block_bytes` is the unit in which the worker keeps; `deadline` in seconds, a request.
 
-        `view` opens complete cache files without the worker; `on_used` hears of their rows.
+        `view` opens complete cache files without the worker, `unbuffered` has those of them that
+        are read past the kernel's pages; `on_used` hears of their rows.
         """
         self._loop = loop
         self._device = device
@@ -85,7 +88,9 @@ class Files:
         self._table = table
         self.block_bytes = block_bytes
         self._deadline = deadline
-        self.direct = DirectFiles(view, on_used=on_used, close=self._close_unless_busy)
+        self.direct = DirectFiles(
+            view, on_used=on_used, close=self._close_unless_busy, unbuffered=unbuffered
+        )
         self.on_complete: Callable[[int], None] = lambda _row: None
         """Hears of rows whose files the cache has whole by now."""
         self._known = KnownOpens(catalog)
@@ -122,6 +127,8 @@ class Files:
         row = row_of_node(node)
         file = self._table.get(row, self._loop.clock())
         if file is None:
+            if start == 0 and self._read_unbuffered(unique, row, size):
+                return
             expected = self.direct.take_expected(row)
             if expected is not None and self._read_at_once(unique, expected, start, size):
                 return
@@ -142,12 +149,22 @@ class Files:
             self._waiting.begin(unique)
             self._ask(_Read(unique, start, end, self._loop.clock() + self._deadline), file)
 
+    def _read_unbuffered(self, unique: int, row: int, size: int) -> bool:
+        """Answers a READ of all of a small file past the kernel's pages; whether that was done."""
+        whole = self.direct.unbuffered(row)
+        if whole is None or whole.size > size:
+            return False
+        if not self._reader.answer_unbuffered(unique, whole.fd, whole.size):
+            return False
+        self.direct.was_read_unbuffered(row)
+        return True
+
     def _read_at_once(self, unique: int, expected: Expected, start: int, size: int) -> bool:
         """Answers a READ of all of a small file that is being fetched; whether that was done."""
         entry, fd, _sweep = expected
         if fd is None or start or entry[4] > size or not self.direct.kernel_keeps_pages:
             return False
-        if not self._reader.move_whole(unique, fd, entry[4]):
+        if not self._reader.answer_whole(unique, fd, entry[4]):
             return False
         self.direct.was_read_at_once(entry[0], fd, entry[4])
         return True
@@ -275,7 +292,6 @@ class Files:
             read.unique,
             read.pieces,
             lambda error: self._sent(read, file, held, error),
-            unneeded=read.end == file.size and self.direct.needs_no_pages(file),
         )
 
     def _sent(

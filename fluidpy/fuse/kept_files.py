@@ -4,6 +4,9 @@ Memory runs short, the kernel forgets pages and inodes, and the next epoch asks 
 more: a file that is held needs no look at directory and inode. A lease on each has the worker say
 when it leaves the cache, and count its bytes until it is let go of. What is read once takes none.
 Each time a held file is read from, it has to look as it did: one that was altered is not served.
+
+They are held to be read past the kernel's pages (`O_DIRECT`), where their file system can: pages of
+theirs would be filled, copied from once, and dropped.
 """
 
 from __future__ import annotations
@@ -45,6 +48,13 @@ class TakesLeases(Protocol):
         """It is not any more."""
 
 
+class Whole(NamedTuple):
+    """A whole file: an fd that stays its keeper's, good until the keeper is asked again."""
+
+    fd: int
+    size: int
+
+
 class _Stamp(NamedTuple):
     size: int
     ino: int
@@ -56,6 +66,7 @@ class _Kept(NamedTuple):
     fd: int
     generation: int
     stamp: _Stamp
+    unbuffered: bool
 
 
 class KeptFiles:
@@ -74,26 +85,48 @@ class KeptFiles:
 
     def open(self, entry: EntryTuple) -> int | None:
         """As the view's `open`."""
-        row, generation = entry[0], self._view.generation()
-        kept = self._kept.get(row)
+        row = entry[0]
+        kept = self._unchanged(row)
         if kept is not None:
-            if kept.generation == generation and _stamp_of(kept.fd) == kept.stamp:
-                return _duplicate(kept.fd)
-            self._let_go(row)
+            return _opened_again(kept.fd, 0)
         again = self._view.found_before(row)
         fd = self._view.open(entry)
         if again and fd is not None and self.limit:
-            self._keep(row, fd, generation)
+            self._keep(row, fd, self._view.generation())
         return fd
 
+    def holds_unbuffered(self, row: int) -> bool:
+        """Whether a file is held to be read past the kernel's pages: none need be fetched."""
+        kept = self._kept.get(row)
+        return kept is not None and kept.unbuffered
+
+    def unbuffered(self, row: int) -> Whole | None:
+        """A kept file to be read past the kernel's pages; None when there is none such."""
+        kept = self._unchanged(row)
+        if kept is None or not kept.unbuffered:
+            return None
+        return Whole(kept.fd, kept.stamp.size)
+
+    def _unchanged(self, row: int) -> _Kept | None:
+        kept = self._kept.get(row)
+        if kept is None:
+            return None
+        if kept.generation == self._view.generation() and _stamp_of(kept.fd) == kept.stamp:
+            return kept
+        self._let_go(row)
+        return None
+
     def _keep(self, row: int, fd: int, generation: int) -> None:
-        own = _duplicate(fd)
+        own = _opened_again(fd, os.O_DIRECT)
+        unbuffered = own is not None
+        if own is None:
+            own = _opened_again(fd, 0)  # the file system reads through pages only
         if own is None:
             return
         if len(self._kept) >= self.limit:
             self._let_go(next(iter(self._kept)))
         stamp = _stamp_of(own)
-        self._kept[row] = _Kept(own, generation, stamp)
+        self._kept[row] = _Kept(own, generation, stamp, unbuffered)
         self._leases.take(row, stamp.ino)
         self._view.forget(row)
 
@@ -119,8 +152,9 @@ def _stamp_of(fd: int) -> _Stamp:
     return _Stamp(facts.st_size, facts.st_ino, facts.st_ctime_ns, facts.st_mtime_ns)
 
 
-def _duplicate(fd: int) -> int | None:
+def _opened_again(fd: int, flags: int) -> int | None:
+    """Another open of the same file, which has flags of its own."""
     try:
-        return os.dup(fd)
-    except OSError:  # no fds are left: the worker's answer tells
+        return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC | flags)
+    except OSError:  # EINVAL for flags; no fds are left: the worker's answer tells
         return None

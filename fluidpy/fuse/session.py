@@ -10,6 +10,7 @@ from typing import Final, TypeAlias
 
 from fluidpy.errors import FluidpyError, MountError, errno_of
 from fluidpy.fuse.attributes import FILE_VALID_SECONDS, Attributes, row_of_node
+from fluidpy.fuse.busy_wait import BusyWait
 from fluidpy.fuse.device import GONE, Device
 from fluidpy.fuse.directories import Directories, Freshness
 from fluidpy.fuse.event_loop import EventLoop
@@ -110,6 +111,7 @@ class FuseSession:
         # buffer of a process that is killed at that moment.
         self._buffer = bytearray(b"\1") * BUFFER_BYTES
         self._handlers = self._handler_table()
+        self._busy_wait = BusyWait(loop.clock)
 
     def _handler_table(self) -> dict[int, Handler]:
         directories, files, device = self._directories, self._files, self._device
@@ -155,6 +157,7 @@ class FuseSession:
     def _on_readable(self, _events: int) -> None:
         fd, buffers, view = self._device.fd, [self._buffer], memoryview(self._buffer)
         has_request = self._device.has_request
+        self._busy_wait.woken()
         for _ in range(REQUESTS_A_TURN):
             try:
                 length = os.readv(fd, buffers)
@@ -166,8 +169,11 @@ class FuseSession:
                 self._end(error)
                 return
             self._handle(view[:length])
-            if not has_request():
-                break
+            if has_request():
+                continue
+            self._device.reply_to_rest()
+            if not self._busy_wait.comes_soon(has_request):
+                return
         self._device.reply_to_rest()
 
     def _handle_noted(self, request: memoryview) -> None:

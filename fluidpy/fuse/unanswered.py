@@ -133,12 +133,6 @@ class NotingDevice(Device):
         super().reply(unique, payload)
         self._table.answered(unique)
 
-    def reply_from_pipe(self, unique: int, pipe: int, length: int) -> bool:
-        """Answers a request with what a pipe has."""
-        accepted = super().reply_from_pipe(unique, pipe, length)
-        self._table.answered(unique)
-        return accepted
-
     def reply_error(self, unique: int, code: int) -> None:
         """Answers a request with an errno."""
         super().reply_error(unique, code)

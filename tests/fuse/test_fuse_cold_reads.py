@@ -1,5 +1,5 @@
 """Bytes that are not in memory yet: who waits for the disk, what is fetched before it is asked for,
-and pages that go from one file to another.
+and what is read past the kernel's pages.
 """
 
 from __future__ import annotations
@@ -36,7 +36,6 @@ class SocketDevice:
         self._inside, self.outside = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self._inside.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * 1024 * 1024)
         self.outside.settimeout(10)
-        self.refuses: set[int] = set()
         self.others_wait = False
 
     def has_request(self) -> bool:
@@ -44,14 +43,6 @@ class SocketDevice:
 
     def reply(self, unique: int, payload: memoryview) -> None:
         self._inside.sendall(OUT_HEADER.pack(16 + len(payload), 0, unique) + bytes(payload))
-
-    def reply_from_pipe(self, unique: int, pipe: int, length: int) -> bool:
-        if unique in self.refuses:
-            return False
-        left = OUT_HEADER.size + length
-        while left:
-            left -= os.splice(pipe, self._inside.fileno(), left)
-        return True
 
     def answer(self) -> tuple[int, bytes]:
         header = self.outside.recv(16, socket.MSG_WAITALL)
@@ -135,21 +126,19 @@ def wait_for(loop: EventLoop, results: list[OSError | None], count: int) -> None
     loop.run()
 
 
-@pytest.mark.parametrize("unneeded", [False, True])
 @pytest.mark.parametrize("slow", [False, True])
 def test_cold_bytes_are_the_right_ones_whoever_waits(
     loop: EventLoop,
     reader: RangeReader,
     device: SocketDevice,
     cold: int,
-    unneeded: bool,
     slow: bool,
 ) -> None:
     if slow:
         reader.pace.took(100.0)
     results: list[OSError | None] = []
-    reader.send(1, [Piece(cold, 0, 50_000)], results.append, unneeded=unneeded)
-    reader.send(2, [Piece(cold, 50_001, 49_999)], results.append, unneeded=unneeded)
+    reader.send(1, [Piece(cold, 0, 50_000)], results.append)
+    reader.send(2, [Piece(cold, 50_001, 49_999)], results.append)
     wait_for(loop, results, 2)
     answers = dict(device.answer() for _ in range(2))
     assert answers == {1: CONTENT[:50_000], 2: CONTENT[50_001:]}
@@ -157,35 +146,23 @@ def test_cold_bytes_are_the_right_ones_whoever_waits(
     assert not reader.busy
 
 
-@pytest.mark.parametrize("unneeded", [False, True])
 def test_a_file_that_is_too_short_answers_nothing_and_spoils_no_other(
-    loop: EventLoop, reader: RangeReader, device: SocketDevice, cold: int, unneeded: bool
+    loop: EventLoop, reader: RangeReader, device: SocketDevice, cold: int
 ) -> None:
     results: list[OSError | None] = []
-    reader.send(1, [Piece(cold, 0, 100_001)], results.append, unneeded=unneeded)
+    reader.send(1, [Piece(cold, 0, 100_001)], results.append)
     wait_for(loop, results, 1)
     assert results[0] is not None
     assert results[0].errno == errno.ENODATA
-    reader.send(2, [Piece(cold, 0, 100_000)], results.append, unneeded=unneeded)
+    reader.send(2, [Piece(cold, 0, 100_000)], results.append)
     wait_for(loop, results, 2)
     assert device.answer() == (2, CONTENT)
-
-
-def test_what_the_kernel_refuses_is_not_given_to_the_next_request(
-    loop: EventLoop, reader: RangeReader, device: SocketDevice, cold: int
-) -> None:
-    device.refuses.add(1)
-    results: list[OSError | None] = []
-    reader.send(1, [Piece(cold, 0, 4096)], results.append, unneeded=True)
-    reader.send(2, [Piece(cold, 4096, 4096)], results.append, unneeded=True)
-    wait_for(loop, results, 2)
-    assert device.answer() == (2, CONTENT[4096:8192])
 
 
 def test_a_file_that_is_being_fetched_is_answered_at_once(
     reader: RangeReader, device: SocketDevice, cold: int
 ) -> None:
-    assert reader.move_whole(1, cold, 100_000)
+    assert reader.answer_whole(1, cold, 100_000)
     assert device.answer() == (1, CONTENT)
     assert not reader.busy
 
@@ -200,23 +177,70 @@ def test_requests_that_wait_are_not_held_up_by_a_file_on_the_disk(
         device.others_wait = True
     for unique in range(20):
         make_cold(cold)
-        if not reader.move_whole(unique, cold, 100_000):
+        if not reader.answer_whole(unique, cold, 100_000):
             break
         # The kernel had fetched it before it told: a busy machine lets a disk be that quick.
         assert device.answer() == (unique, CONTENT)
     else:
         pytest.fail("it waited for the disk each time")
     os.pread(cold, 100_000, 0)
-    assert reader.move_whole(100, cold, 100_000)
+    assert reader.answer_whole(100, cold, 100_000)
     assert device.answer() == (100, CONTENT)
 
 
 def test_a_file_that_is_too_short_is_not_answered_at_once(
     reader: RangeReader, device: SocketDevice, cold: int
 ) -> None:
-    assert not reader.move_whole(1, cold, 100_001)
-    assert reader.move_whole(2, cold, 100_000)
+    assert not reader.answer_whole(1, cold, 100_001)
+    assert reader.answer_whole(2, cold, 100_000)
     assert device.answer() == (2, CONTENT)
+
+
+@pytest.fixture
+def unbuffered(cold: int) -> Iterator[int]:
+    """The cold file, opened so that it is read past the kernel's pages."""
+    make_cold(cold)
+    try:
+        fd = os.open(f"/proc/self/fd/{cold}", os.O_RDONLY | os.O_DIRECT)
+    except OSError:
+        pytest.skip("the file system here reads through the kernel's pages only")
+    yield fd
+    os.close(fd)
+
+
+def test_a_file_is_read_past_the_kernels_pages(
+    reader: RangeReader, device: SocketDevice, cold: int, unbuffered: int
+) -> None:
+    assert reader.answer_unbuffered(1, unbuffered, len(CONTENT))
+    assert device.answer() == (1, CONTENT)
+    assert not any(pages_in_memory(cold))
+
+
+@pytest.mark.parametrize("length", [len(CONTENT) - 1, len(CONTENT) + 1, len(CONTENT) + 8192])
+def test_a_file_of_another_size_is_not_answered_past_the_pages(
+    reader: RangeReader, device: SocketDevice, unbuffered: int, length: int
+) -> None:
+    assert not reader.answer_unbuffered(1, unbuffered, length)
+    assert reader.answer_unbuffered(2, unbuffered, len(CONTENT))
+    assert device.answer() == (2, CONTENT)
+
+
+@pytest.mark.parametrize("slow", [False, True])
+def test_nobody_waits_for_a_file_that_is_read_past_the_pages(
+    reader: RangeReader, device: SocketDevice, unbuffered: int, slow: bool
+) -> None:
+    if slow:
+        reader.pace.took(100.0)
+    else:
+        device.others_wait = True
+    assert not reader.answer_unbuffered(1, unbuffered, len(CONTENT))
+
+
+def test_a_file_that_cannot_be_read_past_the_pages_is_left_to_others(reader: RangeReader) -> None:
+    read, write = os.pipe()
+    assert not reader.answer_unbuffered(1, read, len(CONTENT))
+    os.close(read)
+    os.close(write)
 
 
 @given(st.lists(st.floats(0, PATIENCE_SECONDS)))

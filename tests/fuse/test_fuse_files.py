@@ -79,9 +79,7 @@ class FakeReader:
         self.jobs: list[tuple[int, Sequence[Piece], Done]] = []
         self._replies = replies
 
-    def send(
-        self, unique: int, pieces: Sequence[Piece], done: Done, *, unneeded: bool = False
-    ) -> None:
+    def send(self, unique: int, pieces: Sequence[Piece], done: Done) -> None:
         self.jobs.append((unique, list(pieces), done))
 
     def finish(self, error: OSError | None = None) -> None:

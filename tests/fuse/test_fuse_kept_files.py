@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import resource
 from collections.abc import Iterator
@@ -105,6 +107,43 @@ def test_what_is_read_again_is_held_with_a_lease(
     assert read(files, 5, times=4) == b"5"
     assert view.opened == [5, 5]
     assert leases.taken == {5: view.path(5).stat().st_ino}
+
+
+def test_only_a_held_file_is_read_past_the_kernels_pages(files: KeptFiles, view: View) -> None:
+    assert read(files, 5) == b"5"
+    assert files.unbuffered(5) is None
+    assert not files.holds_unbuffered(5)
+    assert read(files, 5) == b"5"
+    whole = files.unbuffered(5)
+    if whole is None:
+        pytest.skip("the file system here reads through the kernel's pages only")
+    assert files.holds_unbuffered(5)
+    assert whole.size == 1
+    assert fcntl.fcntl(whole.fd, fcntl.F_GETFL) & os.O_DIRECT
+    fd = files.open((5, 1, b"n", 1, 1, 0, None, 5, b"v", 0, True))
+    assert fd is not None
+    assert not fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_DIRECT
+    os.close(fd)
+    with view.path(5).open("r+b") as stream:
+        stream.write(b"x")
+    assert files.unbuffered(5) is None
+    assert not len(files)
+
+
+def test_where_the_file_system_knows_pages_only_held_files_are_read_through_them(
+    files: KeptFiles, leases: Leases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.open
+
+    def without(path: str, flags: int, *rest: int) -> int:
+        if flags & os.O_DIRECT:
+            raise OSError(errno.EINVAL, "no")
+        return real(path, flags, *rest)
+
+    monkeypatch.setattr(os, "open", without)
+    assert read(files, 5, times=3) == b"5"
+    assert leases.taken.keys() == {5}
+    assert files.unbuffered(5) is None
 
 
 def test_a_file_that_left_the_cache_is_let_go_of(

@@ -246,6 +246,19 @@ def test_pages_that_the_mount_has_are_not_kept_a_second_time(bed: Bed, mode: Rea
     assert bed.same("small/3")
 
 
+def test_what_the_mount_forgot_is_read_again_past_the_cache_files_pages(bed: Bed) -> None:
+    bed.mount(ReadMode.NO_OPEN)
+    cached = without_pages(bed, "/small/3")
+    for _ in range(2):  # the second time it is held
+        assert bed.same("small/3")
+        assert until(lambda: not cached_bytes(cached))
+        forget(bed.mount_point / "small/3")
+    for _ in range(3):
+        assert bed.same("small/3")
+        assert not cached_bytes(cached)
+        forget(bed.mount_point / "small/3")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", [ReadMode.NO_OPEN, ReadMode.PLAIN])
 def test_no_page_of_a_large_file_is_kept_a_second_time(bed: Bed, mode: ReadMode) -> None:

@@ -1,0 +1,58 @@
+"""Whether the next request is looked for, for a moment, rather than slept for: a decision by the
+gaps of late.
+
+Who opens one small file after the other asks again within some 50 µs. To sleep in between costs
+the way into sleep and out of it, on both sides: of 87 µs that an open added, about 15. A server
+that looks instead needs a core of its own meanwhile, so it does that only while the next request
+comes at once again and again, and only where there is more than one core.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Final
+
+LOOK_SECONDS: Final = 100e-6
+"""How long the next request is looked for: twice what a reader of 100 KB files takes."""
+
+ENOUGH: Final = 8
+"""So many requests in a row came that soon before one is looked for: whoever reads a file and then
+computes is not waited for."""
+
+
+class BusyWait:
+    """Follows the requests of one mount."""
+
+    __slots__ = ("_answered_at", "_clock", "_enough", "_in_a_row")
+
+    def __init__(self, clock: Callable[[], float], cores: int | None = None) -> None:
+        """`clock` gives seconds; `cores` are those this process may use, without it the real ones.
+
+        With one core nothing is ever looked for: whoever would ask could not run meanwhile.
+        """
+        self._clock = clock
+        usable = len(os.sched_getaffinity(0)) if cores is None else cores
+        self._enough: float = ENOUGH if usable > 1 else float("inf")
+        self._in_a_row = 0
+        self._answered_at = float("-inf")
+
+    def woken(self) -> None:
+        """A request has come while nobody looked."""
+        if self._clock() - self._answered_at < LOOK_SECONDS:
+            self._in_a_row += 1
+        else:
+            self._in_a_row = 0
+
+    def comes_soon(self, has_request: Callable[[], bool]) -> bool:
+        """All requests at hand are answered: whether another comes while it is looked for."""
+        now = self._clock()
+        if self._in_a_row < self._enough:
+            self._answered_at = now
+            return False
+        limit = now + LOOK_SECONDS
+        while self._clock() < limit:
+            if has_request():
+                return True
+        self._in_a_row = 0
+        return False
