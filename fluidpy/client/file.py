@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 from functools import cached_property
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, SupportsIndex
 
 from fluidpy.client import protocol
 from fluidpy.client.connection import LostConnectionError
@@ -352,6 +352,10 @@ class DatasetFile(io.BufferedReader):
         if self.reopen_with is None:
             raise TypeError(f"cannot pickle {self.path}: it was not opened by a file system")
         return self.reopen_with()
+
+    def __reduce_ex__(self, protocol: SupportsIndex, /) -> tuple[Any, ...]:
+        """As `__reduce__`, which pickle would not ask: io's own class refuses here since 3.12."""
+        return self.__reduce__()
 
     def __repr__(self) -> str:
         """The path and the size."""
