@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 LOOK_SECONDS: Final = 100e-6
@@ -26,33 +28,42 @@ class BusyWait:
 
     __slots__ = ("_answered_at", "_clock", "_enough", "_in_a_row")
 
-    def __init__(self, clock: Callable[[], float], cores: int | None = None) -> None:
+    def __init__(self, clock: Callable[[], float], cores: float | None = None) -> None:
         """`clock` gives seconds; `cores` are those this process may use, without it the real ones.
 
-        With one core nothing is ever looked for: whoever would ask could not run meanwhile.
+        With less than two nothing is ever looked for: whoever would ask could not run meanwhile.
         """
         self._clock = clock
-        usable = len(os.sched_getaffinity(0)) if cores is None else cores
-        self._enough: float = ENOUGH if usable > 1 else float("inf")
+        usable = usable_cores() if cores is None else cores
+        self._enough: float = ENOUGH if usable >= 2 else float("inf")
         self._in_a_row = 0
         self._answered_at = float("-inf")
 
-    def woken(self) -> None:
-        """A request has come while nobody looked."""
+    def asked(self) -> None:
+        """A request has come after all were answered."""
         if self._clock() - self._answered_at < LOOK_SECONDS:
             self._in_a_row += 1
         else:
             self._in_a_row = 0
 
-    def comes_soon(self, has_request: Callable[[], bool]) -> bool:
-        """All requests at hand are answered: whether another comes while it is looked for."""
-        now = self._clock()
-        if self._in_a_row < self._enough:
-            self._answered_at = now
-            return False
-        limit = now + LOOK_SECONDS
-        while self._clock() < limit:
-            if has_request():
-                return True
-        self._in_a_row = 0
-        return False
+    def answered(self) -> bool:
+        """All requests at hand are answered: whether to look for the next one."""
+        self._answered_at = self._clock()
+        return self._in_a_row >= self._enough
+
+
+def usable_cores(groups: Path = Path("/sys/fs/cgroup")) -> float:
+    """Cores that this process may keep busy: those it may run on, or the quota of its control group
+    (`cpu.max`: microseconds in a period, or `max`; Documentation/admin-guide/cgroup-v2).
+    """
+    cores = float(len(os.sched_getaffinity(0)))
+    with suppress(OSError, ValueError):  # another kind of groups, or none: no quota to be seen
+        (line,) = (
+            line
+            for line in Path("/proc/self/cgroup").read_text().splitlines()
+            if line.startswith("0::")
+        )
+        quota, period = (groups / line[3:].lstrip("/") / "cpu.max").read_text().split()
+        if quota != "max":
+            cores = min(cores, int(quota) / int(period))
+    return cores

@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 from fluidpy.client.protocol import EntryTuple
 from fluidpy.fuse.expected_reads import Expected, ExpectedReads
-from fluidpy.fuse.kept_files import Whole
+from fluidpy.fuse.kept_files import KeptFiles, Whole
 from fluidpy.fuse.open_files import HeldFd, OpenFile
 from fluidpy.fuse.read_modes import LARGE_FILE_BYTES
 from fluidpy.namespace.catalog import Entry
@@ -43,12 +43,12 @@ class DirectFiles:
         *,
         on_used: Callable[[int], None],
         close: Callable[[OpenFile], None],
-        unbuffered: Callable[[int], Whole | None] = lambda _row: None,
+        kept: KeptFiles | None = None,
     ) -> None:
         """`on_used` hears of rows that were opened; `close` lets go of a file if nobody reads;
-        `unbuffered` gives files that are read past the kernel's pages.
+        `kept` has files that are read past the kernel's pages.
         """
-        self._unbuffered = unbuffered
+        self._kept = kept
         self._view = view
         self._on_used = on_used
         self._close = close
@@ -60,15 +60,20 @@ class DirectFiles:
 
     def looked_up(self, entry: EntryTuple) -> None:
         """The kernel asked for the name of a file, and may read it next."""
-        self._expected.looked_up(entry)
+        if self._kept is None or not self._kept.needs_no_pages(entry[0]):
+            self._expected.looked_up(entry)
 
     def unbuffered(self, row: int) -> Whole | None:
         """A small file to be read whole, and its pages not at all; None for any other."""
-        return self._unbuffered(row) if self.kernel_keeps_pages else None
+        if self._kept is None or not self.kernel_keeps_pages:
+            return None
+        return self._kept.unbuffered(row)
 
     def was_read_unbuffered(self, row: int) -> None:
         """The kernel was given all of it."""
         self._on_used(row)
+        if self._kept is not None:
+            self._kept.was_read_unbuffered(row)
 
     def take_expected(self, row: int) -> Expected | None:
         """What is known of a file that is read now if its name was looked up; an fd is the

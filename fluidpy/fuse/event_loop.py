@@ -54,6 +54,7 @@ class EventLoop:
         self._soon: list[Callback] = []
         self._door = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._running = False
+        self._look_until = 0.0
         self.watch(self._door, self._open_door)
 
     @property
@@ -85,6 +86,10 @@ class EventLoop:
         """Calls once, when the fds that are ready now had their turn."""
         self._soon.append(callback)
 
+    def look_for(self, seconds: float) -> None:
+        """Does not sleep for so long: looks at all fds again and again."""
+        self._look_until = self.clock() + seconds
+
     def call_from_thread(self, callback: Callback) -> None:
         """Calls soon, in the loop's thread; safe from any thread."""
         self._calls.append(callback)
@@ -100,7 +105,7 @@ class EventLoop:
         self._running = True
         callbacks, poll = self._callbacks, self._epoll.poll
         while self._running:
-            for fd, events in poll(self._until_next_timer(), 16):
+            for fd, events in poll(self.patience(), 16):
                 callback = callbacks.get(fd)
                 if callback is not None:  # it may have been unwatched just now
                     callback(events)
@@ -118,9 +123,14 @@ class EventLoop:
         for callback in callbacks:
             callback()
 
-    def _until_next_timer(self) -> float | None:
+    def patience(self) -> float | None:
+        """Seconds that the loop would sleep now; None: until something happens."""
         if self._soon:
             return 0.0
+        if self._look_until:
+            if self.clock() < self._look_until:
+                return 0.0
+            self._look_until = 0.0
         if not self._timers:
             return None
         return max(0.0, self._timers[0][0] - self.clock())

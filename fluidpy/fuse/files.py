@@ -18,7 +18,7 @@ from fluidpy.fuse.device import Device
 from fluidpy.fuse.direct_files import DirectFiles, OpensCacheFiles
 from fluidpy.fuse.event_loop import EventLoop
 from fluidpy.fuse.expected_reads import Expected
-from fluidpy.fuse.kept_files import Whole
+from fluidpy.fuse.kept_files import KeptFiles
 from fluidpy.fuse.kernel import OPEN_OUT, READ_IN, OpenFlag
 from fluidpy.fuse.known_opens import KnownOpens
 from fluidpy.fuse.open_files import HeldFd, OpenFile, OpenFileTable
@@ -71,13 +71,13 @@ class Files:
         block_bytes: int,
         deadline: float,
         view: OpensCacheFiles | None = None,
-        unbuffered: Callable[[int], Whole | None] = lambda _row: None,
+        kept: KeptFiles | None = None,
         on_used: Callable[[int], None] = lambda _row: None,
     ) -> None:
         """`block_bytes` is the unit in which the worker keeps; `deadline` in seconds, a request.
 
-        `view` opens complete cache files without the worker, `unbuffered` has those of them that
-        are read past the kernel's pages; `on_used` hears of their rows.
+        `view` opens complete cache files without the worker, `kept` has those of them that are
+        read past the kernel's pages; `on_used` hears of their rows.
         """
         self._loop = loop
         self._device = device
@@ -88,9 +88,7 @@ class Files:
         self._table = table
         self.block_bytes = block_bytes
         self._deadline = deadline
-        self.direct = DirectFiles(
-            view, on_used=on_used, close=self._close_unless_busy, unbuffered=unbuffered
-        )
+        self.direct = DirectFiles(view, on_used=on_used, close=self._close_unless_busy, kept=kept)
         self.on_complete: Callable[[int], None] = lambda _row: None
         """Hears of rows whose files the cache has whole by now."""
         self._known = KnownOpens(catalog)
@@ -127,10 +125,11 @@ class Files:
         row = row_of_node(node)
         file = self._table.get(row, self._loop.clock())
         if file is None:
-            if start == 0 and self._read_unbuffered(unique, row, size):
-                return
             expected = self.direct.take_expected(row)
             if expected is not None and self._read_at_once(unique, expected, start, size):
+                return
+            fetched = expected is not None and expected.fd is not None
+            if start == 0 and not fetched and self._read_unbuffered(unique, row, size):
                 return
             file = self.direct.open(row, expected, self._catalog.get)
             if file is None:

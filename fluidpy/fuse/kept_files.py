@@ -14,12 +14,13 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
 from fluidpy.client.protocol import EntryTuple
 
 MOST_KEPT: Final = 10240
-"""Files held, each 700 bytes of the server and of the worker, and 2 KiB of the kernel."""
+"""Files held, each 800 bytes of the server and of the worker, and 2 KiB of the kernel."""
 
 
 class FindsCacheFiles(Protocol):
@@ -62,21 +63,32 @@ class _Stamp(NamedTuple):
     mtime: int
 
 
-class _Kept(NamedTuple):
+@dataclass(slots=True)
+class _Kept:
+    """A file opened twice: `unbuffered` is to be read past the kernel's pages, None where its file
+    system cannot. `read_so` is whether it was, the last time.
+    """
+
     fd: int
+    unbuffered: int | None
     generation: int
     stamp: _Stamp
-    unbuffered: bool
+    read_so: bool = False
+
+    def close(self) -> None:
+        os.close(self.fd)
+        if self.unbuffered is not None:
+            os.close(self.unbuffered)
 
 
 class KeptFiles:
     """Opens complete cache files, and keeps those that were opened before."""
 
     def __init__(self, view: FindsCacheFiles, leases: TakesLeases, limit: int) -> None:
-        """At most `limit` files (and `MOST_KEPT`) are held: those kept last."""
+        """At most `limit` fds, and `MOST_KEPT` files, are held: those kept last."""
         self._view = view
         self._leases = leases
-        self.limit = min(limit, MOST_KEPT)
+        self.limit = min(limit // 2, MOST_KEPT)
         self._kept: OrderedDict[int, _Kept] = OrderedDict()
 
     def __len__(self) -> int:
@@ -88,24 +100,32 @@ class KeptFiles:
         row = entry[0]
         kept = self._unchanged(row)
         if kept is not None:
-            return _opened_again(kept.fd, 0)
+            kept.read_so = False
+            return _duplicate(kept.fd)
+        generation = self._view.generation()
         again = self._view.found_before(row)
         fd = self._view.open(entry)
         if again and fd is not None and self.limit:
-            self._keep(row, fd, self._view.generation())
+            self._keep(row, fd, generation)
         return fd
 
-    def holds_unbuffered(self, row: int) -> bool:
-        """Whether a file is held to be read past the kernel's pages: none need be fetched."""
+    def was_read_unbuffered(self, row: int) -> None:
+        """What `unbuffered` gave was read."""
         kept = self._kept.get(row)
-        return kept is not None and kept.unbuffered
+        if kept is not None:
+            kept.read_so = True
+
+    def needs_no_pages(self, row: int) -> bool:
+        """Whether a file was read past the kernel's pages the last time: none need be fetched."""
+        kept = self._kept.get(row)
+        return kept is not None and kept.read_so
 
     def unbuffered(self, row: int) -> Whole | None:
         """A kept file to be read past the kernel's pages; None when there is none such."""
         kept = self._unchanged(row)
-        if kept is None or not kept.unbuffered:
+        if kept is None or kept.unbuffered is None:
             return None
-        return Whole(kept.fd, kept.stamp.size)
+        return Whole(kept.unbuffered, kept.stamp.size)
 
     def _unchanged(self, row: int) -> _Kept | None:
         kept = self._kept.get(row)
@@ -117,23 +137,20 @@ class KeptFiles:
         return None
 
     def _keep(self, row: int, fd: int, generation: int) -> None:
-        own = _opened_again(fd, os.O_DIRECT)
-        unbuffered = own is not None
-        if own is None:
-            own = _opened_again(fd, 0)  # the file system reads through pages only
+        own = _duplicate(fd)
         if own is None:
             return
         if len(self._kept) >= self.limit:
             self._let_go(next(iter(self._kept)))
         stamp = _stamp_of(own)
-        self._kept[row] = _Kept(own, generation, stamp, unbuffered)
+        self._kept[row] = _Kept(own, _opened_unbuffered(own), generation, stamp)
         self._leases.take(row, stamp.ino)
         self._view.forget(row)
 
     def _let_go(self, row: int) -> None:
         kept = self._kept.pop(row, None)
         if kept is not None:
-            os.close(kept.fd)
+            kept.close()
             self._leases.give_back(row)
 
     def leave(self, rows: Iterable[int]) -> None:
@@ -144,7 +161,7 @@ class KeptFiles:
     def close(self) -> None:
         """Lets go of all."""
         while self._kept:
-            os.close(self._kept.popitem()[1].fd)
+            self._kept.popitem()[1].close()
 
 
 def _stamp_of(fd: int) -> _Stamp:
@@ -152,9 +169,16 @@ def _stamp_of(fd: int) -> _Stamp:
     return _Stamp(facts.st_size, facts.st_ino, facts.st_ctime_ns, facts.st_mtime_ns)
 
 
-def _opened_again(fd: int, flags: int) -> int | None:
-    """Another open of the same file, which has flags of its own."""
+def _duplicate(fd: int) -> int | None:
     try:
-        return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC | flags)
-    except OSError:  # EINVAL for flags; no fds are left: the worker's answer tells
+        return os.dup(fd)
+    except OSError:  # no fds are left: the worker's answer tells
+        return None
+
+
+def _opened_unbuffered(fd: int) -> int | None:
+    """Another open of the same file: the flag is one of the open, not of the fd."""
+    try:
+        return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECT)
+    except OSError:  # EINVAL: the file system reads through pages only
         return None

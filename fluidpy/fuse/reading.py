@@ -69,7 +69,7 @@ class Reading:
             block_bytes=block_bytes,
             deadline=deadline,
             view=self._kept,
-            unbuffered=self._kept.unbuffered,
+            kept=self._kept,
             on_used=self._leases.use,
         )
         self._passthrough = PassthroughFiles(
@@ -137,7 +137,7 @@ class Reading:
         """The kernel asked for the name of a file, and has the answer."""
         if self.opens.mode is ReadMode.PASSTHROUGH:
             self._passthrough.looked_up(entry)
-        elif not self._kept.holds_unbuffered(entry[0]):
+        else:
             self.files.direct.looked_up(entry)
 
     def on_backing(self, answer: Message) -> None:

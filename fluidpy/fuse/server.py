@@ -211,6 +211,7 @@ class MountServer:
             stack_depth=stack_depth(places),
             withheld=None if noting is None else InitFlag.HAS_RESEND,
             on_request=None if noting is None else noting.received,
+            at_work=lambda: self._reader.busy,
         )
 
     def _assemble_reading(

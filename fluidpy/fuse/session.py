@@ -10,7 +10,7 @@ from typing import Final, TypeAlias
 
 from fluidpy.errors import FluidpyError, MountError, errno_of
 from fluidpy.fuse.attributes import FILE_VALID_SECONDS, Attributes, row_of_node
-from fluidpy.fuse.busy_wait import BusyWait
+from fluidpy.fuse.busy_wait import LOOK_SECONDS, BusyWait
 from fluidpy.fuse.device import GONE, Device
 from fluidpy.fuse.directories import Directories, Freshness
 from fluidpy.fuse.event_loop import EventLoop
@@ -84,11 +84,13 @@ class FuseSession:
         stack_depth: int = 1,
         withheld: InitFlag | None = None,
         on_request: Callable[[memoryview], None] | None = None,
+        at_work: Callable[[], bool] = lambda: False,
     ) -> None:
         """`on_negotiated` hears of INIT; `on_end` of the unmount (None), or why serving ended.
 
         `stack_depth` is the kernel's to know (see `negotiate`); flags that are `withheld` are
-        treated as if it did not offer them; `on_request` is called with each request as it is read.
+        treated as if it did not offer them; `on_request` is called with each request as it is read;
+        `at_work` says whether threads work on an answer.
         """
         self._loop = loop
         self._device = device
@@ -112,6 +114,7 @@ class FuseSession:
         self._buffer = bytearray(b"\1") * BUFFER_BYTES
         self._handlers = self._handler_table()
         self._busy_wait = BusyWait(loop.clock)
+        self._at_work = at_work
 
     def _handler_table(self) -> dict[int, Handler]:
         directories, files, device = self._directories, self._files, self._device
@@ -157,7 +160,7 @@ class FuseSession:
     def _on_readable(self, _events: int) -> None:
         fd, buffers, view = self._device.fd, [self._buffer], memoryview(self._buffer)
         has_request = self._device.has_request
-        self._busy_wait.woken()
+        self._busy_wait.asked()
         for _ in range(REQUESTS_A_TURN):
             try:
                 length = os.readv(fd, buffers)
@@ -169,12 +172,12 @@ class FuseSession:
                 self._end(error)
                 return
             self._handle(view[:length])
-            if has_request():
-                continue
-            self._device.reply_to_rest()
-            if not self._busy_wait.comes_soon(has_request):
-                return
+            if not has_request():
+                break
         self._device.reply_to_rest()
+        # Threads that work on an answer would have to wait for the interpreter.
+        if self._busy_wait.answered() and not self._at_work():
+            self._loop.look_for(LOOK_SECONDS)
 
     def _handle_noted(self, request: memoryview) -> None:
         assert self._on_request is not None

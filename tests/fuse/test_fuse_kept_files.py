@@ -77,7 +77,7 @@ def leases() -> Leases:
 @pytest.fixture
 def files(view: View, leases: Leases) -> Iterator[KeptFiles]:
     before = len(os.listdir("/proc/self/fd"))
-    made = KeptFiles(view, leases, LIMIT)
+    made = KeptFiles(view, leases, 2 * LIMIT)
     yield made
     made.close()
     assert len(os.listdir("/proc/self/fd")) == before
@@ -112,17 +112,19 @@ def test_what_is_read_again_is_held_with_a_lease(
 def test_only_a_held_file_is_read_past_the_kernels_pages(files: KeptFiles, view: View) -> None:
     assert read(files, 5) == b"5"
     assert files.unbuffered(5) is None
-    assert not files.holds_unbuffered(5)
     assert read(files, 5) == b"5"
     whole = files.unbuffered(5)
     if whole is None:
         pytest.skip("the file system here reads through the kernel's pages only")
-    assert files.holds_unbuffered(5)
+    assert not files.needs_no_pages(5)
+    files.was_read_unbuffered(5)
+    assert files.needs_no_pages(5)
     assert whole.size == 1
     assert fcntl.fcntl(whole.fd, fcntl.F_GETFL) & os.O_DIRECT
     fd = files.open((5, 1, b"n", 1, 1, 0, None, 5, b"v", 0, True))
     assert fd is not None
     assert not fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_DIRECT
+    assert not files.needs_no_pages(5)
     os.close(fd)
     with view.path(5).open("r+b") as stream:
         stream.write(b"x")

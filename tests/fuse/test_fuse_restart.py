@@ -301,7 +301,7 @@ def test_servers_that_fail_again_and_again_end_the_mount_with_a_reason(
     assert "10 servers failed within 60 s" in failed.failure
     log = log_path(fuse_settings, mount_point).read_text()
     assert failed.failure in log
-    assert log.count("catalog") >= 10
+    assert log.count("catalog") >= 5  # a busy machine's are ended before some of them say it
     fuse_settings.worker_socket.unlink()  # the worker of these tests has no status
     run = subprocess.run(
         [sys.executable, "-m", "fluidpy", "status"],
