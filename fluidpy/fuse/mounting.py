@@ -113,7 +113,8 @@ def _alone_at(directory: Path, settings: Settings) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        if os.fstat(fd).st_size == 0:
+        # With a mount there it is the log of that one: somebody else was a moment quicker.
+        if os.fstat(fd).st_size == 0 and mounted_at(directory) is None:
             path.unlink(missing_ok=True)
         raise
     finally:

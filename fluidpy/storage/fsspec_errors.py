@@ -33,7 +33,7 @@ def error_of_fsspec(error: Exception, shown: str, secrets: Iterable[str]) -> Sou
     if isinstance(error, SourceError):
         return error
     said = redact(str(error), secrets) or type(error).__name__
-    if _SKEWED in str(error):
+    if _SKEWED in f"{error} {error.__cause__}":  # s3fs tells the message of the cause only
         return SourceAccessError(
             f"{shown} may not be read: this machine's clock is off ({_SKEWED})",
             cure="Set the clock of this machine (NTP).",

@@ -6,10 +6,13 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from botocore.exceptions import ClientError  # type: ignore[import-untyped]  # it has no types
+from s3fs.errors import translate_boto_error
 
 from fluidpy.errors import SourceConfigurationError, SourceError
 from fluidpy.settings import Settings
 from fluidpy.storage.factory import open_storage
+from fluidpy.storage.fsspec_errors import error_of_fsspec
 from fluidpy.storage.source_check import check_source
 from fluidpy.storage.under_storage import MountSource
 from fluidpy.testing.servers.oss import OssServer
@@ -69,6 +72,28 @@ async def test_a_clock_that_is_off(
     where = "oss://images/a may not be read" if client else f"bucket images at {oss.endpoint}"
     assert said == (
         f"{where}: this machine's clock is off (RequestTimeTooSkewed). "
+        "Set the clock of this machine (NTP)."
+    )
+
+
+def test_a_clock_that_is_off_is_seen_behind_what_s3fs_makes_of_the_answer() -> None:
+    """s3fs raises PermissionError with the message alone; the code stands in its cause."""
+    answer = ClientError(
+        {
+            "Error": {
+                "Code": "RequestTimeTooSkewed",
+                "Message": "The difference between the request time and the current time is too "
+                "large.",
+            },
+            "ResponseMetadata": {"HTTPStatusCode": 403},
+        },
+        "GetObject",
+    )
+    made = translate_boto_error(answer)
+    assert isinstance(made, PermissionError)
+    error = error_of_fsspec(made, "s3://images/a", ())
+    assert str(error) == (
+        "s3://images/a may not be read: this machine's clock is off (RequestTimeTooSkewed). "
         "Set the clock of this machine (NTP)."
     )
 
