@@ -108,6 +108,13 @@ class LocalReads:
         self.view.close()
         self._files.close()
 
+    def end(self) -> None:
+        """Tells the worker the rest, and closes what is open: nobody reads by this any more."""
+        try:
+            self.tell_rest()
+        finally:
+            self.close()
+
 
 def read_slice(fd: int, start: int, end: int) -> bytes | None:
     """The bytes `[start, end)`; None when the file does not have them, or cannot be read."""

@@ -178,7 +178,7 @@ class DatasetSession:
             self._local = local
             if stale is not None:
                 stale.close()
-        weakref.finalize(self, local.tell_rest)
+        weakref.finalize(self, local.end)
         return local
 
     def _used(self, local: LocalReads, key: bytes, read_bytes: int | None = None) -> None:
@@ -384,8 +384,7 @@ class DatasetSession:
         """Forgets the attachment; files that are open stay so. The connection is the process's."""
         local, self._local, self._attachment = self._local, None, None
         if local is not None:
-            local.tell_rest()
-            local.close()
+            local.end()
 
 
 def clip(start: int | None, end: int | None, size: int) -> tuple[int, int]:

@@ -89,8 +89,8 @@ _RETIRED_FILES = (
     " AND (retired_at,id)>(?,?) ORDER BY retired_at,id LIMIT ?"
 )
 _LISTING = (
-    "SELECT listed_at,(SELECT coalesce(sum(number),0) FROM omitted WHERE directory=?1)"
-    " FROM listing WHERE directory=?1"
+    "SELECT listed_at,(SELECT coalesce(sum(number),0) FROM omitted"
+    " WHERE omitted.directory=listing.directory) FROM listing WHERE directory=?"
 )
 _TAG = "SELECT digest||path FROM mount WHERE position=?"
 _TOTALS_ALL = "SELECT count(*),coalesce(sum(size),0) FROM entry WHERE kind=1 AND retired_at IS NULL"

@@ -239,9 +239,9 @@ class CatalogMerge:
         directory = self._directory(folder)
         if directory is not None and child.mtime_ns:
             self._connection.execute(
-                "UPDATE entry SET mtime_ns=?1,mode=?2"
-                " WHERE id=?3 AND (mtime_ns<>?1 OR mode IS NOT ?2)",
-                (child.mtime_ns, child.mode, directory),
+                "UPDATE entry SET mtime_ns=:mtime_ns,mode=:mode"
+                " WHERE id=:id AND (mtime_ns<>:mtime_ns OR mode IS NOT :mode)",
+                {"mtime_ns": child.mtime_ns, "mode": child.mode, "id": directory},
             )
 
     def _listed_in(self, key: str) -> int:

@@ -18,7 +18,7 @@ KNOWN = (
 _INSERT = "INSERT INTO entry VALUES (?,?,?,?,?,?,?,?,?,?,NULL)"
 _INSERT_NEW = _INSERT.replace("INSERT", "INSERT OR IGNORE", 1)
 _BELOW = """
-WITH RECURSIVE below(id,kind) AS (SELECT id,kind FROM entry WHERE id=?1 UNION ALL
+WITH RECURSIVE below(id,kind) AS (SELECT id,kind FROM entry WHERE id=? UNION ALL
   SELECT entry.id,entry.kind FROM below CROSS JOIN entry
   WHERE below.kind=2 AND entry.parent=below.id AND entry.retired_at IS NULL)
 SELECT id FROM below"""
