@@ -132,9 +132,13 @@ class CatalogReader:
     def _open(self) -> sqlite3.Connection:
         try:
             connection = connect_reader(self.path)
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
+        try:
             self._identity = self._identity_now()
             connection.execute("SELECT value FROM meta LIMIT 1").fetchone()
         except (sqlite3.Error, OSError) as error:
+            connection.close()
             raise self._failed(error) from error
         return connection
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import random
@@ -370,3 +371,17 @@ def test_a_catalog_that_is_lost_is_the_workers_business(warm_demo: Demo, asked: 
             path.unlink()
     assert [fs.cat_file(path) for path in PATHS] == [content(n) for n in range(12)]
     warm(fs, asked, PATHS)
+
+
+def test_a_filesystem_that_is_forgotten_leaves_no_database_open(
+    warm_demo: Demo, asked: list[str]
+) -> None:
+    fs = FluidFileSystem(**warm_demo.options, skip_instance_cache=True)
+    warm(fs, asked, PATHS)
+    reads = fs._session("demo").local()  # outlives its session, as in a cycle that is collected
+    directory = warm_demo.settings.cache_dir
+    assert len({path for path in open_below(directory) if path.endswith(".sqlite")}) == 2
+    del fs
+    gc.collect()
+    assert not [path for path in open_below(directory) if ".sqlite" in path]
+    del reads
