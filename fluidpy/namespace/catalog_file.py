@@ -104,21 +104,28 @@ class CatalogFile:
         for attempt in (1, 2):
             try:
                 self._clear_what_is_no_file()
-                connection = connect_writer(self.path)
-                self.path.chmod(0o600)
-                if why := self._unusable(connection):
-                    connection.close()
-                    self._set_aside(why)
-                    connection = connect_writer(self.path)
-                if not _has_tables(connection):
-                    self._create(connection)
-                self._note_open(connection)
-                return connection
+                return self._open_sound(connect_writer(self.path))
             except sqlite3.Error as error:
                 if attempt == 2 or not _is_damage(error):
                     raise self.failed(error) from error
                 self._set_aside(str(error))
         raise AssertionError("unreachable")
+
+    def _open_sound(self, connection: sqlite3.Connection) -> sqlite3.Connection:
+        """That connection, or one to a new file where its own cannot be used."""
+        try:
+            self.path.chmod(0o600)
+            if why := self._unusable(connection):
+                connection.close()
+                self._set_aside(why)
+                connection = connect_writer(self.path)
+            if not _has_tables(connection):
+                self._create(connection)
+            self._note_open(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     def _clear_what_is_no_file(self) -> None:
         """Where the file is gone or empty, its place and its log's: readers of the old one, such

@@ -43,13 +43,17 @@ def connect_writer(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(
         path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
     )
-    connection.execute("PRAGMA journal_mode=WAL")
-    # NORMAL cannot corrupt a WAL database; a power cut may lose the last transactions, which the
-    # next listing brings back.
-    connection.execute("PRAGMA synchronous=NORMAL")
-    connection.execute("PRAGMA journal_size_limit=16777216")
-    connection.execute("PRAGMA cache_size=-8192")
-    connection.execute("PRAGMA temp_store=MEMORY")
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+        # NORMAL cannot corrupt a WAL database; a power cut may lose the last transactions, which
+        # the next listing brings back.
+        connection.execute("PRAGMA synchronous=NORMAL")
+        connection.execute("PRAGMA journal_size_limit=16777216")
+        connection.execute("PRAGMA cache_size=-8192")
+        connection.execute("PRAGMA temp_store=MEMORY")
+    except sqlite3.Error:
+        connection.close()
+        raise
     return connection
 
 
