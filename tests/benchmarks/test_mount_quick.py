@@ -48,7 +48,7 @@ def test_quick_mode_compares_and_cleans_up(short_path: Path) -> None:
     )
     document = json.loads((results / "mount.json").read_text())
     assert document["systems"]["fluidpy default"].get("failure") is None, done.stderr
-    assert len(document["scenarios"]) == 10
+    assert len(document["scenarios"]) == 11
     for scenario in document["scenarios"]:
         plain, ours = scenario["systems"]
         assert plain["comparison"]["ratio"] == 1.0
