@@ -177,9 +177,14 @@ def run(
 
 
 def prime(scenario: Scenario, tree: Tree, systems: Mapping[str, Mounted]) -> None:
-    """Reads every byte of the group once through each system, so that its pages are there."""
+    """Reads every byte of the group once through each system, so that its pages are there.
+
+    They are dropped before: pages that were written are in larger pieces than those that were read,
+    and where data was not made on the machine that trains, all are read.
+    """
     if scenario.drops is not None:
         return
+    drop(Drop.PAGES)
     paths = tree.groups[scenario.group]
     for mounted in systems.values():
         for path in paths:
