@@ -25,7 +25,7 @@ class BackedFiles:
     def __init__(self, view: OpensCacheFiles, limit: int = MOST_HELD) -> None:
         """`view` opens complete cache files; at most `limit` of them are held."""
         self._view = view
-        self._limit = limit
+        self._limit = min(limit, MOST_HELD)
         self._trust = Trust()
         self._expected: OrderedDict[int, None] = OrderedDict()
         self._held: OrderedDict[int, int] = OrderedDict()

@@ -22,6 +22,9 @@ from fluidpy.client.protocol import EntryTuple
 MOST_KEPT: Final = 10240
 """Files held, each 800 bytes of the server and of the worker, and 2 KiB of the kernel."""
 
+FDS_A_FILE: Final = 2
+"""To read through the kernel's pages and past them."""
+
 
 class FindsCacheFiles(Protocol):
     """What opens complete cache files and remembers where it found them."""
@@ -88,7 +91,7 @@ class KeptFiles:
         """At most `limit` fds, and `MOST_KEPT` files, are held: those kept last."""
         self._view = view
         self._leases = leases
-        self.limit = min(limit // 2, MOST_KEPT)
+        self.limit = min(limit // FDS_A_FILE, MOST_KEPT)
         self._kept: OrderedDict[int, _Kept] = OrderedDict()
 
     def __len__(self) -> int:
