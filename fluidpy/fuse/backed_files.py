@@ -1,5 +1,6 @@
 """Small cache files that the kernel reads by itself, held open so that their bytes can be fetched
-from the disk as soon as a name is looked up: while the kernel goes on to its OPEN and its read.
+from the disk as soon as a name is looked up, or an open asked for: while the kernel goes on to its
+OPEN and its read.
 
 Held files need no look at index or directory, which would keep the OPEN that follows waiting.
 """
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Final
 
 from fluidpy.client.protocol import EntryTuple
@@ -29,6 +31,7 @@ class BackedFiles:
         self._trust = Trust()
         self._expected: OrderedDict[int, None] = OrderedDict()
         self._held: OrderedDict[int, int] = OrderedDict()
+        self._opened_once: set[int] = set()
 
     def __len__(self) -> int:
         """How many files are held."""
@@ -48,11 +51,29 @@ class BackedFiles:
             self._expected.popitem(last=False)
             self._trust.was_not_read()
 
-    def opened(self, row: int) -> None:
-        """The file is opened."""
+    def fetch(self, row: int) -> None:
+        """The file is about to be opened, and read: whoever opens it would begin that later, when
+        he has the answer. Where its pages are in memory this costs 3 µs.
+        """
+        fd = self._held.get(row)
+        if fd is not None:
+            os.posix_fadvise(fd, 0, LARGE_FILE_BYTES, os.POSIX_FADV_WILLNEED)
+
+    def opened(self, row: int, find: Callable[[int], EntryTuple | None]) -> None:
+        """The file was opened; one that is opened again is held. `find` asks the catalog."""
         if row in self._expected:
             del self._expected[row]
             self._trust.was_read()
+        if row in self._held or not self._limit:
+            return
+        if row not in self._opened_once:
+            if len(self._opened_once) >= MOST_HELD:
+                self._opened_once.clear()
+            self._opened_once.add(row)
+            return
+        entry = find(row)
+        if entry is not None and entry[4] < LARGE_FILE_BYTES:
+            self._hold(entry)
 
     def _hold(self, entry: EntryTuple) -> int | None:
         fd = self._view.open(entry)

@@ -22,9 +22,6 @@ from fluidpy.client.protocol import EntryTuple
 MOST_KEPT: Final = 10240
 """Files held, each 800 bytes of the server and of the worker, and 2 KiB of the kernel."""
 
-FDS_A_FILE: Final = 2
-"""To read through the kernel's pages and past them."""
-
 
 class FindsCacheFiles(Protocol):
     """What opens complete cache files and remembers where it found them."""
@@ -68,20 +65,15 @@ class _Stamp(NamedTuple):
 
 @dataclass(slots=True)
 class _Kept:
-    """A file opened twice: `unbuffered` is to be read past the kernel's pages, None where its file
-    system cannot. `read_so` is whether it was, the last time.
+    """An open file; `unbuffered`: to be read past the kernel's pages, where its file system can.
+    `read_so` is whether it was, the last time.
     """
 
     fd: int
-    unbuffered: int | None
+    unbuffered: bool
     generation: int
     stamp: _Stamp
     read_so: bool = False
-
-    def close(self) -> None:
-        os.close(self.fd)
-        if self.unbuffered is not None:
-            os.close(self.unbuffered)
 
 
 class KeptFiles:
@@ -91,7 +83,7 @@ class KeptFiles:
         """At most `limit` fds, and `MOST_KEPT` files, are held: those kept last."""
         self._view = view
         self._leases = leases
-        self.limit = min(limit // FDS_A_FILE, MOST_KEPT)
+        self.limit = min(limit, MOST_KEPT)
         self._kept: OrderedDict[int, _Kept] = OrderedDict()
 
     def __len__(self) -> int:
@@ -104,7 +96,7 @@ class KeptFiles:
         kept = self._unchanged(row)
         if kept is not None:
             kept.read_so = False
-            return _duplicate(kept.fd)
+            return _opened_again(kept.fd, 0)
         generation = self._view.generation()
         again = self._view.found_before(row)
         fd = self._view.open(entry)
@@ -126,9 +118,9 @@ class KeptFiles:
     def unbuffered(self, row: int) -> Whole | None:
         """A kept file to be read past the kernel's pages; None when there is none such."""
         kept = self._unchanged(row)
-        if kept is None or kept.unbuffered is None:
+        if kept is None or not kept.unbuffered:
             return None
-        return Whole(kept.unbuffered, kept.stamp.size)
+        return Whole(kept.fd, kept.stamp.size)
 
     def _unchanged(self, row: int) -> _Kept | None:
         kept = self._kept.get(row)
@@ -140,20 +132,23 @@ class KeptFiles:
         return None
 
     def _keep(self, row: int, fd: int, generation: int) -> None:
-        own = _duplicate(fd)
+        own = _opened_again(fd, os.O_DIRECT)
+        unbuffered = own is not None
+        if own is None:
+            own = _opened_again(fd, 0)
         if own is None:
             return
         if len(self._kept) >= self.limit:
             self._let_go(next(iter(self._kept)))
         stamp = _stamp_of(own)
-        self._kept[row] = _Kept(own, _opened_unbuffered(own), generation, stamp)
+        self._kept[row] = _Kept(own, unbuffered, generation, stamp)
         self._leases.take(row, stamp.ino)
         self._view.forget(row)
 
     def _let_go(self, row: int) -> None:
         kept = self._kept.pop(row, None)
         if kept is not None:
-            kept.close()
+            os.close(kept.fd)
             self._leases.give_back(row)
 
     def leave(self, rows: Iterable[int]) -> None:
@@ -164,7 +159,7 @@ class KeptFiles:
     def close(self) -> None:
         """Lets go of all."""
         while self._kept:
-            self._kept.popitem()[1].close()
+            os.close(self._kept.popitem()[1].fd)
 
 
 def _stamp_of(fd: int) -> _Stamp:
@@ -172,16 +167,9 @@ def _stamp_of(fd: int) -> _Stamp:
     return _Stamp(facts.st_size, facts.st_ino, facts.st_ctime_ns, facts.st_mtime_ns)
 
 
-def _duplicate(fd: int) -> int | None:
+def _opened_again(fd: int, flags: int) -> int | None:
+    """Another open of the same file, with flags of its own: a second fd would have the first's."""
     try:
-        return os.dup(fd)
-    except OSError:  # no fds are left: the worker's answer tells
-        return None
-
-
-def _opened_unbuffered(fd: int) -> int | None:
-    """Another open of the same file: the flag is one of the open, not of the fd."""
-    try:
-        return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECT)
-    except OSError:  # EINVAL: the file system reads through pages only
+        return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC | flags)
+    except OSError:  # EINVAL: it is read through pages only. Or no fds are left: ask the worker
         return None

@@ -169,13 +169,14 @@ class PassthroughFiles:
         if payload is None:
             self._open_unknown(unique, row)
         else:
+            self._backed.fetch(row)
             self._device.reply(unique, payload)
             self._used(row)
 
     def _used(self, row: int) -> None:
         self._ids.move_to_end(row)
         self._leases.use(row)
-        self._backed.opened(row)
+        self._backed.opened(row, self._catalog.get)
 
     def _open_unknown(self, unique: int, row: int) -> None:
         """OPEN of a row that has to be looked up in the catalog."""

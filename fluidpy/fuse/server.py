@@ -24,6 +24,7 @@ from fluidpy.client.protocol import Message
 from fluidpy.errors import FluidpyError, MountError
 from fluidpy.fuse import control, process_name
 from fluidpy.fuse.attributes import Attributes
+from fluidpy.fuse.backed_files import MOST_HELD
 from fluidpy.fuse.cache_places import cache_directories, stack_depth
 from fluidpy.fuse.cache_view import how_found
 from fluidpy.fuse.device import Device
@@ -31,7 +32,7 @@ from fluidpy.fuse.direct_files import DROP_FILES
 from fluidpy.fuse.directories import Directories, Freshness, time_to_live
 from fluidpy.fuse.event_loop import EventLoop
 from fluidpy.fuse.expected_reads import MOST_EXPECTED
-from fluidpy.fuse.kept_files import FDS_A_FILE, MOST_KEPT
+from fluidpy.fuse.kept_files import MOST_KEPT
 from fluidpy.fuse.kernel import InitFlag
 from fluidpy.fuse.kernel_mount import take_down
 from fluidpy.fuse.mount_record import remove_record
@@ -346,7 +347,7 @@ def raise_fd_limit() -> tuple[int, int]:
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     usable = hard - _SPARE_FDS
-    most_held = max(0, min(usable // 2, FDS_A_FILE * MOST_KEPT))
+    most_held = max(0, min(usable // 2, max(MOST_HELD, MOST_KEPT)))
     return max(16, min(usable - most_held, MOST_OPEN_FILES)), most_held
 
 

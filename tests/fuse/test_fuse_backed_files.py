@@ -60,7 +60,7 @@ def files(cache: Cache) -> Iterator[BackedFiles]:
 def read_often(files: BackedFiles, row: int = 1, *, times: int = 20) -> None:
     for _ in range(times):
         files.looked_up(entry_of(row))
-        files.opened(row)
+        files.opened(row, lambda _row: None)
 
 
 def test_files_are_fetched_where_look_ups_are_followed_by_opens(
@@ -85,7 +85,7 @@ def test_nothing_is_fetched_for_who_only_looks_names_up(files: BackedFiles, cach
     "use",
     [
         lambda files: files.looked_up(entry_of(9, LARGE_FILE_BYTES)),
-        lambda files: files.opened(9),
+        lambda files: files.opened(9, lambda _row: None),
     ],
 )
 def test_large_files_and_opens_without_a_look_up_are_left_alone(
@@ -111,3 +111,31 @@ def test_a_file_that_left_the_cache_is_opened_anew(files: BackedFiles, cache: Ca
     files.leave(1)
     read_often(files)
     assert cache.still_open() == 1
+
+
+def test_a_file_that_is_opened_again_is_fetched_with_the_next_open(
+    files: BackedFiles, cache: Cache
+) -> None:
+    for _ in range(2):
+        files.fetch(5)
+        files.opened(5, entry_of)
+    assert not cache.fetched
+    files.fetch(5)
+    assert cache.fetched == [5]
+    files.leave(5)
+    files.fetch(5)
+    assert cache.fetched == [5]
+
+
+def test_a_large_file_that_is_opened_again_is_not_held(files: BackedFiles, cache: Cache) -> None:
+    for _ in range(3):
+        files.fetch(5)
+        files.opened(5, lambda row: entry_of(row, LARGE_FILE_BYTES))
+    assert not cache.fetched
+    assert not len(files)
+
+
+def test_no_more_files_are_held_for_opens_than_allowed(files: BackedFiles, cache: Cache) -> None:
+    for row in [*range(10), *range(10)]:
+        files.opened(row, entry_of)
+    assert len(files) == cache.still_open() == LIMIT

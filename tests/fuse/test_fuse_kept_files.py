@@ -14,7 +14,7 @@ import pytest
 from fluidpy.client.protocol import EntryTuple
 from fluidpy.fuse.direct_files import DROP_FILES
 from fluidpy.fuse.expected_reads import MOST_EXPECTED
-from fluidpy.fuse.kept_files import FDS_A_FILE, MOST_KEPT, KeptFiles
+from fluidpy.fuse.kept_files import MOST_KEPT, KeptFiles
 from fluidpy.fuse.server import raise_fd_limit
 
 LIMIT = 3
@@ -77,7 +77,7 @@ def leases() -> Leases:
 @pytest.fixture
 def files(view: View, leases: Leases) -> Iterator[KeptFiles]:
     before = len(os.listdir("/proc/self/fd"))
-    made = KeptFiles(view, leases, FDS_A_FILE * LIMIT)
+    made = KeptFiles(view, leases, LIMIT)
     yield made
     made.close()
     assert len(os.listdir("/proc/self/fd")) == before
@@ -209,4 +209,4 @@ def test_all_that_a_server_holds_at_once_is_within_its_limit_of_open_files(
     assert most_open + most_held + MOST_EXPECTED + DROP_FILES + sockets_and_catalog <= hard
     assert most_held > 0
     if hard == 1 << 20:
-        assert most_held // FDS_A_FILE == MOST_KEPT
+        assert most_held >= MOST_KEPT

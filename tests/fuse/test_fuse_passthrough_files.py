@@ -379,9 +379,9 @@ def test_a_file_that_came_anew_is_the_one_held_for_the_next_open() -> None:
 
 
 def known_open(bed: Bed, row: int) -> int:
-    """Opens a file twice, so that the second open is known; its node."""
+    """Opens a file until an open is known, and the file held to be fetched; its node."""
     bed.whole.add(row)
-    for _ in range(2):
+    for _ in range(3):
         bed.open(row, lambda: None)
     bed.asked.clear()
     return bed.look_up(row)
