@@ -21,7 +21,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
-from fluidpy.aligned_memory import page_aligned
+from fluidpy.aligned_memory import in_one_piece, page_aligned
 from fluidpy.fuse.device import Device
 from fluidpy.fuse.disk_pace import PATIENCE_SECONDS, DiskPace
 from fluidpy.fuse.event_loop import EventLoop
@@ -63,7 +63,7 @@ class RangeReader:
         self._loop = loop
         self._device = device
         self._largest = largest
-        self._view = page_aligned(largest)
+        self._view = in_one_piece(largest)
         self._last_byte = memoryview(bytearray(1))
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []

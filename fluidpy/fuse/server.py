@@ -342,12 +342,12 @@ def _known(attached: Attached) -> control.KnownDataset:
 
 def raise_fd_limit() -> tuple[int, int]:
     """Raises the soft limit of open files to the hard one; how many the file table may use, and how
-    many may be held of files that are passed through: half of them at most.
+    many may be held of files that are read again: two thirds of them at most.
     """
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     usable = hard - _SPARE_FDS
-    most_held = max(0, min(usable // 2, max(MOST_HELD, MOST_KEPT)))
+    most_held = max(0, min(usable * 2 // 3, max(MOST_HELD, MOST_KEPT)))
     return max(16, min(usable - most_held, MOST_OPEN_FILES)), most_held
 
 
