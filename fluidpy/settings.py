@@ -17,6 +17,9 @@ from fluidpy.errors import UsageError
 
 MIB = 1024 * 1024
 
+_MAY_BE_ZERO = ("move_bytes_per_second",)
+"""Numbers of which 0 means that there is no bound; all others are above it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -179,9 +182,10 @@ def _convert(name: str, kind: str, raw: Any, origin: str) -> Any:
         raise UsageError(
             f"{origin}: {name} is {raw!r}, which is not a number", cure=f"Give {name} as {kind}."
         ) from error
-    if value <= 0:
-        raise UsageError(f"{origin}: {name} is {raw!r}", cure="Give a value above zero.")
-    return value
+    if value > 0 or (value == 0 and name in _MAY_BE_ZERO):
+        return value
+    or_none = ", or 0 for no bound" if name in _MAY_BE_ZERO else ""
+    raise UsageError(f"{origin}: {name} is {raw!r}", cure=f"Give a value above zero{or_none}.")
 
 
 def _absolute(name: str, path: Path, origin: str) -> Path:
@@ -231,10 +235,5 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     if settings.block_bytes & (settings.block_bytes - 1) or settings.block_bytes < 4096:
         raise UsageError(
             f"block_bytes is {settings.block_bytes}", cure="Give a power of two from 4096 up."
-        )
-    if settings.move_bytes_per_second < 0:
-        raise UsageError(
-            f"move_bytes_per_second is {settings.move_bytes_per_second}",
-            cure="Give bytes a second, or 0 for no bound.",
         )
     return settings

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from types import FrameType
 
 from benchmarks.mount.fluidpy_mount import MODES, fluidpy
@@ -68,6 +69,12 @@ def choose(modes: Sequence[str], peers: Sequence[str], names: Names) -> list[Sys
     return [PLAIN, *map(fluidpy, modes), *(known[peer]() for peer in peers)]
 
 
+def as_kept(command: str, directory: Path) -> str:
+    """How a system was started, for the record: its program by name, places below `directory`."""
+    program, blank, rest = command.partition(" ")
+    return Path(program).name + blank + rest.replace(f"{directory}/", "")
+
+
 class Running:
     """Starts systems; `known` has each one's version, options, a note, and why it failed."""
 
@@ -90,7 +97,7 @@ class Running:
                     mounted[system.name] = self._start(own, system, tree)
                 except (RuntimeError, OSError, subprocess.TimeoutExpired) as error:
                     own.close()
-                    failure = str(error).replace(str(self._bench.directory), "")
+                    failure = str(error).replace(f"{self._bench.directory}/", "")
                     failures[system.name] = self.known[system.name]["failure"] = failure
                     self._bench.talk(f"{system.name} failed: {failure}")
             yield mounted, failures
@@ -100,7 +107,7 @@ class Running:
         known["version"] = system.version()
         opened = system.open_data if tree.groups else system.open_names
         found = stack.enter_context(opened(self._bench, tree))
-        known["options"] = found.options.replace(str(self._bench.directory), "")
+        known["options"] = as_kept(found.options, self._bench.directory)
         known["note"] = found.note
         tree.check(found.directory)
         return found

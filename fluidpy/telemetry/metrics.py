@@ -121,13 +121,14 @@ _INTRODUCTION: Final = """\
 Prometheus' text format, under `/metrics`. Metrics without the prefix `fluidpy_` are those that
 Fluid's controllers export, with the same names and labels. `dataset`, `runtime` and `operation` are
 `NAMESPACE/NAME`. What the kernel or a client's open file serves does not reach a worker, so ratios
-made of these numbers are estimates, on the low side for hits."""
+made of these numbers are estimates, on the low side for hits. A worker that serves alone, without a
+control plane, has no network address and no metrics, but counters in `fluidpy status -o json`."""
 
 
 def _page_lines() -> Iterator[str]:
     yield _INTRODUCTION
     titles = {
-        "worker": "Each worker, on its network address",
+        "worker": "Each worker of a pool, on its network address",
         "control": "The control plane, on its socket",
     }
     for by, title in titles.items():

