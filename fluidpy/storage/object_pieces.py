@@ -15,9 +15,9 @@ import contextlib
 import http.client
 import socket
 import threading
+import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import quote, urlsplit
 
@@ -27,7 +27,7 @@ from fluidpy.storage.etag_codec import decode_etag, encode_etag
 from fluidpy.storage.http_client import CONNECT_SECONDS, SILENCE_SECONDS
 from fluidpy.storage.object_store_errors import StorePlace, error_for_answer, error_of_socket
 from fluidpy.storage.s3_listing import KeyProvider
-from fluidpy.storage.s3_signature import sign_request
+from fluidpy.storage.s3_signature import GetSigner
 from fluidpy.storage.under_storage import TakePiece
 
 _CODE: Final = "<Code>"
@@ -48,8 +48,8 @@ class ObjectPieces:
         self._place = place
         parts = urlsplit(bucket_url)
         self._host, self._base = parts.netloc, parts.path
-        self._region = region
         self._key = key
+        self._signer = GetSigner(region, parts.netloc)
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="fluidpy-range")
         self._idle: list[http.client.HTTPConnection] = []
         self._buffers: list[memoryview] = []
@@ -58,11 +58,10 @@ class ObjectPieces:
         self, key: str, start: int, end: int, version: bytes, piece_bytes: int, take: TakePiece
     ) -> None:
         """Hands `[start, end)` of that version to `take`, as `StreamingStorage.read_pieces`."""
-        path = f"{self._base}/{quote(key, safe='/-_.~')}"
-        headers = {"host": self._host}
-        if self._key is not None:
-            access, now = await self._key(), datetime.now(UTC)
-            headers = sign_request(access, self._region, "GET", self._host, path, "", now)
+        path = f"{self._base}/{quote(key.encode('utf-8', 'surrogateescape'), safe='/-_.~')}"
+        access = await self._key() if self._key is not None else None
+        lines = self._signer.lines(access, path, int(time.time())).splitlines()
+        headers = dict(line.split(": ", 1) for line in lines)
         headers["range"] = f"bytes={start}-{end - 1}"
         if version and (etag := decode_etag(version)):
             headers["if-match"] = etag

@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeGuard, TypeVar
 
 from fluidpy.errors import SourceError, SourceTimeoutError
-from fluidpy.storage.under_storage import StreamingStorage
 
 if TYPE_CHECKING:
     from fluidpy.cache.cached_object import CachedObject
     from fluidpy.namespace.listing_flights import Located
-    from fluidpy.storage.under_storage import Buffer
+    from fluidpy.storage.under_storage import Buffer, StreamingStorage, UnderStorage
     from fluidpy.worker.object_fill import ObjectFill
     from fluidpy.worker.parts import Guarded, MountLimits, Part
 
@@ -32,12 +31,12 @@ _Result = TypeVar("_Result")
 
 def comes_in_pieces(fill: ObjectFill, part: Part) -> bool:
     """Whether to `stream_part` rather than to `read_part`."""
-    storage = fill.located.storage
-    return (
-        part.end - part.start >= PIECES_BYTES
-        and isinstance(storage, StreamingStorage)
-        and storage.gives_pieces
-    )
+    return part.end - part.start >= PIECES_BYTES and _gives_pieces(fill.located.storage)
+
+
+def _gives_pieces(storage: UnderStorage) -> TypeGuard[StreamingStorage]:
+    # Not isinstance: of a protocol that takes longer than asking for a piece.
+    return bool(getattr(storage, "gives_pieces", False))
 
 
 async def stream_part(fill: ObjectFill, part: Part, cached: CachedObject) -> None:
@@ -46,7 +45,7 @@ async def stream_part(fill: ObjectFill, part: Part, cached: CachedObject) -> Non
     Raises SourceError, and CacheError when the disk did not take it.
     """
     located, storage = fill.located, fill.located.storage
-    assert isinstance(storage, StreamingStorage)  # `comes_in_pieces`
+    assert _gives_pieces(storage)  # `comes_in_pieces`
     piece = max(fill.table.block_bytes, PIECE_BYTES)
     await _in_time(
         located,
