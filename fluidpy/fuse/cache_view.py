@@ -55,7 +55,7 @@ class CacheView:
         """
         if self._files is None or self._keys is None or not entry[4]:
             return None
-        self._forget_if_changed()
+        self.generation()
         place = self._places.pop(entry[0], None)
         fd = None if place is None else place.open()
         if fd is None:
@@ -75,17 +75,13 @@ class CacheView:
 
     def generation(self) -> int:
         """Another number when the file of a row may be another one than it was."""
-        self._forget_if_changed()
-        return self._generation
-
-    def _forget_if_changed(self) -> None:
-        """What a row's bytes are called depends on the catalog alone."""
         mark = self._catalog.mark()
-        if not mark or mark != self._mark:
+        if not mark or mark != self._mark:  # what a row's bytes are called depends on it alone
             self._generation += 1
             self._tags.clear()
             self._places.clear()
             self._mark = mark
+        return self._generation
 
     def _find(self, entry: EntryTuple) -> WholeFile | None:
         assert self._files is not None

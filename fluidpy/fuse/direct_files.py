@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 from fluidpy.client.protocol import EntryTuple
 from fluidpy.fuse.expected_reads import Expected, ExpectedReads
-from fluidpy.fuse.kept_files import KeptFiles, Whole
+from fluidpy.fuse.kept_files import KeptFiles
 from fluidpy.fuse.open_files import HeldFd, OpenFile
 from fluidpy.fuse.read_modes import LARGE_FILE_BYTES
 from fluidpy.namespace.catalog import Entry
@@ -46,7 +46,7 @@ class DirectFiles:
         kept: KeptFiles | None = None,
     ) -> None:
         """`on_used` hears of rows that were opened; `close` lets go of a file if nobody reads;
-        `kept` has files that are read past the kernel's pages.
+        `kept` says which files are read past the kernel's pages.
         """
         self._kept = kept
         self._view = view
@@ -54,32 +54,20 @@ class DirectFiles:
         self._close = close
         self._read_whole: deque[OpenFile] = deque()
         self._read_at_once: deque[tuple[int, int]] = deque()
-        self._expected = ExpectedReads(self._open_complete)
+        self.expected = ExpectedReads(self._open_complete)
         self.kernel_keeps_pages = True
         """Whether pages of cache files are of no use once they were read."""
 
     def looked_up(self, entry: EntryTuple) -> None:
         """The kernel asked for the name of a file, and may read it next."""
         if self._kept is None or not self._kept.needs_no_pages(entry[0]):
-            self._expected.looked_up(entry)
-
-    def unbuffered(self, row: int) -> Whole | None:
-        """A small file to be read whole, and its pages not at all; None for any other."""
-        if self._kept is None or not self.kernel_keeps_pages:
-            return None
-        return self._kept.unbuffered(row)
-
-    def was_read_unbuffered(self, row: int) -> None:
-        """The kernel was given all of it."""
-        self._on_used(row)
-        if self._kept is not None:
-            self._kept.was_read_unbuffered(row)
+            self.expected.looked_up(entry)
 
     def take_expected(self, row: int) -> Expected | None:
         """What is known of a file that is read now if its name was looked up; an fd is the
         caller's.
         """
-        return self._expected.take(row)
+        return self.expected.take(row)
 
     def open(
         self, row: int, expected: Expected | None, find: Callable[[int], Entry | None]
@@ -143,11 +131,11 @@ class DirectFiles:
     def sweep(self) -> None:
         """Closes what was read, and what was not read for a while, after a look-up."""
         self.close_read_whole()
-        self._expected.sweep()
+        self.expected.sweep()
 
     def close(self) -> None:
         """Closes what is held for reads to come, and what was read at once."""
-        self._expected.close()
+        self.expected.close()
         while self._read_at_once:
             _let_go(*self._read_at_once.popleft())
 

@@ -60,44 +60,45 @@ class ExpectedReads:
         """`open_file` gives an fd of a complete cache file, the caller's, or None."""
         self._open = open_file
         self._trust = Trust()
-        self._expected: OrderedDict[int, Expected] = OrderedDict()
+        self.rows: OrderedDict[int, Expected] = OrderedDict()
+        """What is expected, by row; to be looked at."""
         self._sweeps = 0
 
     def looked_up(self, entry: EntryTuple) -> None:
         """A name was looked up; begins to fetch its bytes if a read is to be expected."""
         row, size = entry[0], entry[4]
-        if size >= LARGE_FILE_BYTES or row in self._expected:
+        if size >= LARGE_FILE_BYTES or row in self.rows:
             return
         fd = self._open(entry) if self._trust.enough else None
         if fd is not None:
             os.posix_fadvise(fd, 0, size, os.POSIX_FADV_WILLNEED)
-        self._expected[row] = Expected(entry, fd, self._sweeps)
-        if len(self._expected) > MOST_EXPECTED:
+        self.rows[row] = Expected(entry, fd, self._sweeps)
+        if len(self.rows) > MOST_EXPECTED:
             self._give_up_oldest()
 
     def take(self, row: int) -> Expected | None:
         """What is known of a file that is read now; an fd is the caller's."""
-        expected = self._expected.pop(row, None)
+        expected = self.rows.pop(row, None)
         if expected is not None:
             self._trust.was_read()
         return expected
 
     def sweep(self) -> None:
         """Gives up what was looked up before the sweep before this one."""
-        while self._expected:
-            if next(iter(self._expected.values())).sweep == self._sweeps:
+        while self.rows:
+            if next(iter(self.rows.values())).sweep == self._sweeps:
                 break
             self._give_up_oldest()
         self._sweeps += 1
 
     def _give_up_oldest(self) -> None:
         self._trust.was_not_read()
-        _close(self._expected.popitem(last=False)[1])
+        _close(self.rows.popitem(last=False)[1])
 
     def close(self) -> None:
         """Lets go of all."""
-        while self._expected:
-            _close(self._expected.popitem()[1])
+        while self.rows:
+            _close(self.rows.popitem()[1])
 
 
 def _close(expected: Expected) -> None:

@@ -37,6 +37,10 @@ _OPENED: Final = OPEN_OUT.pack(0, OpenFlag.KEEP_CACHE | OpenFlag.NOFLUSH, 0)
 
 OnOpen: TypeAlias = Callable[[FluidpyError | None], None]
 
+AnswerWhole: TypeAlias = Callable[[int, int, int], bool]
+"""Answers a READ (unique, row, bytes from the beginning) if it can do so at once with all of a
+file; see `UnbufferedReads.answer`."""
+
 
 @dataclass(slots=True)
 class _Read:
@@ -72,12 +76,13 @@ class Files:
         deadline: float,
         view: OpensCacheFiles | None = None,
         kept: KeptFiles | None = None,
+        answer_whole: AnswerWhole = lambda _unique, _row, _size: False,
         on_used: Callable[[int], None] = lambda _row: None,
     ) -> None:
         """`block_bytes` is the unit in which the worker keeps; `deadline` in seconds, a request.
 
-        `view` opens complete cache files without the worker, `kept` has those of them that are
-        read past the kernel's pages; `on_used` hears of their rows.
+        `view` opens complete cache files without the worker, `kept` has those of them that
+        `answer_whole` may read past the kernel's pages; `on_used` hears of their rows.
         """
         self._loop = loop
         self._device = device
@@ -89,6 +94,8 @@ class Files:
         self.block_bytes = block_bytes
         self._deadline = deadline
         self.direct = DirectFiles(view, on_used=on_used, close=self._close_unless_busy, kept=kept)
+        self._expected_rows = self.direct.expected.rows
+        self._answer_whole = answer_whole
         self.on_complete: Callable[[int], None] = lambda _row: None
         """Hears of rows whose files the cache has whole by now."""
         self._known = KnownOpens(catalog)
@@ -123,13 +130,15 @@ class Files:
         """READ."""
         _handle, start, size, _flags = READ_IN.unpack_from(body)
         row = row_of_node(node)
+        if not (start or self._expected_rows) and self._answer_whole(unique, row, size):
+            return
         file = self._table.get(row, self._loop.clock())
         if file is None:
             expected = self.direct.take_expected(row)
             if expected is not None and self._read_at_once(unique, expected, start, size):
                 return
             fetched = expected is not None and expected.fd is not None
-            if start == 0 and not fetched and self._read_unbuffered(unique, row, size):
+            if not (start or fetched) and self._answer_whole(unique, row, size):
                 return
             file = self.direct.open(row, expected, self._catalog.get)
             if file is None:
@@ -147,16 +156,6 @@ class Files:
             file.reads += 1
             self._waiting.begin(unique)
             self._ask(_Read(unique, start, end, self._loop.clock() + self._deadline), file)
-
-    def _read_unbuffered(self, unique: int, row: int, size: int) -> bool:
-        """Answers a READ of all of a small file past the kernel's pages; whether that was done."""
-        whole = self.direct.unbuffered(row)
-        if whole is None or whole.size > size:
-            return False
-        if not self._reader.answer_unbuffered(unique, whole.fd, whole.size):
-            return False
-        self.direct.was_read_unbuffered(row)
-        return True
 
     def _read_at_once(self, unique: int, expected: Expected, start: int, size: int) -> bool:
         """Answers a READ of all of a small file that is being fetched; whether that was done."""

@@ -13,14 +13,18 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol, TypeAlias
 
 from fluidpy.client.protocol import EntryTuple
 
 MOST_KEPT: Final = 10240
 """Files held, each 800 bytes of the server and of the worker, and 2 KiB of the kernel."""
+
+
+PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
+"""What a read past the kernel's pages is a multiple of."""
 
 
 class FindsCacheFiles(Protocol):
@@ -49,31 +53,26 @@ class TakesLeases(Protocol):
         """It is not any more."""
 
 
-class Whole(NamedTuple):
-    """A whole file: an fd that stays its keeper's, good until the keeper is asked again."""
-
-    fd: int
-    size: int
-
-
-class _Stamp(NamedTuple):
-    size: int
-    ino: int
-    ctime: int
-    mtime: int
+Stamp: TypeAlias = tuple[int, int, int, int]
+"""How a file looked: size, inode number, times of change and modification in nanoseconds."""
 
 
 @dataclass(slots=True)
-class _Kept:
-    """An open file; `unbuffered`: to be read past the kernel's pages, where its file system can.
-    `read_so` is whether it was, the last time.
+class KeptFile:
+    """An open file of `size` bytes; `unbuffered` where it can be read past the kernel's pages, then
+    in `whole_pages` bytes at once.
     """
 
     fd: int
-    unbuffered: bool
+    size: int
     generation: int
-    stamp: _Stamp
-    read_so: bool = False
+    stamp: Stamp
+    unbuffered: bool
+
+    @property
+    def whole_pages(self) -> int:
+        """Its size rounded up: no disk has larger sectors than a page, but for few."""
+        return -(-self.size // PAGE_BYTES) * PAGE_BYTES
 
 
 class KeptFiles:
@@ -84,69 +83,62 @@ class KeptFiles:
         self._view = view
         self._leases = leases
         self.limit = min(limit, MOST_KEPT)
-        self._kept: OrderedDict[int, _Kept] = OrderedDict()
+        self.files: OrderedDict[int, KeptFile] = OrderedDict()
+        """By row; to be looked at."""
+        self.may_wait: Callable[[], bool] = lambda: False
+        """Whether files are read past the kernel's pages now: while one may wait for the disk."""
 
     def __len__(self) -> int:
         """How many files are held."""
-        return len(self._kept)
+        return len(self.files)
 
     def open(self, entry: EntryTuple) -> int | None:
         """As the view's `open`."""
         row = entry[0]
-        kept = self._unchanged(row)
-        if kept is not None:
-            kept.read_so = False
+        kept = self.files.get(row)
+        if kept is not None and self.is_unchanged(row, kept):
             return _opened_again(kept.fd, 0)
         generation = self._view.generation()
         again = self._view.found_before(row)
         fd = self._view.open(entry)
         if again and fd is not None and self.limit:
-            self._keep(row, fd, generation)
+            self._keep(row, entry[4], fd, generation)
         return fd
 
-    def was_read_unbuffered(self, row: int) -> None:
-        """What `unbuffered` gave was read."""
-        kept = self._kept.get(row)
-        if kept is not None:
-            kept.read_so = True
-
     def needs_no_pages(self, row: int) -> bool:
-        """Whether a file was read past the kernel's pages the last time: none need be fetched."""
-        kept = self._kept.get(row)
-        return kept is not None and kept.read_so
+        """Whether a file would be read past the kernel's pages now."""
+        kept = self.files.get(row)
+        return kept is not None and kept.unbuffered and self.may_wait()
 
-    def unbuffered(self, row: int) -> Whole | None:
-        """A kept file to be read past the kernel's pages; None when there is none such."""
-        kept = self._unchanged(row)
-        if kept is None or not kept.unbuffered:
-            return None
-        return Whole(kept.fd, kept.stamp.size)
-
-    def _unchanged(self, row: int) -> _Kept | None:
-        kept = self._kept.get(row)
-        if kept is None:
-            return None
-        if kept.generation == self._view.generation() and _stamp_of(kept.fd) == kept.stamp:
-            return kept
+    def is_unchanged(self, row: int, kept: KeptFile) -> bool:
+        """Whether a kept file may be read; one that may not is let go of."""
+        facts = os.fstat(kept.fd)
+        stamp = (facts.st_size, facts.st_ino, facts.st_ctime_ns, facts.st_mtime_ns)
+        if stamp == kept.stamp and kept.generation == self._view.generation():
+            return True
         self._let_go(row)
-        return None
+        return False
 
-    def _keep(self, row: int, fd: int, generation: int) -> None:
+    def _keep(self, row: int, size: int, fd: int, generation: int) -> None:
         own = _opened_again(fd, os.O_DIRECT)
         unbuffered = own is not None
         if own is None:
             own = _opened_again(fd, 0)
         if own is None:
             return
-        if len(self._kept) >= self.limit:
-            self._let_go(next(iter(self._kept)))
-        stamp = _stamp_of(own)
-        self._kept[row] = _Kept(own, unbuffered, generation, stamp)
-        self._leases.take(row, stamp.ino)
+        facts = os.fstat(own)
+        if facts.st_size != size:  # it was cut a moment ago: whoever reads it will see
+            os.close(own)
+            return
+        if len(self.files) >= self.limit:
+            self._let_go(next(iter(self.files)))
+        stamp = (size, facts.st_ino, facts.st_ctime_ns, facts.st_mtime_ns)
+        self.files[row] = KeptFile(own, size, generation, stamp, unbuffered)
+        self._leases.take(row, facts.st_ino)
         self._view.forget(row)
 
     def _let_go(self, row: int) -> None:
-        kept = self._kept.pop(row, None)
+        kept = self.files.pop(row, None)
         if kept is not None:
             os.close(kept.fd)
             self._leases.give_back(row)
@@ -158,13 +150,8 @@ class KeptFiles:
 
     def close(self) -> None:
         """Lets go of all."""
-        while self._kept:
-            os.close(self._kept.popitem()[1].fd)
-
-
-def _stamp_of(fd: int) -> _Stamp:
-    facts = os.fstat(fd)
-    return _Stamp(facts.st_size, facts.st_ino, facts.st_ctime_ns, facts.st_mtime_ns)
+        while self.files:
+            os.close(self.files.popitem()[1].fd)
 
 
 def _opened_again(fd: int, flags: int) -> int | None:

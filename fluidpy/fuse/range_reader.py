@@ -26,9 +26,6 @@ from fluidpy.fuse.device import Device
 from fluidpy.fuse.disk_pace import PATIENCE_SECONDS, DiskPace
 from fluidpy.fuse.event_loop import EventLoop
 
-PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
-"""What a read past the kernel's pages is a multiple of: no disk has larger sectors."""
-
 THREADS: Final = 8
 """Reads of cache files that may wait for a disk at once."""
 
@@ -63,7 +60,8 @@ class RangeReader:
         self._loop = loop
         self._device = device
         self._largest = largest
-        self._view = in_one_piece(largest)
+        self.view = in_one_piece(largest)
+        """Where answers are put together, one at a time: for the loop's thread alone."""
         self._last_byte = memoryview(bytearray(1))
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
@@ -92,30 +90,11 @@ class RangeReader:
         """
         whole = (Piece(fd, 0, length),)
         if self.pace.slow or self._device.has_request():
-            return self._in_memory(fd, length) and not self._answer(unique, whole, self._view)
+            return self._in_memory(fd, length) and not self._answer(unique, whole, self.view)
         begin = self._loop.clock()
-        failure = self._answer(unique, whole, self._view)
+        failure = self._answer(unique, whole, self.view)
         self.pace.took(self._loop.clock() - begin)
         return failure is None
-
-    def answer_unbuffered(self, unique: int, fd: int, length: int) -> bool:
-        """Answers `unique` with a file of at most the largest READ, opened with `O_DIRECT`.
-
-        False, and nothing answered, when it should not be waited for, or cannot be read: `send` it
-        from an fd without that flag.
-        """
-        if self.pace.slow or self._device.has_request():
-            return False
-        begin = self._loop.clock()
-        try:
-            count = os.preadv(fd, (self._view[: -(-length // PAGE_BYTES) * PAGE_BYTES],), 0)
-        except OSError:  # `send` meets it again, and says what it is
-            return False
-        self.pace.took(self._loop.clock() - begin)
-        if count != length:
-            return False
-        self._device.reply(unique, self._view[:length])
-        return True
 
     def _in_memory(self, fd: int, length: int) -> bool:
         try:
@@ -125,7 +104,7 @@ class RangeReader:
 
     def _send_now(self, unique: int, piece: Piece, done: Done) -> bool:
         fd, offset, length = piece
-        view = self._view[:length]
+        view = self.view[:length]
         try:
             if os.preadv(fd, (view,), offset, os.RWF_NOWAIT) != length:
                 return False
@@ -149,7 +128,7 @@ class RangeReader:
             if pace.slow or begin > limit:
                 self._hand_over(job)
                 continue
-            failure = self._answer(job.unique, job.pieces, self._view)
+            failure = self._answer(job.unique, job.pieces, self.view)
             pace.took(clock() - begin)
             self._finish(job.done, failure)
 

@@ -24,6 +24,7 @@ from fluidpy.fuse.passthrough_files import PassthroughFiles
 from fluidpy.fuse.range_reader import RangeReader
 from fluidpy.fuse.read_modes import LARGE_FILE_BYTES, ReadMode, ReadModeChoice, TreeShape
 from fluidpy.fuse.requests_in_flight import RequestsInFlight
+from fluidpy.fuse.unbuffered_reads import UnbufferedReads
 from fluidpy.fuse.worker_link import WorkerLink
 from fluidpy.namespace.catalog import CatalogReader
 
@@ -58,6 +59,7 @@ class Reading:
         self._view = CacheView(catalog)
         self._leases = CacheLeases(loop, link, on_trouble)
         self._kept = KeptFiles(self._view, self._leases, most_held)
+        unbuffered = self._unbuffered_reads(loop, device, waiting, reader)
         self.files = Files(
             loop,
             device,
@@ -70,6 +72,7 @@ class Reading:
             deadline=deadline,
             view=self._kept,
             kept=self._kept,
+            answer_whole=unbuffered.answer,
             on_used=self._leases.use,
         )
         self._passthrough = PassthroughFiles(
@@ -86,6 +89,19 @@ class Reading:
         self._leases.on_gone = self._gone
         self._choice = self._mode_choice(loop, asked, places)
         self.opens = Opens(device, self.files, self._passthrough, node_ids, self._choice.first_open)
+
+    def _unbuffered_reads(
+        self, loop: EventLoop, device: Device, waiting: RequestsInFlight, reader: RangeReader
+    ) -> UnbufferedReads:
+        return UnbufferedReads(
+            device,
+            waiting,
+            self._kept,
+            view=reader.view,
+            pace=reader.pace,
+            clock=loop.clock,
+            on_used=self._leases.use,
+        )
 
     def _mode_choice(self, loop: EventLoop, asked: str, places: Sequence[Path]) -> ModeChoice:
         return ModeChoice(

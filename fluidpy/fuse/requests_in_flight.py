@@ -21,6 +21,9 @@ _logger = logging.getLogger(__name__)
 QUIET_SECONDS: Final = 60.0
 """The same trouble is written to the log once in this time."""
 
+COMPANY: Final = 4
+"""So many requests in a row have to be of one thread before it counts as the only one."""
+
 _MOST_REMEMBERED: Final = 1000
 
 
@@ -68,6 +71,8 @@ class RequestsInFlight:
         self._interrupted: set[int] = set()
         self.thread = 0
         """The thread whose request is looked at just now."""
+        self.company = 0
+        """Above 0: the last requests are not all of one thread, so others may wait by now."""
 
     def __len__(self) -> int:
         return len(self._waiting)

@@ -18,7 +18,7 @@ from fluidpy.fuse.files import Files
 from fluidpy.fuse.kernel import IN_HEADER, INTERRUPT_IN, InitFlag, Opcode
 from fluidpy.fuse.negotiation import MAX_WRITE_BYTES, Negotiated, negotiate, parse_offer
 from fluidpy.fuse.opens import Opens
-from fluidpy.fuse.requests_in_flight import RequestsInFlight, TroubleLog
+from fluidpy.fuse.requests_in_flight import COMPANY, RequestsInFlight, TroubleLog
 from fluidpy.fuse.statistics_of_tree import TreeStatistics
 from fluidpy.namespace.catalog import CatalogReader
 from fluidpy.storage.under_storage import Kind
@@ -57,6 +57,8 @@ _REFUSED: Final[dict[int, tuple[Opcode, ...]]] = {
 }
 """What is answered with an errno of its own; anything else unknown gets ENOSYS, after which the
 kernel asks no more (GETXATTR, LISTXATTR, ACCESS, LSEEK, FLUSH, POLL, STATX, …)."""
+
+_HEADER_BYTES: Final = IN_HEADER.size
 
 _SILENT: Final = frozenset({Opcode.FORGET, Opcode.BATCH_FORGET, Opcode.NOTIFY_REPLY})
 """Requests without an answer. FORGET needs no work: a node id is computed, not remembered."""
@@ -111,7 +113,8 @@ class FuseSession:
         self._handle = self.handle if on_request is None else self._handle_noted
         # Written to at once: the kernel would lose a request if it had to fault in a page of the
         # buffer of a process that is killed at that moment.
-        self._buffer = bytearray(b"\1") * BUFFER_BYTES
+        self._buffers = (bytearray(b"\1") * BUFFER_BYTES,)
+        self._view = memoryview(self._buffers[0])
         self._handlers = self._handler_table()
         self._busy_wait = BusyWait(loop.clock)
         self._at_work = at_work
@@ -158,7 +161,7 @@ class FuseSession:
         self._loop.call_later(SIGNALS_SECONDS, self._check_interrupted)
 
     def _on_readable(self, _events: int) -> None:
-        fd, buffers, view = self._device.fd, [self._buffer], memoryview(self._buffer)
+        fd, buffers, view = self._device.fd, self._buffers, self._view
         has_request = self._device.has_request
         self._busy_wait.asked()
         for _ in range(REQUESTS_A_TURN):
@@ -195,13 +198,18 @@ class FuseSession:
     def handle(self, request: memoryview) -> None:
         """Answers one request, now or later."""
         _length, opcode, unique, node, _uid, _gid, thread, _e, _p = IN_HEADER.unpack_from(request)
-        self._waiting.thread = thread
+        waiting = self._waiting
+        if thread != waiting.thread:
+            waiting.thread = thread
+            waiting.company = COMPANY
+        elif waiting.company:
+            waiting.company -= 1
         handler = self._handlers.get(opcode)
         if handler is None:
             self._device.reply_error(unique, errno.ENOSYS)
             return
         try:
-            handler(unique, node, request[IN_HEADER.size :])
+            handler(unique, node, request[_HEADER_BYTES:])
         except FluidpyError as error:
             self._trouble.report(f"{Opcode(opcode).name} of node {node}", error)
             self._waiting.take(unique)

@@ -1,5 +1,5 @@
-"""Bytes that are not in memory yet: who waits for the disk, what is fetched before it is asked for,
-and what is read past the kernel's pages.
+"""Bytes that are not in memory yet: who waits for the disk, and what is fetched before it is asked
+for.
 """
 
 from __future__ import annotations
@@ -194,54 +194,6 @@ def test_a_file_that_is_too_short_is_not_answered_at_once(
     assert not reader.answer_whole(1, cold, 100_001)
     assert reader.answer_whole(2, cold, 100_000)
     assert device.answer() == (2, CONTENT)
-
-
-@pytest.fixture
-def unbuffered(cold: int) -> Iterator[int]:
-    """The cold file, opened so that it is read past the kernel's pages."""
-    make_cold(cold)
-    try:
-        fd = os.open(f"/proc/self/fd/{cold}", os.O_RDONLY | os.O_DIRECT)
-    except OSError:
-        pytest.skip("the file system here reads through the kernel's pages only")
-    yield fd
-    os.close(fd)
-
-
-def test_a_file_is_read_past_the_kernels_pages(
-    reader: RangeReader, device: SocketDevice, cold: int, unbuffered: int
-) -> None:
-    assert reader.answer_unbuffered(1, unbuffered, len(CONTENT))
-    assert device.answer() == (1, CONTENT)
-    assert not any(pages_in_memory(cold))
-
-
-@pytest.mark.parametrize("length", [len(CONTENT) - 1, len(CONTENT) + 1, len(CONTENT) + 8192])
-def test_a_file_of_another_size_is_not_answered_past_the_pages(
-    reader: RangeReader, device: SocketDevice, unbuffered: int, length: int
-) -> None:
-    assert not reader.answer_unbuffered(1, unbuffered, length)
-    reader.pace = DiskPace()  # a busy machine's disk may have been late
-    assert reader.answer_unbuffered(2, unbuffered, len(CONTENT))
-    assert device.answer() == (2, CONTENT)
-
-
-@pytest.mark.parametrize("slow", [False, True])
-def test_nobody_waits_for_a_file_that_is_read_past_the_pages(
-    reader: RangeReader, device: SocketDevice, unbuffered: int, slow: bool
-) -> None:
-    if slow:
-        reader.pace.took(100.0)
-    else:
-        device.others_wait = True
-    assert not reader.answer_unbuffered(1, unbuffered, len(CONTENT))
-
-
-def test_a_file_that_cannot_be_read_past_the_pages_is_left_to_others(reader: RangeReader) -> None:
-    read, write = os.pipe()
-    assert not reader.answer_unbuffered(1, read, len(CONTENT))
-    os.close(read)
-    os.close(write)
 
 
 @given(st.lists(st.floats(0, PATIENCE_SECONDS)))

@@ -109,27 +109,44 @@ def test_what_is_read_again_is_held_with_a_lease(
     assert leases.taken == {5: view.path(5).stat().st_ino}
 
 
-def test_only_a_held_file_is_read_past_the_kernels_pages(files: KeptFiles, view: View) -> None:
-    assert read(files, 5) == b"5"
-    assert files.unbuffered(5) is None
-    assert read(files, 5) == b"5"
-    whole = files.unbuffered(5)
-    if whole is None:
+def test_a_held_file_is_open_to_be_read_past_the_kernels_pages(
+    files: KeptFiles, view: View
+) -> None:
+    read(files, 5, times=2)
+    kept = files.files[5]
+    if not kept.unbuffered:
         pytest.skip("the file system here reads through the kernel's pages only")
-    assert not files.needs_no_pages(5)
-    files.was_read_unbuffered(5)
-    assert files.needs_no_pages(5)
-    assert whole.size == 1
-    assert fcntl.fcntl(whole.fd, fcntl.F_GETFL) & os.O_DIRECT
+    assert fcntl.fcntl(kept.fd, fcntl.F_GETFL) & os.O_DIRECT
     fd = files.open((5, 1, b"n", 1, 1, 0, None, 5, b"v", 0, True))
     assert fd is not None
     assert not fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_DIRECT
-    assert not files.needs_no_pages(5)
     os.close(fd)
+    assert files.is_unchanged(5, kept)
     with view.path(5).open("r+b") as stream:
         stream.write(b"x")
-    assert files.unbuffered(5) is None
+    assert not files.is_unchanged(5, kept)
     assert not len(files)
+
+
+def test_while_one_request_waits_for_another_pages_are_needed(files: KeptFiles) -> None:
+    assert not files.needs_no_pages(5)
+    read(files, 5, times=2)
+    one_by_one = True
+    files.may_wait = lambda: one_by_one
+    assert files.needs_no_pages(5) == files.files[5].unbuffered
+    one_by_one = False
+    assert not files.needs_no_pages(5)
+
+
+def test_a_file_that_is_shorter_than_its_entry_says_is_not_held(
+    files: KeptFiles, leases: Leases
+) -> None:
+    for _ in range(3):
+        fd = files.open((5, 1, b"n", 1, 2, 0, None, 5, b"v", 0, True))
+        assert fd is not None
+        os.close(fd)
+    assert not len(files)
+    assert not leases.taken
 
 
 def test_where_the_file_system_knows_pages_only_held_files_are_read_through_them(
@@ -145,7 +162,7 @@ def test_where_the_file_system_knows_pages_only_held_files_are_read_through_them
     monkeypatch.setattr(os, "open", without)
     assert read(files, 5, times=3) == b"5"
     assert leases.taken.keys() == {5}
-    assert files.unbuffered(5) is None
+    assert not files.files[5].unbuffered
 
 
 def test_a_file_that_left_the_cache_is_let_go_of(
