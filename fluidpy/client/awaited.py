@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -77,6 +77,33 @@ class Awaited:
         self, path: str, maxdepth: int | None = None, withdirs: bool = False, **kwargs: Any
     ) -> Any:
         return await self._call("find", path, maxdepth, withdirs, **kwargs)
+
+    def walk(
+        self, path: Any, maxdepth: int | None, topdown: bool, on_error: Any, **kwargs: Any
+    ) -> Iterator[Any]:
+        """What `_walk` runs in threads."""
+        raise NotImplementedError
+
+    async def _walk(
+        self,
+        path: Any,
+        maxdepth: int | None = None,
+        topdown: bool = True,
+        on_error: Any = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[Any]:
+        """As `walk`; a callable `on_error` is called in the loop, before what is walked next."""
+        errors: list[OSError] = []
+        told = errors.append if callable(on_error) else on_error
+        steps = self.walk(path, maxdepth, topdown, told, **kwargs)
+        while True:
+            step = await self._in_thread(next, steps, None)
+            for error in errors:
+                on_error(error)
+            errors.clear()
+            if step is None:
+                return
+            yield step
 
     async def _exists(self, path: str, **kwargs: Any) -> Any:
         return await self._call("exists", path, **kwargs)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -107,8 +109,8 @@ def test_a_forked_child_opens_a_view_of_its_own(fresh_demo: Demo) -> None:
 TREE = {"top": ["a", "b", "c"], "top/a": ["x"], "top/b": ["y"], "top/c": ["z"]}
 
 
-def walked(broken: OSError, **options: Any) -> list[str]:
-    """The folders that a walk shows when that of `top/b` cannot be listed."""
+def breaking(broken: OSError) -> FluidFileSystem:
+    """A tree in which the folder `top/b` cannot be listed."""
 
     class Walked(FluidFileSystem):
         cachable = False
@@ -119,24 +121,64 @@ def walked(broken: OSError, **options: Any) -> list[str]:
             kind = "directory" if path == "top" else "file"
             return [{"name": f"{path}/{name}", "type": kind} for name in TREE[path]]
 
-    return [folder for folder, _, _ in Walked().walk("top", **options)]
+    return Walked()
 
 
-def test_a_folder_that_cannot_be_listed_is_no_empty_one() -> None:
+def walked(broken: OSError, **options: Any) -> list[str]:
+    """The folders that a walk shows."""
+    return [folder for folder, _, _ in breaking(broken).walk("top", **options)]
+
+
+def awaited(broken: OSError, **options: Any) -> list[str]:
+    """The folders that an awaited walk shows."""
+
+    async def walk() -> list[str]:
+        return [folder async for folder, _, _ in breaking(broken)._walk("top", **options)]
+
+    return asyncio.run(walk())
+
+
+both = pytest.mark.parametrize("walk", [walked, awaited])
+
+
+@both
+def test_a_folder_that_cannot_be_listed_is_no_empty_one(walk: Callable[..., list[str]]) -> None:
     """`find` went on without its files, and so would a training."""
     with pytest.raises(TimeoutError):
-        walked(TimeoutError("no answer"))
+        walk(TimeoutError("no answer"))
     with pytest.raises(FileNotFoundError):
-        walked(FileNotFoundError("gone"), on_error="raise")
-    assert walked(FileNotFoundError("gone")) == ["top", "top/a", "top/c"]
-    assert walked(TimeoutError("no answer"), on_error="omit") == ["top", "top/a", "top/c"]
+        walk(FileNotFoundError("gone"), on_error="raise")
+    assert walk(FileNotFoundError("gone")) == ["top", "top/a", "top/c"]
+    assert walk(TimeoutError("no answer"), on_error="omit") == ["top", "top/a", "top/c"]
 
 
-def test_a_walk_tells_errors_goes_bottom_up_and_so_deep() -> None:
-    told: list[OSError] = []
+@both
+def test_a_walk_tells_errors_goes_bottom_up_and_so_deep(walk: Callable[..., list[str]]) -> None:
+    told: list[tuple[OSError, int]] = []
+
+    def tell(error: OSError) -> None:
+        told.append((error, threading.get_ident()))
+
     error = TimeoutError("no answer")
-    assert walked(error, on_error=told.append, topdown=False) == ["top/a", "top/c", "top"]
-    assert told == [error]
-    assert walked(error, maxdepth=1) == ["top"]
+    assert walk(error, on_error=tell, topdown=False) == ["top/a", "top/c", "top"]
+    assert told == [(error, threading.get_ident())], "told by another thread"
+    assert walk(error, maxdepth=1) == ["top"]
     with pytest.raises(ValueError, match="maxdepth"):
-        walked(error, maxdepth=0)
+        walk(error, maxdepth=0)
+
+
+async def test_an_awaited_walk_leaves_out_what_its_caller_takes_out_and_ends_with_an_error() -> (
+    None
+):
+    fs = breaking(TimeoutError("no answer"))
+    seen: list[str] = []
+    async for folder, folders, _ in fs._walk("top", detail=True):
+        seen.append(folder)
+        folders.pop("b", None)
+    assert seen == ["top", "top/a", "top/c"]
+
+    def refuse(error: OSError) -> None:
+        raise RuntimeError from error
+
+    with pytest.raises(RuntimeError):
+        [_ async for _ in fs._walk("top", on_error=refuse)]
