@@ -9,8 +9,9 @@ comes at once again and again, and only where there is more than one core.
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -53,18 +54,55 @@ class BusyWait:
         return self._in_a_row >= self._enough
 
 
-def usable_cores(groups: Path = Path("/sys/fs/cgroup")) -> float:
-    """Cores that this process may keep busy: those it may run on, or the quota of its control group
-    (`cpu.max`: microseconds in a period, or `max`; Documentation/admin-guide/cgroup-v2).
+def usable_cores(
+    groups: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")
+) -> float:
+    """Cores that this process may keep busy: those it may run on, or the quota of its control
+    groups, which lie in `groups` and are named in `membership` (cgroups(7)).
     """
     cores = float(len(os.sched_getaffinity(0)))
-    with suppress(OSError, ValueError):  # another kind of groups, or none: no quota to be seen
-        (line,) = (
-            line
-            for line in Path("/proc/self/cgroup").read_text().splitlines()
-            if line.startswith("0::")
-        )
-        quota, period = (groups / line[3:].lstrip("/") / "cpu.max").read_text().split()
-        if quota != "max":
-            cores = min(cores, int(quota) / int(period))
+    with suppress(OSError):  # no control groups here
+        cores = min(cores, quota(membership.read_text(errors="surrogateescape"), groups))
     return cores
+
+
+def quota(membership: str, groups: Path) -> float:
+    """Cores that the control groups named in `membership`, and all above them, may keep busy.
+
+    Infinite where none says. Those of the second version have a `cpu.max`, of the first one a
+    `cpu.cfs_quota_us` and a `cpu.cfs_period_us` (Documentation/admin-guide/cgroup-v2 and
+    Documentation/scheduler/sched-bwc). A container may see its own group as the top one.
+    """
+    least = math.inf
+    for line in membership.splitlines():
+        controllers, _, path = line.partition(":")[2].partition(":")
+        if not controllers:
+            tops, quota_in = [groups], _quota_in_second_version
+        elif "cpu" in controllers.split(","):
+            tops, quota_in = [groups / controllers, groups / "cpu"], _quota_in_first_version
+        else:
+            continue
+        for top in tops:
+            for folder in _from_top(top, path):
+                with suppress(OSError, ValueError, ZeroDivisionError):  # this group says nothing
+                    least = min(least, quota_in(folder))
+    return least
+
+
+def _from_top(top: Path, path: str) -> Iterator[Path]:
+    yield top
+    for name in path.split("/"):
+        if name not in ("", ".."):  # of a group that this process does not see
+            top /= name
+            yield top
+
+
+def _quota_in_second_version(folder: Path) -> float:
+    allowed, period = (folder / "cpu.max").read_text().split()
+    return math.inf if allowed == "max" else int(allowed) / int(period)
+
+
+def _quota_in_first_version(folder: Path) -> float:
+    allowed = int((folder / "cpu.cfs_quota_us").read_text())
+    period = int((folder / "cpu.cfs_period_us").read_text())
+    return allowed / period if allowed > 0 else math.inf

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from pathlib import Path
 
 import pytest
 
-from fluidpy.fuse.busy_wait import ENOUGH, LOOK_SECONDS, BusyWait, usable_cores
+from fluidpy.fuse.busy_wait import ENOUGH, LOOK_SECONDS, BusyWait, quota, usable_cores
 from fluidpy.fuse.event_loop import EventLoop
 
 SOON = LOOK_SECONDS / 2
@@ -56,20 +57,57 @@ def test_with_less_than_two_cores_nobody_is_looked_for(cores: float) -> None:
     assert not any(stream.request(SOON) for _ in range(10 * ENOUGH))
 
 
-def test_a_quota_of_the_control_group_counts_as_cores(tmp_path: Path) -> None:
-    here = next(
-        (line for line in Path("/proc/self/cgroup").read_text().splitlines() if line[:3] == "0::"),
-        None,
-    )
-    if here is None:
-        pytest.skip("no control groups of the second version here")
-    place = tmp_path / here[3:].lstrip("/")
-    place.mkdir(parents=True, exist_ok=True)
-    (place / "cpu.max").write_text("50000 100000\n")
-    assert usable_cores(tmp_path) == 0.5
-    (place / "cpu.max").write_text("max 100000\n")
-    assert usable_cores(tmp_path) == len(os.sched_getaffinity(0))
-    assert usable_cores(tmp_path / "absent") == len(os.sched_getaffinity(0))
+def written(top: Path, files: dict[str, str]) -> Path:
+    for name, content in files.items():
+        (top / name).parent.mkdir(parents=True, exist_ok=True)
+        (top / name).write_text(content)
+    return top
+
+
+@pytest.mark.parametrize(
+    ("membership", "files", "cores"),
+    [
+        ("0::/a/b\n", {"a/b/cpu.max": "50000 100000\n"}, 0.5),
+        ("0::/a/b\n", {"a/b/cpu.max": "max 100000\n"}, math.inf),
+        ("0::/a/b\n", {}, math.inf),
+        ("0::/a/b\n", {"a/b/cpu.max": "max 100000\n", "a/cpu.max": "150000 100000\n"}, 1.5),
+        ("0::/a/b\n", {"a/b/cpu.max": "90000 100000\n", "a/cpu.max": "300000 100000\n"}, 0.9),
+        ("0::/\n", {"cpu.max": "25000 50000\n"}, 0.5),
+        ("0::/of/the/host\n", {"cpu.max": "100000 100000\n"}, 1.0),
+        ("0::/../other\n", {"cpu.max": "100000 100000\n"}, 1.0),
+        ("0::/a\n", {"cpu.max": "broken\n", "a/cpu.max": "1 0\n"}, math.inf),
+        (
+            "11:memory:/m\n4:cpu,cpuacct:/a/b\n0::/u\n",
+            {
+                "cpu,cpuacct/a/b/cpu.cfs_quota_us": "-1\n",
+                "cpu,cpuacct/a/b/cpu.cfs_period_us": "100000\n",
+                "cpu,cpuacct/a/cpu.cfs_quota_us": "75000\n",
+                "cpu,cpuacct/a/cpu.cfs_period_us": "100000\n",
+            },
+            0.75,
+        ),
+        (
+            "4:cpuacct,cpu:/docker/1234\n",
+            {"cpu/cpu.cfs_quota_us": "200000\n", "cpu/cpu.cfs_period_us": "100000\n"},
+            2.0,
+        ),
+        ("3:cpuset:/a\n", {"cpuset/a/cpu.max": "1 100000\n"}, math.inf),
+        ("", {}, math.inf),
+    ],
+)
+def test_the_least_quota_of_a_control_group_and_those_above_counts(
+    tmp_path: Path, membership: str, files: dict[str, str], cores: float
+) -> None:
+    assert quota(membership, written(tmp_path, files)) == cores
+
+
+def test_cores_are_those_that_affinity_and_quota_allow(tmp_path: Path) -> None:
+    groups = written(tmp_path, {"membership": "0::/a\n", "a/cpu.max": "50000 100000\n"})
+    mine = len(os.sched_getaffinity(0))
+    assert usable_cores(groups, groups / "membership") == 0.5
+    assert usable_cores(groups, groups / "absent") == mine
+    assert usable_cores(tmp_path / "absent", groups / "membership") == mine
+    assert 0 < usable_cores() <= mine
 
 
 def test_whoever_looks_for_one_serves_all_meanwhile() -> None:
