@@ -73,13 +73,13 @@ class CatalogFile:
         self.damaged = False
         """Whether the file turned out damaged while open; it was set aside then."""
         self._lock = self._take_lock()
-        try:
+        with contextlib.ExitStack() as opened:
+            opened.callback(os.close, self._lock)
             self.connection = self._open()
-            self.next_id = int(self._meta("next_id"))
-            self._generation = int(self._meta("generation"))
-        except BaseException:
-            os.close(self._lock)
-            raise
+            opened.callback(self.connection.close)
+            self.next_id = self._meta("next_id")
+            self._generation = self._meta("generation")
+            opened.pop_all()
 
     def _take_lock(self) -> int:
         try:
@@ -178,7 +178,11 @@ class CatalogFile:
         connection.execute("INSERT OR REPLACE INTO meta VALUES ('open_boot',?)", (_boot_id(),))
 
     def _meta(self, name: str) -> int:
-        row = self.connection.execute("SELECT value FROM meta WHERE name=?", (name,)).fetchone()
+        select = "SELECT value FROM meta WHERE name=?"
+        try:
+            row = self.connection.execute(select, (name,)).fetchone()
+        except sqlite3.Error as error:
+            raise self.failed(error) from error
         if row is None:
             raise CacheError(f"catalog {self.path} lacks {name!r}", cure="Remove the file.")
         return int(row[0])

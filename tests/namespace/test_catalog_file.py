@@ -85,6 +85,25 @@ def test_what_cannot_be_used_is_set_aside_and_no_row_id_returns(path: Path, dama
     check(path)
 
 
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        ("DELETE FROM meta WHERE name='generation'", "lacks 'generation'"),
+        ("ALTER TABLE meta RENAME COLUMN value TO other", "cannot be written"),
+    ],
+)
+def test_a_catalog_that_cannot_be_used_is_closed_again(path: Path, damage: str, told: str) -> None:
+    CatalogWriter(path).close()
+    connection = sqlite3.connect(path)
+    connection.execute(damage)
+    connection.commit()
+    connection.close()
+    with pytest.raises(CacheError, match=told) as caught:
+        CatalogWriter(path)
+    names = [os.readlink(fd) for fd in Path("/proc/self/fd").iterdir() if fd.is_symlink()]
+    assert not [name for name in names if str(path) in name], caught.value
+
+
 def test_row_ids_fit_where_they_are_used() -> None:
     assert first_row_id(4_000_000_000.0) * 2 + 1 < 2**53
     assert first_row_id(0.0) == 2
