@@ -6,6 +6,7 @@ JSON, and closes it. Its output goes to a log.
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 import subprocess
@@ -13,8 +14,14 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 from fluidpy.errors import FluidpyError
+
+_log = logging.getLogger(__name__)
+
+KILL_SECONDS: Final = 10.0
+"""How long a process that was killed may take to be gone: one that the kernel holds stays."""
 
 
 class Detached(subprocess.Popen[bytes]):
@@ -22,6 +29,21 @@ class Detached(subprocess.Popen[bytes]):
 
     def __del__(self) -> None:
         """Leaves the process alone."""
+
+    def end_within(self, seconds: float) -> int | None:
+        """Its status once it has ended; it is killed when that takes longer.
+
+        None when it is there even so: it waits in the kernel, as for a dead disk, and is left.
+        """
+        try:
+            return self.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.kill()
+        try:
+            return self.wait(KILL_SECONDS)
+        except subprocess.TimeoutExpired:
+            _log.error("process %d waits in the kernel, as for a dead disk: it is left", self.pid)
+            return None
 
 
 _started: dict[str, list[Detached]] = {}
@@ -76,8 +98,7 @@ def _said(ready: int, process: Detached, limit: float, late: FluidpyError) -> by
     said = b""
     while not said.endswith(b"\n"):
         if not wait_ready(ready, select.POLLIN, limit - time.monotonic()):
-            process.kill()
-            process.wait()
+            process.end_within(0)
             raise late
         piece = os.read(ready, 65536)
         if not piece:

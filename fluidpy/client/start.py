@@ -13,7 +13,6 @@ import os
 import signal
 import socket
 import struct
-import subprocess
 import time
 from collections.abc import Mapping
 from dataclasses import fields
@@ -274,11 +273,13 @@ def worker_environment(settings: Settings) -> dict[str, str]:
 def _start_failure(said: bytes, process: Detached, log: Path) -> Exception:
     if said.startswith(b"{"):
         return from_wire(protocol.decode(said))
-    try:
-        code: int | str = process.wait(timeout=1)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        code = process.wait()
+    code = process.end_within(1)
+    if code is None:
+        return WorkerStartError(
+            f"the worker did not start, and does not end: process {process.pid} waits in the "
+            "kernel, as for a disk or a network file system that does not answer",
+            cure=f"Look whether the cache directories can be read, and at {log}.",
+        )
     with log.open("rb") as stream:
         stream.seek(max(0, log.stat().st_size - _LOG_TAIL_BYTES))
         tail = stream.read().decode("utf-8", "replace").strip()

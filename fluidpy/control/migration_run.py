@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import signal
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
@@ -15,6 +14,7 @@ import aiohttp
 
 from fluidpy.control import linux_processes as linux
 from fluidpy.control.data_migrate import MigrationSeen
+from fluidpy.control.process_end import kill_group
 from fluidpy.control.redaction import Redactor
 from fluidpy.control.runtime_commands import start_command
 from fluidpy.errors import ControlPlaneError, ControlPlaneTimeoutError, FluidpyError
@@ -118,9 +118,7 @@ class MigrationRun:
             ) from error
         finally:
             looking.cancel()
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
+            await kill_group(process)
         return output
 
     async def _look(self) -> None:

@@ -38,6 +38,17 @@ async def end_process(pid: int, ended: int, seconds: float) -> None:
         reap(pid)
 
 
+async def kill_group(process: asyncio.subprocess.Process) -> None:
+    """Kills a process with all of its group, and waits until it is gone: it may be already."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    try:
+        async with asyncio.timeout(KILL_SECONDS):
+            await process.wait()
+    except TimeoutError:
+        _log.error("process %d waits in the kernel, as for a dead disk: it is left", process.pid)
+
+
 def reap(pid: int) -> None:
     """Lets go of a process that has ended, if it was started from here."""
     with contextlib.suppress(ChildProcessError):

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-import signal
 from collections.abc import Sequence
 from typing import Final
 
+from fluidpy.control.process_end import kill_group
 from fluidpy.control.process_supervisor import PASSED_ON
 from fluidpy.control.redaction import Redactor
 from fluidpy.errors import ControlPlaneError, ControlPlaneTimeoutError
@@ -65,9 +64,7 @@ async def run_command(command: Command) -> str:
             cure="Look whether what it talks to can be reached.",
         ) from None
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
+        await kill_group(process)
     if process.returncode != 0:
         said = _clean(command, talk or output)
         raise ControlPlaneError(

@@ -18,6 +18,9 @@ from fluidpy.settings import Settings
 START_SECONDS: Final = 30.0
 """How long a control plane may take until it answers."""
 
+END_SECONDS: Final = 10.0
+"""How long a control plane that cannot start may take to end, once it has said why."""
+
 STOP_SECONDS: Final = 60.0
 """How long workers and mounts may take to end, beyond what programs of plug-ins may take."""
 
@@ -36,11 +39,12 @@ def start_control_plane(settings: Settings, *, deadline: float = START_SECONDS) 
     environment = worker_environment(settings)
     process, said = start_until_ready("fluidpy.control", log, environment, limit, late)
     if said.startswith(b"{"):
-        process.wait()
+        process.end_within(END_SECONDS)
         raise from_wire(protocol.decode(said))
     if said.strip() != b"ready":
+        status = process.end_within(END_SECONDS)
         raise ControlPlaneError(
-            f"the control plane ended with status {process.wait()} at once", cure=f"Look at {log}."
+            f"the control plane ended with status {status} at once", cure=f"Look at {log}."
         )
     return process.pid
 

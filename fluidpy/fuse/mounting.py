@@ -194,11 +194,7 @@ def _check_listing(directory: Path, limit: float) -> None:
 def _end_holder(holder: Detached) -> None:
     """Tells the holder to end (it unmounts), and sees to it that it does."""
     holder.terminate()
-    try:
-        holder.wait(timeout=END_SECONDS)
-    except subprocess.TimeoutExpired:
-        holder.kill()
-        holder.wait()
+    holder.end_within(END_SECONDS)
 
 
 class _signals:  # noqa: N801 - used as a function, like contextlib's own

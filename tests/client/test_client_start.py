@@ -4,6 +4,7 @@ import fcntl
 import os
 import resource
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -149,3 +150,27 @@ def test_a_full_runtime_disk_is_named(settings: Settings) -> None:
             start.ensure_worker(settings)
     finally:
         subprocess.run(["umount", "-l", disk], check=True)
+
+
+class HeldByTheKernel(background_start.Detached):
+    """Does not end when it is killed, as one that waits for a dead disk."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        assert timeout is not None, "a wait without a deadline"
+        raise subprocess.TimeoutExpired(self.args, timeout)
+
+
+def test_a_process_that_the_kernel_holds_is_told_and_left(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    process = HeldByTheKernel(["sleep", "600"])
+    failure = start._start_failure(b"", process, settings.runtime_dir / "worker.log")
+    assert isinstance(failure, WorkerStartError)
+    assert "waits in the kernel" in failure.message
+    assert f"process {process.pid} waits in the kernel" in caplog.text
+    assert subprocess.Popen.wait(process) == -signal.SIGKILL
+
+
+def test_a_process_that_does_not_end_in_time_is_killed() -> None:
+    assert background_start.Detached(["true"]).end_within(60) == 0
+    assert background_start.Detached(["sleep", "600"]).end_within(0) == -signal.SIGKILL

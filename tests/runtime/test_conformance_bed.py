@@ -15,7 +15,7 @@ import pytest
 from fluidpy.control.linux_processes import processes_with
 from fluidpy.errors import RuntimePluginError
 from fluidpy.runtime.manifest import load_manifest
-from fluidpy.testing.conformance import mount
+from fluidpy.testing.conformance import bed, mount
 from fluidpy.testing.conformance.bed import test_bed
 from tests.control.test_life_of_a_dataset import await_true
 
@@ -85,6 +85,30 @@ def test_what_waits_for_an_ssh_server_ends_with_it(
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_a_server_that_closes_its_output_and_goes_on_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its end was waited for, and never came."""
+    program = tmp_path / "server"
+    program.write_text("#!/bin/sh\nexec sleep 100 >/dev/null\n")
+    program.chmod(0o755)
+    manifest = load_manifest(plugin(tmp_path, "./server"))
+    monkeypatch.setattr(bed, "END_SECONDS", 0.1)
+    with (
+        pytest.raises(RuntimePluginError, match="closed its standard output"),
+        test_bed(manifest, tmp_path, tmp_path),
+    ):
+        pass
+
+
+def test_a_killed_process_that_the_kernel_holds_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bed, "KILL_SECONDS", 0.01)
+    with subprocess.Popen(["sleep", "100"]) as process:
+        with pytest.raises(RuntimePluginError, match=f"process {process.pid} waits in the kernel"):
+            bed.await_killed(process, "a test")
+        process.kill()
 
 
 def test_a_server_that_is_no_program_is_told(tmp_path: Path) -> None:

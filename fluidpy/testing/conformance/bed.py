@@ -29,6 +29,10 @@ from fluidpy.storage.under_storage import MountSource
 
 SERVER_SECONDS: Final = 20.0
 PUT_SECONDS: Final = 20.0
+END_SECONDS: Final = 5.0
+"""How long a server that has closed its output is taken to be about to end."""
+KILL_SECONDS: Final = 10.0
+"""How long a process that was killed may take to be gone."""
 _LONG_AGO: Final = 1_700_000_000
 """Files are dated from here on, a second apart: a file changed just now has no version yet."""
 
@@ -191,11 +195,11 @@ def _server(section: ConformanceSection, folder: Path, values: Mapping[str, str]
         _await_line(process, command[0])
         yield
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
         assert process.stdout is not None
         process.stdout.close()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await_killed(process, f"conformance.server ({command[0]})")
 
 
 def _look_for(program: str, folder: Path, path: str) -> None:
@@ -211,7 +215,26 @@ def _await_line(process: subprocess.Popen[bytes], name: str) -> None:
     if not ready:
         raise _no_server(name, f"it printed no line within {SERVER_SECONDS:g} s")
     if not os.read(process.stdout.fileno(), 65536):
-        raise _no_server(name, f"it ended with status {process.wait()}")
+        raise _no_server(name, _silent_end(process))
+
+
+def _silent_end(process: subprocess.Popen[bytes]) -> str:
+    try:
+        return f"it ended with status {process.wait(END_SECONDS)}"
+    except subprocess.TimeoutExpired:
+        return "it closed its standard output and had printed nothing"
+
+
+def await_killed(process: subprocess.Popen[bytes], name: str) -> None:
+    """Waits for the end of a process that was killed. Raises RuntimePluginError."""
+    try:
+        process.wait(KILL_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise RuntimePluginError(
+            f"{name} was killed and does not end: process {process.pid} waits in the kernel, as "
+            "for a file system that does not answer",
+            cure="Unmount that, or restore its store; the process ends then.",
+        ) from None
 
 
 def _no_server(name: str, said: str) -> RuntimePluginError:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from fluidpy.storage.plugins import InstalledPlugin
-from fluidpy.testing.conformance.bed import TestBed
+from fluidpy.testing.conformance.bed import TestBed, await_killed
 from fluidpy.testing.conformance.report import Outcome, Result
 from fluidpy.testing.conformance.storage_process import HANGING_CURE, LOADING
 from fluidpy.testing.conformance.worker_clauses import served_by_a_worker
@@ -98,7 +98,7 @@ class _Runs:
                 watched = _follow(process, pipe.fileno(), kill_when)
             finally:
                 process.kill()
-                process.wait()
+                await_killed(process, f"the process that runs {task!r}")
         watched.stdout, watched.stderr = out.read_bytes(), err.read_bytes()
         return watched
 
