@@ -61,6 +61,6 @@ class Opens:
     def release(self, unique: int, node: int) -> None:
         """RELEASE."""
         if node & 1:
-            self._device.reply_after_others(unique)
+            self._passthrough.release(unique, node)
         else:
             self._plain.release(unique, node)

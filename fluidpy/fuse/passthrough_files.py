@@ -259,6 +259,7 @@ class PassthroughFiles:
         """RELEASE."""
         if node & 1:
             self._device.reply_after_others(unique)
+            self._backed.closed(node >> 1)
         else:
             self._plain.release(unique, node)
 
