@@ -40,6 +40,8 @@ MOST_BACKINGS: Final = 16384
 MOST_OFFERED: Final = 1024
 """Cache files held open for opens that may follow a look-up; many look-ups are of no open."""
 
+_LEAST_OFFERED: Final = 16
+
 LEAVE_SECONDS: Final = 1.0
 """How long an open may come after the look-up that led to it: the kernel does one after the other,
 and a server that follows a killed one needs milliseconds."""
@@ -51,6 +53,13 @@ _FLAGS: Final = int(OpenFlag.PASSTHROUGH | OpenFlag.NOFLUSH)
 
 Tell: TypeAlias = Callable[[Message, tuple[int, ...]], object]
 """Sends a message, with fds, to the holder."""
+
+
+def fds_offered(most: int) -> int:
+    """How many of `most` fds for files that are passed through are for opens that may follow a
+    look-up; the others are for files that are fetched.
+    """
+    return min(MOST_OFFERED, max(_LEAST_OFFERED, most // 4))
 
 
 class OpensFiles(Protocol):
@@ -79,10 +88,12 @@ class PassthroughFiles:
         tell: Tell,
         limit: int = MOST_BACKINGS,
         most_held: int = 0,
+        most_offered: int = MOST_OFFERED,
     ) -> None:
         """`plain` answers for files that are not passed through, `tell` speaks to the holder.
 
-        Up to `most_held` small files are held open, to be fetched when their names are looked up.
+        Up to `most_held` small files are held open, to be fetched when their names are looked up,
+        and `most_offered` of any size for opens that may follow a look-up.
         """
         self._loop = loop
         self._device = device
@@ -93,6 +104,7 @@ class PassthroughFiles:
         self._leases = leases
         self._tell = tell
         self._limit = limit
+        self._most_offered = most_offered
         self.shown: set[int] = set()
         """Rows with an id that stays: a folder's listing shows them as passed through."""
         self._ids: OrderedDict[int, int] = OrderedDict()
@@ -153,7 +165,7 @@ class PassthroughFiles:
         if earlier is not None:  # looked up, and opened by an older name, at about the same time
             os.close(earlier[0])
         self._offered[entry[0]] = (fd, self._loop.clock())
-        if len(self._offered) > MOST_OFFERED:
+        if len(self._offered) > self._most_offered:
             os.close(self._offered.popitem(last=False)[1][0])
         return True
 
@@ -176,7 +188,8 @@ class PassthroughFiles:
     def _used(self, row: int) -> None:
         self._ids.move_to_end(row)
         self._leases.use(row)
-        self._backed.opened(row, self._catalog.get)
+        if row not in self._leaving:  # nobody would say when the file leaves the cache
+            self._backed.opened(row, self._catalog.get)
 
     def _open_unknown(self, unique: int, row: int) -> None:
         """OPEN of a row that has to be looked up in the catalog."""

@@ -20,7 +20,7 @@ from fluidpy.fuse.negotiation import Negotiated
 from fluidpy.fuse.node_ids import NodeIds
 from fluidpy.fuse.open_files import OpenFileTable
 from fluidpy.fuse.opens import Opens
-from fluidpy.fuse.passthrough_files import PassthroughFiles
+from fluidpy.fuse.passthrough_files import PassthroughFiles, fds_offered
 from fluidpy.fuse.range_reader import RangeReader
 from fluidpy.fuse.read_modes import LARGE_FILE_BYTES, ReadMode, ReadModeChoice, TreeShape
 from fluidpy.fuse.requests_in_flight import RequestsInFlight
@@ -58,6 +58,7 @@ class Reading:
         self._on_trouble = on_trouble
         self._view = CacheView(catalog)
         self._leases = CacheLeases(loop, link, on_trouble)
+        offered = fds_offered(most_held)
         self._kept = KeptFiles(self._view, self._leases, most_held)
         unbuffered = self._unbuffered_reads(loop, device, waiting, reader)
         self.files = Files(
@@ -84,7 +85,8 @@ class Reading:
             view=self._view,
             leases=self._leases,
             tell=tell,
-            most_held=most_held,
+            most_held=max(0, most_held - offered),
+            most_offered=offered,
         )
         self._leases.on_gone = self._gone
         self._choice = self._mode_choice(loop, asked, places)

@@ -39,6 +39,7 @@ from fluidpy.fuse.mount_record import remove_record
 from fluidpy.fuse.negotiation import LARGEST_READ_BYTES, Negotiated
 from fluidpy.fuse.node_ids import NodeIds
 from fluidpy.fuse.open_files import OpenFileTable
+from fluidpy.fuse.passthrough_files import MOST_OFFERED
 from fluidpy.fuse.range_reader import RangeReader
 from fluidpy.fuse.reach_worker import reach_and_list, reach_worker
 from fluidpy.fuse.reading import Reading
@@ -342,12 +343,13 @@ def _known(attached: Attached) -> control.KnownDataset:
 
 def raise_fd_limit() -> tuple[int, int]:
     """Raises the soft limit of open files to the hard one; how many the file table may use, and how
-    many may be held of files that are read again: two thirds of them at most.
+    many may be held of files that are read again, or passed through and about to be opened: two
+    thirds of them at most.
     """
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     usable = hard - _SPARE_FDS
-    most_held = max(0, min(usable * 2 // 3, max(MOST_HELD, MOST_KEPT)))
+    most_held = max(0, min(usable * 2 // 3, max(MOST_HELD + MOST_OFFERED, MOST_KEPT)))
     return max(16, min(usable - most_held, MOST_OPEN_FILES)), most_held
 
 

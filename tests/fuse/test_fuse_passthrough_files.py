@@ -9,17 +9,27 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fluidpy.client.protocol import EntryTuple
+from fluidpy.fuse import passthrough_files
+from fluidpy.fuse.backed_files import MOST_HELD, BackedFiles
 from fluidpy.fuse.backing_ids import BackingIds
 from fluidpy.fuse.cache_leases import CacheLeases
 from fluidpy.fuse.device import Device
+from fluidpy.fuse.direct_files import OpensCacheFiles
 from fluidpy.fuse.event_loop import EventLoop
 from fluidpy.fuse.kernel import OPEN_OUT, OpenFlag
 from fluidpy.fuse.node_ids import NodeIds
-from fluidpy.fuse.passthrough_files import LEAVE_SECONDS, SWEEP_SECONDS, PassthroughFiles
+from fluidpy.fuse.passthrough_files import (
+    LEAVE_SECONDS,
+    MOST_OFFERED,
+    SWEEP_SECONDS,
+    PassthroughFiles,
+    fds_offered,
+)
 from fluidpy.fuse.read_modes import LARGE_FILE_BYTES
 from fluidpy.fuse.requests_in_flight import RequestsInFlight, TroubleLog
 from fluidpy.namespace.catalog import CatalogReader, Entry
@@ -87,8 +97,9 @@ class Inode:
 class Bed:
     """A server's part, the holder's, and a kernel with a cache of names."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, offered: int = MOST_OFFERED) -> None:
         self.loop, self.leases = FakeLoop(), FakeLeases()
+        self.most_offered = offered
         self.fake = FakeKernel()
         self.ids = BackingIds(-1, self.fake.ioctl)
         self.whole: set[int] = set()
@@ -119,6 +130,7 @@ class Bed:
             tell=self.tell,
             limit=limit,
             most_held=2,
+            most_offered=self.most_offered,
         )
         self.leases.on_gone = self.server.leave
         self.server.take_over(*self.ids.state())
@@ -259,7 +271,10 @@ STEP = st.one_of(
         st.just("open"),
         st.sampled_from(ROWS),
         st.sampled_from(
-            ["", "evict", "fetch", "fetch evict", "evict fetch", "restart", "fetch forget look-up"]
+            [
+                *["", "evict", "fetch", "fetch evict", "evict fetch", "restart", "large"],
+                "fetch forget look-up",
+            ]
         ),
     ),
     st.tuples(
@@ -285,6 +300,8 @@ def test_no_open_fails_and_no_inode_is_opened_in_two_ways(
         elif step == "use":
             bed.whole.add(row)
             bed.open(row, lambda: None)
+        elif step == "large":
+            do("use", 7)
         elif step == "restart":
             bed.server.close()
             bed.start(limit)
@@ -437,3 +454,64 @@ def test_files_held_to_be_fetched_are_let_go_of_when_they_leave_the_cache() -> N
         assert bed.held_fds() == 0
     finally:
         bed.server.close()
+
+
+def test_a_file_whose_id_is_on_its_way_out_is_not_held_again() -> None:
+    """A queued open came after the place had been given to a large file: nobody would have said
+    when the file left the cache, and its bytes stayed on the disk, uncounted.
+    """
+    bed = Bed(limit=1)
+    try:
+        bed.whole.update(ROWS)
+        for _ in range(2):
+            bed.open(5, lambda: None)
+        node = bed.look_up(5)
+        bed.open(7, lambda: None)
+        assert isinstance(bed.ask_to_open(node), bytes)
+        assert bed.held_fds() == 0
+        bed.loop.wait(5.0)
+        bed.evict(5)
+        assert bed.held_fds() == 0
+    finally:
+        bed.server.close()
+
+
+def test_a_file_is_fetched_before_its_open_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    bed = Bed(limit=100)
+    done: list[str] = []
+    monkeypatch.setattr(passthrough_files, "BackedFiles", never_in_memory)
+    try:
+        bed.server.close()
+        bed.start(100)
+        node = known_open(bed, 5)
+        monkeypatch.setattr(os, "posix_fadvise", lambda *_: done.append("fetched"))
+        monkeypatch.setattr(bed, "reply", lambda unique, payload=b"": done.append("answered"))
+        bed.server.open(1, node)
+        assert done == ["fetched", "answered"]
+    finally:
+        bed.server.close()
+
+
+def never_in_memory(view: OpensCacheFiles, limit: int) -> BackedFiles:
+    return BackedFiles(view, limit, lambda _fd: False)
+
+
+def test_look_ups_hold_no_more_files_than_fds_are_left_for_them() -> None:
+    bed = Bed(limit=100, offered=1)
+    try:
+        bed.whole.update(ROWS)
+        for row in ROWS:
+            assert bed.look_up(row) & 1
+            assert bed.held_fds() == 1
+        for row in ROWS:
+            bed.open(row, lambda: None)
+    finally:
+        bed.server.close()
+
+
+@pytest.mark.parametrize("most", [32, 512, 2000, MOST_HELD + MOST_OFFERED])
+def test_look_ups_that_no_open_may_follow_take_the_lesser_part_of_the_fds(most: int) -> None:
+    assert 16 <= fds_offered(most) <= MOST_OFFERED
+    assert most - fds_offered(most) >= most // 2
+    if most > MOST_HELD:
+        assert most - fds_offered(most) == MOST_HELD
