@@ -21,10 +21,12 @@ from typing import Any
 
 import pytest
 
+from fluidpy.client.connection import WorkerConnection
 from fluidpy.fuse.mount_record import MountRecord
 from fluidpy.fuse.mount_table import read_mounts
-from fluidpy.fuse.mounting import mount_dataset
+from fluidpy.fuse.mounting import list_mounts, mount_dataset, unmount
 from fluidpy.settings import Settings
+from tests.fuse.reading_bed import Bed
 from tests.fuse.tree_worker import Link, Node, TreeWorker, definition
 
 READ_MODE = os.environ.get("FUSE_TESTS_READ_MODE", "auto")
@@ -173,3 +175,37 @@ def mounted(worker: TreeWorker, fuse_settings: Settings, mount_point: Path) -> I
 
     yield mount
     clear(mount_point, records)
+
+
+def worker_pid(settings: Settings) -> int:
+    connection = WorkerConnection(settings)
+    ok, _ = connection.call("hello", deadline=10, version=1)
+    connection.close()
+    return int(ok["pid"])
+
+
+@pytest.fixture
+def real_worker(fuse_settings: Settings) -> Iterator[None]:
+    """Ends the worker that the mount started."""
+    yield
+    pid = worker_pid(fuse_settings)
+    end = os.pidfd_open(pid)
+    try:
+        os.kill(pid, signal.SIGTERM)
+        assert select.select([end], [], [], 60)[0], "the worker does not end"
+    finally:
+        os.close(end)
+    with suppress(ChildProcessError):  # ours only if this process had to start it
+        os.waitpid(pid, os.WNOHANG)
+
+
+@pytest.fixture
+def bed(
+    short_directory: Path, fuse_settings: Settings, mount_point: Path, real_worker: None
+) -> Iterator[Bed]:
+    """What is read is mounted by the test, in the mode that it asks for."""
+    bed = Bed(short_directory, fuse_settings, mount_point)
+    yield bed
+    if list_mounts(fuse_settings):
+        unmount(mount_point, fuse_settings, lazy=True)
+    clear(mount_point, bed.records)

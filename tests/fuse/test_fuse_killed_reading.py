@@ -17,14 +17,8 @@ from fluidpy.fuse.mounting import list_mounts
 from fluidpy.fuse.read_modes import ReadMode
 from tests.chaos.mapper import Mapper
 from tests.fuse.conftest import children_of
+from tests.fuse.reading_bed import MODES, Bed, as_root
 from tests.fuse.test_fuse_faults import gone, running
-from tests.fuse.test_fuse_reading_modes import (  # noqa: F401 - fixtures are used by their names
-    MODES,
-    Bed,
-    as_root,
-    bed,
-)
-from tests.fuse.test_fuse_real_worker import real_worker  # noqa: F401 - the same
 from tests.fuse.test_fuse_restart import environment, kill_server
 from tests.fuse.test_fuse_serving import until
 
@@ -45,8 +39,7 @@ def mapper() -> Iterator[Mapper]:
     [pytest.param(m, marks=() if m is ReadMode.NO_OPEN else pytest.mark.slow) for m in MODES],
 )
 def test_status_tells_how_files_are_read_and_how_often_servers_followed(
-    bed: Bed,  # noqa: F811 - the fixture of that name
-    mode: ReadMode,
+    bed: Bed, mode: ReadMode
 ) -> None:
     bed.mount(mode)
     assert bed.same("large")
@@ -67,9 +60,7 @@ def test_status_tells_how_files_are_read_and_how_often_servers_followed(
 @pytest.mark.slow
 @pytest.mark.parametrize("victims", [("holder",), ("holder", "server")])
 def test_what_was_passed_through_is_read_on_when_the_mount_is_dead(
-    bed: Bed,  # noqa: F811 - the fixture of that name
-    mapper: Mapper,
-    victims: tuple[str, ...],
+    bed: Bed, mapper: Mapper, victims: tuple[str, ...]
 ) -> None:
     record = bed.mount("passthrough")
     content = (bed.source / "large").read_bytes()

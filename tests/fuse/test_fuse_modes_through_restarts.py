@@ -15,20 +15,14 @@ from fluidpy.fuse.mount_record import log_path
 from fluidpy.fuse.read_modes import ReadMode
 from fluidpy.fuse.upgrade_command import upgrade
 from tests.fuse.passed_through import passed_through
-from tests.fuse.test_fuse_reading_modes import (  # noqa: F401 - the fixture is used by its name
-    MODES,
-    Bed,
-    as_root,
-    bed,
-)
-from tests.fuse.test_fuse_real_worker import real_worker  # noqa: F401 - as above
+from tests.fuse.reading_bed import MODES, Bed, as_root
 from tests.fuse.test_fuse_restart import kill_server
 from tests.fuse.test_fuse_serving import until
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
-def test_open_and_mapped_files_are_read_on(bed: Bed, mode: ReadMode) -> None:  # noqa: F811
+def test_open_and_mapped_files_are_read_on(bed: Bed, mode: ReadMode) -> None:
     bed.mount(mode)
     passes = mode is ReadMode.PASSTHROUGH
     content = (bed.source / "large").read_bytes()
@@ -64,9 +58,7 @@ def test_open_and_mapped_files_are_read_on(bed: Bed, mode: ReadMode) -> None:  #
 
 @as_root
 def test_more_open_files_than_the_bound_are_read_the_older_way(
-    bed: Bed,  # noqa: F811
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    bed: Bed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bound = 4
     package = Path(fluidpy.__file__).parent

@@ -4,27 +4,21 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from fluidpy.cache.tier import TierDefinition
-from fluidpy.client.connection import WorkerConnection
 from fluidpy.fuse.mount_record import MountRecord
 from fluidpy.fuse.mounting import list_mounts, mount_dataset, unmount
 from fluidpy.namespace.definition import DatasetDefinition, MountDefinition
 from fluidpy.settings import Settings
 from fluidpy.storage.under_storage import MountSource
-from tests.fuse.conftest import READ_MODE, clear
+from tests.fuse.conftest import READ_MODE, clear, worker_pid
 from tests.fuse.passed_through import is_passed_through
-from tests.fuse.test_fuse_faults import running
+from tests.fuse.reading_bed import OLD
 from tests.fuse.test_fuse_serving import until
-
-OLD = time.time() - 3600
-"""Files written longer ago than the few seconds in which a change might go unnoticed."""
 
 
 @pytest.fixture
@@ -40,24 +34,6 @@ def source(short_directory: Path) -> Path:
         if not path.is_symlink():
             os.utime(path, (OLD, OLD))
     return top
-
-
-def worker_pid(settings: Settings) -> int:
-    connection = WorkerConnection(settings)
-    ok, _ = connection.call("hello", deadline=10, version=1)
-    connection.close()
-    return int(ok["pid"])
-
-
-@pytest.fixture
-def real_worker(fuse_settings: Settings) -> Iterator[None]:
-    """Ends the worker that the mount started."""
-    yield
-    pid = worker_pid(fuse_settings)
-    os.kill(pid, signal.SIGTERM)
-    assert until(lambda: not running(pid), 10)
-    with suppress(ChildProcessError):  # ours only if this process had to start it
-        os.waitpid(pid, os.WNOHANG)
 
 
 @pytest.fixture

@@ -9,18 +9,9 @@ from pathlib import Path
 import pytest
 
 from fluidpy.fuse.read_modes import ReadMode
-from tests.fuse.test_fuse_reading_modes import (  # noqa: F401 - the fixture is used by its name
-    MIB,
-    MODES,
-    Bed,
-    at_random,
-    bed,
-    by_direct_io,
-    by_mmap,
-    by_sendfile,
-)
-from tests.fuse.test_fuse_real_worker import real_worker  # noqa: F401 - as above
+from tests.fuse.reading_bed import MIB, MODES, Bed
 from tests.fuse.test_fuse_serving import until
+from tests.fuse.ways_to_read import at_random, by_direct_io, by_mmap, by_sendfile
 
 QUOTA_BYTES = 16 * MIB
 """An eighth of it is 2 MiB: a file of 6 MiB and a bit has four segments."""
@@ -33,7 +24,7 @@ QUOTA_BYTES = 16 * MIB
         for mode in MODES
     ],
 )
-def test_segments_are_one_file_however_they_are_read(bed: Bed, mode: ReadMode) -> None:  # noqa: F811
+def test_segments_are_one_file_however_they_are_read(bed: Bed, mode: ReadMode) -> None:
     bed.quota_bytes = QUOTA_BYTES
     bed.mount(mode)
     path, content = bed.mount_point / "large", (bed.source / "large").read_bytes()
@@ -55,7 +46,7 @@ def test_segments_are_one_file_however_they_are_read(bed: Bed, mode: ReadMode) -
         assert until(lambda: bed.is_passed_through("small/3"))
 
 
-def segments(bed: Bed) -> list[Path]:  # noqa: F811
+def segments(bed: Bed) -> list[Path]:
     """Cache files of the large file, which it has once the worker trusts its age."""
     bed.ask("load", paths=["/large"])
     return list(bed.tier.rglob("objects/*/*.?"))
