@@ -62,7 +62,9 @@ def at_terminal(line: CommandLine, *arguments: str | Path, seconds: float) -> It
     """Runs `fluidpy` with a terminal of its own; it is killed when it is left running."""
     screen, keyboard = pty.openpty()
     fcntl.ioctl(screen, termios.TIOCSWINSZ, struct.pack("HHHH", 40, COLUMNS, 0, 0))
-    command = ["setsid", "--ctty", line.python, "-m", "fluidpy", *map(str, arguments)]
+    # Whoever runs the tests in the background lets their children ignore SIGINT.
+    defaults = ["env", "--default-signal=INT,QUIT"]
+    command = [*defaults, "setsid", "--ctty", line.python, "-m", "fluidpy", *map(str, arguments)]
     with open(screen, "rb", buffering=0), contextlib.ExitStack() as ends:
         with open(keyboard, "rb", buffering=0):
             process = subprocess.Popen(

@@ -56,9 +56,6 @@ def cached(line: CommandLine, file: Path) -> set[str]:
     return {row["path"].removeprefix("d/") for row in rows if row["complete"]}
 
 
-# Two of six runs ended only when the held requests did, 30 s and more after the interrupt: why, is
-# not known yet. With the long runs until it is.
-@pytest.mark.soak
 def test_an_interrupted_load_goes_on_where_it_stopped(
     command_line: CommandLine, proxy: FaultProxy, file: Path
 ) -> None:
