@@ -98,3 +98,10 @@ class Bed:
         """
         content = (self.source / name).read_bytes()
         return is_passed_through(self.mount_point / name, content, self.record().server_pid)
+
+
+def held_by_server(bed: Bed) -> list[str]:
+    """Cache files that the server has open; those that have left end with `(deleted)`."""
+    fds = Path(f"/proc/{bed.record().server_pid}/fd")
+    links = [os.readlink(fd) for fd in fds.iterdir() if fd.is_symlink()]
+    return [link for link in links if "/objects/" in link]

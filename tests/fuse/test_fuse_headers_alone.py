@@ -8,13 +8,7 @@ import pytest
 
 from benchmarks.single.page_cache import cached_bytes, forget
 from fluidpy.fuse.pages_in_memory import all_in_memory
-from tests.fuse.test_fuse_reading_modes import (  # noqa: F401 - the fixture is used by its name
-    Bed,
-    as_root,
-    bed,
-    held_by_server,
-)
-from tests.fuse.test_fuse_real_worker import real_worker  # noqa: F401 - as above
+from tests.fuse.reading_bed import Bed, as_root, held_by_server
 from tests.fuse.test_fuse_serving import until
 
 FILES = 12
@@ -29,7 +23,7 @@ def in_memory(path: Path) -> bool:
     return told
 
 
-def read_cold(bed: Bed, length: int) -> int:  # noqa: F811
+def read_cold(bed: Bed, length: int) -> int:
     """Opens all files, of which the kernel has forgotten everything, and reads so much of each; how
     many of them are in memory then.
     """
@@ -48,9 +42,7 @@ def read_cold(bed: Bed, length: int) -> int:  # noqa: F811
 
 
 @as_root
-def test_files_are_fetched_for_who_reads_them_and_not_for_who_reads_headers(
-    bed: Bed,  # noqa: F811
-) -> None:
+def test_files_are_fetched_for_who_reads_them_and_not_for_who_reads_headers(bed: Bed) -> None:
     bed.mount("passthrough")
     bed.ask("load", paths=["/small"])
 

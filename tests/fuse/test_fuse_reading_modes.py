@@ -17,7 +17,7 @@ import pytest
 from benchmarks.single.page_cache import cached_bytes, forget
 from fluidpy.fuse.open_files import IDLE_SECONDS
 from fluidpy.fuse.read_modes import ReadMode
-from tests.fuse.reading_bed import LARGE, MIB, MODES, Bed, as_root, write
+from tests.fuse.reading_bed import LARGE, MIB, MODES, Bed, as_root, held_by_server, write
 from tests.fuse.test_fuse_serving import until
 from tests.fuse.ways_to_read import at_random, by_direct_io, by_mmap, by_sendfile
 
@@ -178,13 +178,6 @@ def test_an_evicted_file_is_read_to_its_end_and_then_leaves(bed: Bed) -> None:
 def unlinked(bed: Bed) -> int:
     """Bytes that the worker counts although their file has left."""
     return sum(int(tier["unlinked_bytes"]) for tier in bed.ask("usage")["tiers"])
-
-
-def held_by_server(bed: Bed) -> list[str]:
-    """Cache files that the server has open; those that have left end with `(deleted)`."""
-    fds = Path(f"/proc/{bed.record().server_pid}/fd")
-    links = [os.readlink(fd) for fd in fds.iterdir() if fd.is_symlink()]
-    return [link for link in links if "/objects/" in link]
 
 
 def read_anew(bed: Bed, name: str) -> bool:
