@@ -37,7 +37,7 @@ _NO_FLAGS = ctypes.c_uint(0)
 
 
 def all_in_memory(fd: int) -> bool | None:
-    """Whether all pages of a file are in memory, or on their way there; in about 2 µs.
+    """Whether all pages of a file are in memory, or on their way there; in about 3 µs.
 
     None where the kernel does not tell: before Linux 6.5, or where it is not allowed to.
     """

@@ -13,8 +13,10 @@ from typing import Final
 
 from fluidpy.fuse.expected_reads import Trust
 
-ONE_OF: Final = 32
-"""Of so many files that are not in memory one is left to its reader while all are read."""
+ONE_OF: Final = 31
+"""Of so many files that are about to be opened one is looked at while all are read. It is odd:
+each may be asked for twice, when its name is looked up and when it is opened, and is in memory
+then."""
 
 
 class WholeReads:
@@ -24,24 +26,23 @@ class WholeReads:
         """`in_memory` says of an fd whether the kernel has all pages; None where it cannot tell."""
         self._in_memory = in_memory
         self._watched: set[int] = set()
-        self._fetched = 0
+        self._turn = 0
         self._trust = Trust()
         while not self._trust.enough:
             self._trust.was_read()
 
     def fetch(self, row: int, fd: int) -> bool:
         """Whether a file that is about to be opened is to be fetched."""
-        known = self._in_memory(fd)
-        if known or row in self._watched:
+        if row in self._watched:
             return False
-        if known is None:
-            return True
         if self._trust.enough:
-            self._fetched += 1
-            if self._fetched % ONE_OF:
-                return True
-        self._watched.add(row)
-        return False
+            self._turn = (self._turn + 1) % ONE_OF
+            if self._turn:
+                return True  # costs less than to ask, where nothing is to be fetched
+        known = self._in_memory(fd)
+        if known is False:
+            self._watched.add(row)
+        return known is None
 
     def closed(self, row: int, fd: int | None) -> None:
         """The file of a row was closed by who had it open; `fd` is of it, None if there is none."""
