@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import shutil
 import signal
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,10 +20,18 @@ from tests.cache.conftest import BLOCK, OpenStore, add, content_of, crash, key_o
 
 SIZE = 3 * BLOCK + 5
 
+Others = Callable[..., CachedFiles]
 
-def others(store: BlockStore, token: str = "boot") -> CachedFiles:
-    """What a process that is not the owner has."""
-    return CachedFiles(str(store.index_path), token)
+
+@pytest.fixture
+def others() -> Iterator[Others]:
+    """What a process that is not the owner has of a store; Python tells of what is not closed."""
+    with contextlib.ExitStack() as made:
+
+        def make(store: BlockStore, token: str = "boot") -> CachedFiles:
+            return made.enter_context(contextlib.closing(CachedFiles(str(store.index_path), token)))
+
+        yield make
 
 
 def bytes_of(files: CachedFiles, number: int, size: int = SIZE) -> bytes | None:
@@ -49,7 +59,9 @@ def end_of(child: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def test_a_complete_file_is_opened_once_the_index_has_it(open_store: OpenStore) -> None:
+def test_a_complete_file_is_opened_once_the_index_has_it(
+    open_store: OpenStore, others: Others
+) -> None:
     store = open_store()
     files = others(store)
     add(store, 1, SIZE)
@@ -59,14 +71,14 @@ def test_a_complete_file_is_opened_once_the_index_has_it(open_store: OpenStore) 
     assert bytes_of(files, 2) is None
 
 
-def test_files_written_whole_are_opened(open_store: OpenStore) -> None:
+def test_files_written_whole_are_opened(open_store: OpenStore, others: Others) -> None:
     store = open_store()
     store.whole.keep(store.whole.reserve(key_of(1), SIZE), content_of(1, SIZE))
     store.flush()
     assert bytes_of(others(store), 1) == content_of(1, SIZE)
 
 
-def test_the_fd_is_read_only_and_has_its_own_offset(open_store: OpenStore) -> None:
+def test_the_fd_is_read_only_and_has_its_own_offset(open_store: OpenStore, others: Others) -> None:
     store = open_store()
     add(store, 1, SIZE)
     store.flush()
@@ -82,14 +94,14 @@ def test_the_fd_is_read_only_and_has_its_own_offset(open_store: OpenStore) -> No
     os.close(fds[1])
 
 
-def test_another_size_than_the_index_says_is_no_file(open_store: OpenStore) -> None:
+def test_another_size_than_the_index_says_is_no_file(open_store: OpenStore, others: Others) -> None:
     store = open_store()
     add(store, 1, SIZE)
     store.flush()
     assert bytes_of(others(store), 1, SIZE + 1) is None
 
 
-def test_partial_files_and_segments_are_not_opened(open_store: OpenStore) -> None:
+def test_partial_files_and_segments_are_not_opened(open_store: OpenStore, others: Others) -> None:
     store = open_store()
     partial = store.create(key_of(1), SIZE)
     partial.reserve(0, BLOCK)
@@ -104,7 +116,9 @@ def test_partial_files_and_segments_are_not_opened(open_store: OpenStore) -> Non
     assert bytes_of(files, 2, 12 * BLOCK) is None
 
 
-def test_an_evicted_file_is_gone_even_before_the_index_says_so(open_store: OpenStore) -> None:
+def test_an_evicted_file_is_gone_even_before_the_index_says_so(
+    open_store: OpenStore, others: Others
+) -> None:
     store = open_store()
     add(store, 1, SIZE)
     store.flush()
@@ -122,7 +136,9 @@ def test_an_evicted_file_is_gone_even_before_the_index_says_so(open_store: OpenS
 
 
 @pytest.mark.parametrize("how", ["cut", "alter", "replace", "link"])
-def test_a_file_that_somebody_changed_is_not_opened(open_store: OpenStore, how: str) -> None:
+def test_a_file_that_somebody_changed_is_not_opened(
+    open_store: OpenStore, others: Others, how: str
+) -> None:
     store = open_store()
     add(store, 1, SIZE)
     store.flush()
@@ -150,7 +166,9 @@ def test_a_file_that_somebody_changed_is_not_opened(open_store: OpenStore, how: 
         assert bytes_of(files, 1) == content_of(1, SIZE)
 
 
-def test_what_an_earlier_boot_left_is_opened_once_it_was_verified(open_store: OpenStore) -> None:
+def test_what_an_earlier_boot_left_is_opened_once_it_was_verified(
+    open_store: OpenStore, others: Others
+) -> None:
     store = open_store(token="first")
     add(store, 1, SIZE)
     store.close()
@@ -166,7 +184,7 @@ def test_what_an_earlier_boot_left_is_opened_once_it_was_verified(open_store: Op
     assert bytes_of(early, 1) == content_of(1, SIZE)
 
 
-def test_files_of_all_tiers_are_found(open_store: OpenStore) -> None:
+def test_files_of_all_tiers_are_found(open_store: OpenStore, others: Others) -> None:
     store = open_store(8 * BLOCK, 64 * BLOCK)
     for number in range(4):
         add(store, number, BLOCK)
@@ -181,7 +199,7 @@ def test_files_of_all_tiers_are_found(open_store: OpenStore) -> None:
         assert bytes_of(files, number, BLOCK) == content_of(number, BLOCK)
 
 
-def test_a_replaced_index_is_followed(open_store: OpenStore) -> None:
+def test_a_replaced_index_is_followed(open_store: OpenStore, others: Others) -> None:
     store = open_store()
     add(store, 1, SIZE)
     store.flush()
@@ -195,7 +213,7 @@ def test_a_replaced_index_is_followed(open_store: OpenStore) -> None:
     assert bytes_of(files, 2) == content_of(2, SIZE)
 
 
-def test_files_are_found_while_no_owner_lives(open_store: OpenStore) -> None:
+def test_files_are_found_while_no_owner_lives(open_store: OpenStore, others: Others) -> None:
     store = open_store()
     add(store, 1, SIZE)
     store.flush()
@@ -216,7 +234,9 @@ def test_without_a_sound_index_nothing_is_known(tmp_path: Path) -> None:
     assert bytes_of(files, 1) is None
 
 
-def test_an_index_damaged_while_open_is_the_owners_business(open_store: OpenStore) -> None:
+def test_an_index_damaged_while_open_is_the_owners_business(
+    open_store: OpenStore, others: Others
+) -> None:
     store = open_store()
     add(store, 1, SIZE)
     store.flush()
@@ -232,7 +252,7 @@ def test_an_index_damaged_while_open_is_the_owners_business(open_store: OpenStor
     assert bytes_of(fresh, 1) is None
 
 
-def test_no_free_fds_mean_to_ask_the_worker(open_store: OpenStore) -> None:
+def test_no_free_fds_mean_to_ask_the_worker(open_store: OpenStore, others: Others) -> None:
     import resource
 
     store = open_store()
@@ -250,7 +270,9 @@ def test_no_free_fds_mean_to_ask_the_worker(open_store: OpenStore) -> None:
     assert bytes_of(files, 1) is not None
 
 
-def test_a_forked_child_reads_on_while_threads_read_in_the_parent(open_store: OpenStore) -> None:
+def test_a_forked_child_reads_on_while_threads_read_in_the_parent(
+    open_store: OpenStore, others: Others
+) -> None:
     store = open_store()
     for number in range(4):
         add(store, number, SIZE)
@@ -281,7 +303,7 @@ def test_a_forked_child_reads_on_while_threads_read_in_the_parent(open_store: Op
     assert bytes_of(files, 1) == content_of(1, SIZE)
 
 
-def test_a_told_use_keeps_a_file_longer(open_store: OpenStore) -> None:
+def test_a_told_use_keeps_a_file_longer(open_store: OpenStore, others: Others) -> None:
     store = open_store(quota=8 * BLOCK)
     for number in range(6):
         add(store, number, BLOCK)
@@ -304,6 +326,7 @@ def test_many_told_uses_do_not_pile_up(open_store: OpenStore) -> None:
 
 def test_a_file_that_was_found_once_is_not_opened_when_another_is_in_its_place(
     open_store: OpenStore,
+    others: Others,
 ) -> None:
     store = open_store()
     add(store, 1, SIZE)
