@@ -79,7 +79,11 @@ class ObjectStore:
                 sqlite_synchronous=_SYNCHRONOUS_FULL,
                 timeout=BUSY_SECONDS,
             )
-            self._read_all()
+            try:
+                self._read_all()
+            except BaseException:
+                self._cache.close()
+                raise
         except BaseException as error:
             os.close(self._lock)
             if isinstance(error, ControlPlaneError) or not isinstance(error, Exception):

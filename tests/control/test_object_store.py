@@ -188,7 +188,7 @@ def test_a_pickled_row_is_refused_and_not_run(tmp_path: Path) -> None:
     assert not (tmp_path / "owned").exists()
 
 
-def test_a_row_that_names_a_file_is_refused(tmp_path: Path) -> None:
+def test_a_row_that_names_a_file_is_refused_and_nothing_stays_open(tmp_path: Path) -> None:
     store = ObjectStore(tmp_path / "objects")
     store.create(KEY, document())
     store.close()
@@ -196,8 +196,10 @@ def test_a_row_that_names_a_file_is_refused(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "objects" / "cache.db") as database:
         database.execute("UPDATE Cache SET mode = 2, filename = '../private', value = NULL")
     database.close()
-    with pytest.raises(ControlPlaneError, match="no plain bytes"):
+    with pytest.raises(ControlPlaneError, match="no plain bytes") as caught:
         ObjectStore(tmp_path / "objects")
+    names = [os.readlink(fd) for fd in Path("/proc/self/fd").iterdir() if fd.is_symlink()]
+    assert not [name for name in names if str(tmp_path) in name], caught.value
 
 
 class Crash(BaseException):

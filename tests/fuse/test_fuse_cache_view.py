@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import cast
 
 import pytest
@@ -54,10 +55,11 @@ def store(open_store: OpenStore, monkeypatch: pytest.MonkeyPatch) -> BlockStore:
 
 
 @pytest.fixture
-def view(catalog: Catalog, store: BlockStore) -> CacheView:
+def view(catalog: Catalog, store: BlockStore) -> Iterator[CacheView]:
     made = CacheView(cast("CatalogReader", catalog))
     made.follow({"index": str(store.index_path), "sources": [SOURCE.to_wire()]})
-    return made
+    yield made
+    made.close()
 
 
 @pytest.fixture
