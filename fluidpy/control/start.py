@@ -43,6 +43,12 @@ def start_control_plane(settings: Settings, *, deadline: float = START_SECONDS) 
         raise from_wire(protocol.decode(said))
     if said.strip() != b"ready":
         status = process.end_within(END_SECONDS)
+        if status is None:
+            raise ControlPlaneError(
+                f"the control plane did not start, and does not end: process {process.pid} waits "
+                "in the kernel, as for a disk or a network file system that does not answer",
+                cure=f"Look whether the runtime directory can be read, and at {log}.",
+            )
         raise ControlPlaneError(
             f"the control plane ended with status {status} at once", cure=f"Look at {log}."
         )

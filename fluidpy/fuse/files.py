@@ -130,7 +130,8 @@ class Files:
         """READ."""
         _handle, start, size, _flags = READ_IN.unpack_from(body)
         row = row_of_node(node)
-        if not (start or self._expected_rows) and self._answer_whole(unique, row, size):
+        tried = not (start or self._expected_rows)
+        if tried and self._answer_whole(unique, row, size):
             return
         file = self._table.get(row, self._loop.clock())
         if file is None:
@@ -138,7 +139,7 @@ class Files:
             if expected is not None and self._read_at_once(unique, expected, start, size):
                 return
             fetched = expected is not None and expected.fd is not None
-            if not (start or fetched) and self._answer_whole(unique, row, size):
+            if not (start or fetched or tried) and self._answer_whole(unique, row, size):
                 return
             file = self.direct.open(row, expected, self._catalog.get)
             if file is None:

@@ -31,6 +31,12 @@ class _Counts(ctypes.Structure):
     )
 
 
+_STACKED: Final = frozenset({0x794C7630, 0xF15F})
+"""Overlayfs and ecryptfs (uapi linux/magic.h): their files' pages are those of other files."""
+
+_STATFS_BYTES: Final = 256
+"""More than `struct statfs` has anywhere; it begins with the kind, a long."""
+
 _NUMBER = ctypes.c_long(_CACHESTAT)
 _ALL = _Range(0, 0)
 _NO_FLAGS = ctypes.c_uint(0)
@@ -39,10 +45,17 @@ _NO_FLAGS = ctypes.c_uint(0)
 def all_in_memory(fd: int) -> bool | None:
     """Whether all pages of a file are in memory, or on their way there; in about 3 µs.
 
-    None where the kernel does not tell: before Linux 6.5, or where it is not allowed to.
+    None where the kernel does not tell: before Linux 6.5, where it is not allowed to, and of files
+    whose pages are another's.
     """
     counts = _Counts()
     failed = _libc.syscall(_NUMBER, fd, ctypes.byref(_ALL), ctypes.byref(counts), _NO_FLAGS)
-    if failed:
+    if failed or (not counts.cached and _is_stacked(fd)):
         return None
     return int(counts.cached) * mmap.PAGESIZE >= os.fstat(fd).st_size
+
+
+def _is_stacked(fd: int) -> bool:
+    facts = ctypes.create_string_buffer(_STATFS_BYTES)
+    failed = _libc.fstatfs(fd, facts)
+    return bool(failed) or ctypes.c_long.from_buffer(facts).value in _STACKED

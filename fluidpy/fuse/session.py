@@ -63,6 +63,12 @@ _HEADER_BYTES: Final = IN_HEADER.size
 _SILENT: Final = frozenset({Opcode.FORGET, Opcode.BATCH_FORGET, Opcode.NOTIFY_REPLY})
 """Requests without an answer. FORGET needs no work: a node id is computed, not remembered."""
 
+_UNAWAITED: Final = _SILENT | {Opcode.RELEASE, Opcode.RELEASEDIR, Opcode.INTERRUPT}
+"""Requests that no thread waits for. The kernel gives them the thread 0, which stands for all those
+too that are not to be seen from where the mount was made, as of other containers."""
+
+_NO_THREAD: Final = -1
+
 
 class FuseSession:
     """Serves one connection to the kernel until it ends."""
@@ -115,6 +121,7 @@ class FuseSession:
         # buffer of a process that is killed at that moment.
         self._buffers = (bytearray(b"\1") * BUFFER_BYTES,)
         self._view = memoryview(self._buffers[0])
+        self._only_thread = _NO_THREAD
         self._handlers = self._handler_table()
         self._busy_wait = BusyWait(loop.clock)
         self._at_work = at_work
@@ -199,11 +206,13 @@ class FuseSession:
         """Answers one request, now or later."""
         _length, opcode, unique, node, _uid, _gid, thread, _e, _p = IN_HEADER.unpack_from(request)
         waiting = self._waiting
-        if thread != waiting.thread:
-            waiting.thread = thread
+        waiting.thread = thread
+        if thread == self._only_thread:
+            if waiting.company:
+                waiting.company -= 1
+        elif thread or opcode not in _UNAWAITED:
+            self._only_thread = thread or _NO_THREAD
             waiting.company = COMPANY
-        elif waiting.company:
-            waiting.company -= 1
         handler = self._handlers.get(opcode)
         if handler is None:
             self._device.reply_error(unique, errno.ENOSYS)

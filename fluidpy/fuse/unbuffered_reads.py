@@ -80,10 +80,12 @@ class UnbufferedReads:
         try:
             count = os.preadv(file.fd, (self._view[: file.whole_pages],), 0)
         except OSError as error:
+            self._pace.took(clock() - begin)
             if error.errno in _REFUSED:
                 file.unbuffered = False
             return False  # whoever reads it through pages meets it again, and says what it is
         if count != length:
+            self._pace.took(clock() - begin)
             return False
         self._device.reply(unique, self._view[:length])
         self._pace.took(clock() - begin)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -103,5 +104,8 @@ class Bed:
 def held_by_server(bed: Bed) -> list[str]:
     """Cache files that the server has open; those that have left end with `(deleted)`."""
     fds = Path(f"/proc/{bed.record().server_pid}/fd")
-    links = [os.readlink(fd) for fd in fds.iterdir() if fd.is_symlink()]
+    links = []
+    for fd in fds.iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            links.append(os.readlink(fd))
     return [link for link in links if "/objects/" in link]

@@ -1,9 +1,10 @@
-"""Who waits for an answer gets it before those that nobody waits for."""
+"""Who waits for an answer gets it before those that nobody waits for; who is alone is known."""
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -11,11 +12,12 @@ import pytest
 from fluidpy.fuse.device import Device
 from fluidpy.fuse.event_loop import EventLoop
 from fluidpy.fuse.kernel import IN_HEADER, OUT_HEADER, Opcode
+from fluidpy.fuse.requests_in_flight import COMPANY
 from fluidpy.fuse.session import FuseSession
 
 
-def request(opcode: Opcode, unique: int) -> bytes:
-    return IN_HEADER.pack(IN_HEADER.size, opcode, unique, 11, 0, 0, 1, 0, 0)
+def request(opcode: Opcode, unique: int, thread: int = 1) -> bytes:
+    return IN_HEADER.pack(IN_HEADER.size, opcode, unique, 11, 0, 0, thread, 0, 0)
 
 
 class Opens:
@@ -41,13 +43,14 @@ class Bed:
         self.loop = EventLoop()
         self.device = Device(ours.detach(), self.refused.append)
         unused = cast("Any", _Unused())
+        self.waiting = SimpleNamespace(thread=0, company=0)
         self.session = FuseSession(
             self.loop,
             self.device,
             unused,
             unused,
             unused,
-            waiting=unused,
+            waiting=cast("Any", self.waiting),
             directories=unused,
             files=unused,
             opens=cast("Any", Opens(self.device)),
@@ -76,8 +79,6 @@ class Bed:
 class _Unused:
     """Parts of a session that these requests do not reach."""
 
-    thread = 0
-
     def __getattr__(self, _name: str) -> Callable[..., None]:
         return lambda *_arguments: None
 
@@ -98,3 +99,36 @@ def test_releases_are_answered_though_nothing_follows(bed: Bed) -> None:
     assert bed.serve(request(Opcode.RELEASE, 2), request(Opcode.RELEASE, 4)) == [2, 4]
     assert bed.serve(request(Opcode.RELEASE, 6)) == [6]
     assert not bed.refused
+
+
+Asked = tuple[Opcode, int]
+LOOK, OPEN, READ = Opcode.LOOKUP, Opcode.OPEN, Opcode.READ
+ONE: list[Asked] = [(LOOK, 7), (READ, 7)]
+OPENED: list[Asked] = [(LOOK, 7), (OPEN, 7), (READ, 7), (Opcode.RELEASE, 0)]
+FORGETTING: list[Asked] = [(READ, 7), (Opcode.FORGET, 0), (READ, 7), (Opcode.BATCH_FORGET, 0)]
+
+
+@pytest.mark.parametrize(
+    ("asked", "alone"),
+    [
+        pytest.param(ONE, True, id="one"),
+        pytest.param(OPENED, True, id="one, whose files are opened and closed"),
+        pytest.param(FORGETTING, True, id="one, while the kernel forgets"),
+        pytest.param([(READ, 7), (READ, 8)], False, id="two"),
+        pytest.param([(READ, 0)], False, id="who is not to be seen"),
+        pytest.param([*ONE, (READ, 0)], False, id="one, and who is not to be seen"),
+    ],
+)
+def test_whether_one_thread_alone_asks_is_known(bed: Bed, asked: list[Asked], alone: bool) -> None:
+    for opcode, thread in asked * (2 * COMPANY):
+        bed.session.handle(memoryview(request(opcode, 2, thread)))
+    assert bool(bed.waiting.company) != alone
+
+
+def test_a_thread_that_others_have_left_alone_is_known_soon(bed: Bed) -> None:
+    for thread in (7, 8):
+        bed.session.handle(memoryview(request(READ, 2, thread)))
+    for left in range(COMPANY, 0, -1):
+        assert bed.waiting.company == left
+        bed.session.handle(memoryview(request(READ, 2, 8)))
+    assert not bed.waiting.company
