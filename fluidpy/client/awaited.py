@@ -55,6 +55,7 @@ class Awaited:
     """A mix-in for a file system with sync methods: their async twins, as fsspec names them."""
 
     _pools: ThreadPools
+    walk: Callable[..., Iterator[Any]]
 
     async def _in_thread(self, call: Callable[..., _Value], *args: Any, **kwargs: Any) -> _Value:
         self._renew_after_fork()
@@ -77,12 +78,6 @@ class Awaited:
         self, path: str, maxdepth: int | None = None, withdirs: bool = False, **kwargs: Any
     ) -> Any:
         return await self._call("find", path, maxdepth, withdirs, **kwargs)
-
-    def walk(
-        self, path: Any, maxdepth: int | None, topdown: bool, on_error: Any, **kwargs: Any
-    ) -> Iterator[Any]:
-        """What `_walk` runs in threads."""
-        raise NotImplementedError
 
     async def _walk(
         self,

@@ -298,7 +298,7 @@ class Load:
         elif part.data is not None:
             self._full = self._full or _NO_ROOM
             file.error = file.error or CacheError(
-                self._full, cure="Give the cache tier a larger quota."
+                self._full, cure="Give the cache tier a larger quota, or make room on its disk."
             )
         else:
             self._counts.done_bytes += part.end - part.start
